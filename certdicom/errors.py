@@ -1,0 +1,41 @@
+"""Every error that certdicom raises on purpose, in one tree.
+
+    CertdicomError
+    ├── UsageError        the request cannot be carried out as asked      exit 2
+    │   └── BundleError   a bundle is unknown, damaged or does not fit
+    ├── FilmRefusedError  this film is not one that can be certified      exit 3
+    └── OutputError       a result could not be written                   exit 4
+
+Each message is one line that says what was wrong, the value, and what to do. Anything else that
+escapes is a defect and ends the command with exit code 5.
+"""
+
+from __future__ import annotations
+
+
+class CertdicomError(Exception):
+    """Base of all errors that certdicom raises on purpose; `exit_code` is what the command ends with."""
+
+    exit_code = 5
+
+
+class UsageError(CertdicomError):
+    """The request is impossible or contradictory; another film would fail in the same way."""
+
+    exit_code = 2
+
+
+class BundleError(UsageError):
+    """The bundle is unknown, damaged, or was not trained for what is asked of it."""
+
+
+class FilmRefusedError(CertdicomError):
+    """The film cannot, or by default should not, be certified; other films are not affected."""
+
+    exit_code = 3
+
+
+class OutputError(CertdicomError):
+    """A result could not be written; nothing half-written is left behind."""
+
+    exit_code = 4

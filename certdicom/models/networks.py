@@ -1,0 +1,99 @@
+"""The networks of a bundle, built from the plain description that stands in its `bundle.json`.
+
+Both work on pixel-unshuffled images: a `patch × patch` block of gray pixels becomes `patch²` channels of
+a grid smaller by `patch`. It is a permutation, so that noise stays i.i.d. with the same standard deviation,
+and it halves the memory traffic of the costliest layers on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers import UNet2DModel
+from monai.networks.nets import SegResNet
+from torch import Tensor, nn
+from torch.nn import functional
+
+from certdicom.errors import BundleError
+
+
+class PatchSegmenter(nn.Module):
+    """MONAI's SegResNet (Myronenko 2018) on pixel-unshuffled images.
+
+    (B, channels, G, G) images in [0, 1] → (B, structures, G, G) logits, one sigmoid per structure.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        structures: int,
+        patch: int,
+        init_filters: int,
+        blocks_down: list[int],
+        blocks_up: list[int],
+    ) -> None:
+        super().__init__()
+        self.patch = patch
+        self.net = SegResNet(
+            spatial_dims=2,
+            init_filters=init_filters,
+            in_channels=channels * patch**2,
+            out_channels=structures * patch**2,
+            blocks_down=tuple(blocks_down),
+            blocks_up=tuple(blocks_up),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        patches = functional.pixel_unshuffle(2.0 * image - 1.0, self.patch)
+        logits = self.net(patches.contiguous(memory_format=torch.channels_last))
+        return functional.pixel_shuffle(logits, self.patch)
+
+
+class PatchDenoiser(nn.Module):
+    """Diffusers' UNet2DModel as a noise predictor on pixel-unshuffled images.
+
+    `x_t` (B, channels, G, G) in DDPM units and `t` (B,) integer steps → the predicted noise, same shape as `x_t`.
+    """
+
+    def __init__(
+        self, *, channels: int, patch: int, block_out_channels: list[int], layers_per_block: int, norm_num_groups: int
+    ) -> None:
+        super().__init__()
+        self.patch = patch
+        depth = len(block_out_channels)
+        self.net = UNet2DModel(
+            in_channels=channels * patch**2,
+            out_channels=channels * patch**2,
+            block_out_channels=tuple(block_out_channels),
+            layers_per_block=layers_per_block,
+            down_block_types=("DownBlock2D",) * depth,
+            up_block_types=("UpBlock2D",) * depth,
+            norm_num_groups=norm_num_groups,
+        )
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        patches = functional.pixel_unshuffle(x_t, self.patch).contiguous(memory_format=torch.channels_last)
+        return functional.pixel_shuffle(self.net(patches, t).sample, self.patch)
+
+
+_ARCHITECTURES: dict[str, type[nn.Module]] = {"PatchSegmenter": PatchSegmenter, "PatchDenoiser": PatchDenoiser}
+
+
+def build_network(description: Mapping[str, Any]) -> nn.Module:
+    """The untrained network that `{"architecture": name, **arguments}` describes.
+
+    Raises BundleError when the architecture is unknown or its arguments do not fit it.
+    """
+    arguments = dict(description)
+    name = arguments.pop("architecture", None)
+    if name not in _ARCHITECTURES:
+        known = ", ".join(sorted(_ARCHITECTURES))
+        raise BundleError(f"unknown network architecture {name!r} in the bundle; this version builds {known}")
+    try:
+        network = _ARCHITECTURES[name](**arguments)
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"the bundle's description of {name} does not fit this version: {error}") from error
+    return network.to(memory_format=torch.channels_last)

@@ -1,0 +1,108 @@
+"""What other machines do to a chest film: geometry, windows, processing, collimation and markers.
+
+All functions take and return batches: images (B, 1, G, G) float32 in [0, 1], masks (B, structures, G, G).
+Randomness comes from torch's global generator, which the training loops seed.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def _chance(batch: int, probability: float) -> Tensor:
+    """One yes or no per image, shaped for broadcasting over it."""
+    return torch.rand(batch, 1, 1, 1) < probability
+
+
+def _uniform(batch: int, low: float, high: float) -> Tensor:
+    return low + (high - low) * torch.rand(batch, 1, 1, 1)
+
+
+def warp(image: Tensor, masks: Tensor, *, strength: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Rotation, anisotropic scale (pads, squashes and crops), shift and a smooth elastic field; 1 film in 6 is left alone."""
+    batch, _, grid, _ = image.shape
+    angle = torch.randn(batch) * math.radians(8) * strength
+    scale = torch.exp(torch.randn(batch) * 0.13 * strength)
+    aspect = torch.exp(torch.randn(batch) * 0.09 * strength)
+    theta = torch.zeros(batch, 2, 3)
+    theta[:, 0, 0] = torch.cos(angle) * scale * aspect
+    theta[:, 0, 1] = -torch.sin(angle) * scale * aspect
+    theta[:, 1, 0] = torch.sin(angle) * scale / aspect
+    theta[:, 1, 1] = torch.cos(angle) * scale / aspect
+    theta[:, :, 2] = torch.randn(batch, 2) * 0.07 * strength
+    field = functional.affine_grid(theta, list(image.shape), align_corners=False)
+    knots = torch.randn(batch, 2, 5, 5) * 0.018 * strength
+    bend = functional.interpolate(knots, (grid // 8, grid // 8), mode="bicubic", align_corners=True)
+    field = field + functional.interpolate(bend, (grid, grid), mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
+    planes = torch.cat([image, masks.float()], 1)
+    # The border of the frame is black, white or a smear of the film's own edge, as pads of real systems are.
+    sampled = functional.grid_sample(planes, field, padding_mode="zeros", align_corners=False)
+    inside = (field.abs() <= 1).all(-1)[:, None]
+    smear = functional.grid_sample(image, field, padding_mode="border", align_corners=False)
+    choice = torch.rand(batch, 1, 1, 1)
+    outside = torch.where(choice < 0.6, torch.zeros(()), torch.where(choice < 0.75, torch.ones(()), smear))
+    warped = torch.where(inside, sampled[:, :1], outside)
+    keep = _chance(batch, 1 / 6)
+    return torch.where(keep, image, warped), torch.where(keep, masks.float(), (sampled[:, 1:] > 0.5).float())
+
+
+def _blur(image: Tensor, size: int) -> Tensor:
+    """Mean over size × size neighbours with reflected borders (`size` odd)."""
+    pad = size // 2
+    return functional.avg_pool2d(functional.pad(image, (pad, pad, pad, pad), mode="reflect"), size, 1)
+
+
+def develop(image: Tensor, *, strength: float = 1.0, polarity_mistakes: float = 0.05) -> Tensor:
+    """Windows, gamma curves, local contrast processing, shading, blur, grain and wrong polarity."""
+    batch, _, grid, _ = image.shape
+    coarse = functional.avg_pool2d(image, 16)
+    soft = functional.interpolate(_blur(coarse, 3), (grid, grid), mode="bilinear", align_corners=False)
+    flattened = soft * _uniform(batch, 0.2, 0.9) + (image - soft) * _uniform(batch, 0.9, 1.8) + _uniform(batch, 0, 0.3)
+    image = torch.where(_chance(batch, 0.25 * strength), flattened, image)
+    fine = _blur(_blur(image, 3), 3)
+    image = torch.where(_chance(batch, 0.35 * strength), fine + (image - fine) * _uniform(batch, 0.0, 2.5), image)
+    shade = functional.interpolate(torch.randn(batch, 1, 4, 4) * 0.10 * strength, (grid, grid), mode="bilinear", align_corners=True)
+    image = torch.where(_chance(batch, 0.4 * strength), image * (1 + shade), image)
+    image = image.clamp(0, 1) ** torch.exp(torch.randn(batch, 1, 1, 1) * 0.33 * strength)
+    curve = torch.sigmoid((image - _uniform(batch, 0.35, 0.65)) * _uniform(batch, 3, 8))
+    image = torch.where(_chance(batch, 0.15 * strength), curve, image)
+    contrast = torch.exp(torch.randn(batch, 1, 1, 1) * 0.22 * strength)
+    image = (image - 0.5) * contrast + 0.5 + torch.randn(batch, 1, 1, 1) * 0.07 * strength
+    image = torch.where(_chance(batch, 0.2 * strength), image + torch.randn_like(image) * _uniform(batch, 0, 0.04), image)
+    image = image.clamp(0, 1)
+    return torch.where(_chance(batch, polarity_mistakes), 1 - image, image)
+
+
+def furnish(image: Tensor, *, strength: float = 1.0) -> Tensor:
+    """Collimation borders, side markers and lines (tubes, wires) painted over the film."""
+    batch, _, grid, _ = image.shape
+    position = (torch.arange(grid) + 0.5) / grid
+    column, row = position.view(1, 1, 1, -1), position.view(1, 1, -1, 1)
+    left, right, top, bottom = (_uniform(batch, -0.06, 0.06) for _ in range(4))
+    tilt = torch.randn(batch, 1, 1, 1) * 0.03
+    x, y = column + tilt * (row - 0.5), row - tilt * (column - 0.5)
+    open_field = (x > left) & (x < 1 - right) & (y > top) & (y < 1 - bottom)
+    shutter = torch.where(_chance(batch, 0.75), torch.zeros(()), torch.ones(()))
+    image = torch.where(_chance(batch, 0.3 * strength) & ~open_field, shutter, image)
+    for _ in range(2):
+        cx, cy = _uniform(batch, 0.03, 0.97), _uniform(batch, 0.03, 0.97)
+        half_w, half_h = _uniform(batch, 0.008, 0.035), _uniform(batch, 0.008, 0.035)
+        marker = ((column - cx).abs() < half_w) & ((row - cy).abs() < half_h)
+        letters = (torch.rand(batch, 1, grid // 4, grid // 4) < 0.5).repeat_interleave(4, 2).repeat_interleave(4, 3)
+        image = torch.where(_chance(batch, 0.2 * strength) & marker & letters, _uniform(batch, 0.8, 1.0), image)
+    direction, offset = _uniform(batch, 0, math.pi), _uniform(batch, -0.4, 0.4)
+    bend = _uniform(batch, -1.0, 1.0)
+    across = (column - 0.5) * torch.cos(direction) + (row - 0.5) * torch.sin(direction)
+    along = -(column - 0.5) * torch.sin(direction) + (row - 0.5) * torch.cos(direction)
+    line = (across - offset - bend * along**2).abs() < _uniform(batch, 0.001, 0.006)
+    return torch.where(_chance(batch, 0.12 * strength) & line, (image + _uniform(batch, 0.15, 0.5)).clamp(0, 1), image)
+
+
+def augment(image: Tensor, masks: Tensor, *, strength: float = 1.0) -> tuple[Tensor, Tensor]:
+    """All of the above, in the order in which it happens to a film; masks come back as float32 0 or 1."""
+    image, planes = warp(image, masks, strength=strength)
+    return develop(furnish(image, strength=strength), strength=strength), planes
