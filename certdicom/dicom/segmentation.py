@@ -1,0 +1,224 @@
+"""The certified segmentation as a DICOM SEG: one BINARY segment per structure, and what is not certified as Abstain.
+
+PS3.3 A.51 (Segmentation IOD) and C.8.20; the plane that viewers need is described in `certdicom.dicom.source`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, Final, Literal
+
+import numpy as np
+from highdicom import AlgorithmIdentificationSequence
+from highdicom.base_content import ContributingEquipment
+from highdicom.color import CIELabColor
+from highdicom.seg import Segmentation, SegmentDescription
+from highdicom.sr import CodedConcept
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+
+from certdicom import __version__
+from certdicom.certification.certificate import ABSTAIN, PRESENT, Certificate, Structure
+from certdicom.dicom import codes, wording
+from certdicom.dicom.source import Geometry, Source, describe_source
+from certdicom.dicom.uids import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    ResultIdentity,
+    derive_uid,
+)
+from certdicom.errors import UsageError
+from certdicom.files import write_atomically
+
+AbstainSegments = Literal["union", "per-structure"]
+
+SERIES_DESCRIPTION: Final = "Certified segmentation, research use only"
+SERIES_NUMBER: Final = 9001
+
+_LONG_STRING = 64
+_SHORT_TEXT = 1024
+_LONG_TEXT = 10240
+
+
+@dataclass(frozen=True, eq=False)
+class _Segment:
+    structure: Structure
+    category: codes.Concept
+    description: str
+    mask: NDArray[np.bool_]
+
+
+def build_segmentation(
+    film: Dataset,
+    decisions: NDArray[np.uint8],
+    certificate: Certificate,
+    *,
+    file_sha256: str,
+    draw_identity: str,
+    geometry: Geometry = "viewer",
+    abstain: AbstainSegments = "union",
+    deflated: bool = False,
+) -> Segmentation:
+    """Build the SEG of one film; `film` is not changed.
+
+    `film`: its data set, pixel data not needed; `decisions` (structures, rows, columns) uint8 of ABSENT, PRESENT,
+    ABSTAIN, of the film's size; `file_sha256`: digest of the film's bytes; `draw_identity`: fingerprint of the noise
+    seed; `geometry`: "viewer" places the film in a synthetic identity plane, which OHIF and 3D Slicer need, "none"
+    leaves geometry out; `abstain`: "per-structure" puts one Abstain segment per structure before the union;
+    `deflated`: Deflated Explicit VR Little Endian, about a hundredth of the size.
+    Segment numbers follow the certificate's structures; the union Abstain segment is last and always there.
+    Raises FilmRefusedError for a film that a SEG cannot refer to, UsageError for decisions that do not fit it.
+    """
+    _require_options(geometry, abstain)
+    _require_fit(film, decisions, certificate)
+    source = describe_source(film, geometry=geometry)
+    identity = ResultIdentity(
+        source_sop_instance_uid=source.image.SOPInstanceUID,
+        file_sha256=file_sha256,
+        bundle_sha256=certificate.bundle_sha256,
+        parameters={**certificate.parameters.as_dict(), "geometry": geometry, "abstain": abstain},
+        draw_identity=draw_identity,
+    )
+    segments = _segments(decisions, certificate, abstain)
+    algorithm = _algorithm(certificate)
+    segmentation = Segmentation(
+        source_images=[source.image],
+        pixel_array=_stack([segment.mask for segment in segments]),
+        segmentation_type="BINARY",
+        segment_descriptions=[
+            _describe(number, segment, algorithm=algorithm, identity=identity) for number, segment in enumerate(segments, start=1)
+        ],
+        series_instance_uid=identity.uid("segmentation series"),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=identity.uid("segmentation instance"),
+        instance_number=1,
+        manufacturer="certdicom",
+        manufacturer_model_name="certdicom",
+        software_versions=__version__,
+        device_serial_number=certificate.bundle_sha256[:_LONG_STRING] or "none",
+        content_label="CERTIFIED",
+        content_description=_clip("Certified present per structure; Abstain is not certified", _LONG_STRING),
+        content_creator_name="certdicom^",
+        series_description=SERIES_DESCRIPTION,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        omit_empty_frames=False,
+        contributing_equipment=[_contribution(certificate)],
+    )
+    _finish(segmentation, source, certificate)
+    if deflated:
+        segmentation.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    return segmentation
+
+
+def save(segmentation: Dataset, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+    """Write a built object to `path` as a DICOM file, whole or not at all; see `write_atomically` for the errors."""
+
+    def write(stream: BinaryIO) -> None:
+        segmentation.save_as(stream, enforce_file_format=True)
+
+    return write_atomically(path, write, force=force)
+
+
+def _require_options(geometry: str, abstain: str) -> None:
+    if geometry not in ("viewer", "none"):
+        raise UsageError(f"geometry must be 'viewer' or 'none', not {geometry!r}")
+    if abstain not in ("union", "per-structure"):
+        raise UsageError(f"abstain must be 'union' or 'per-structure', not {abstain!r}")
+
+
+def _require_fit(film: Dataset, decisions: NDArray[np.uint8], certificate: Certificate) -> None:
+    wanted = (len(certificate.structures), int(film.Rows), int(film.Columns))
+    if decisions.shape != wanted:
+        raise UsageError(f"decisions have the shape {decisions.shape}, but structures, rows and columns are {wanted}; resample them to the film")
+    if decisions.dtype != np.uint8 or int(decisions.max(initial=0)) > ABSTAIN:
+        raise UsageError(f"decisions must be uint8 of 0, 1 and 2, not {decisions.dtype} up to {decisions.max(initial=0)}")
+
+
+def _segments(decisions: NDArray[np.uint8], certificate: Certificate, abstain: AbstainSegments) -> list[_Segment]:
+    segments = [
+        _Segment(structure, codes.ANATOMICAL_STRUCTURE, wording.structure_description(structure.label, certificate), plane == PRESENT)
+        for structure, plane in zip(certificate.structures, decisions, strict=True)
+    ]
+    open_planes = decisions == ABSTAIN
+    concept = codes.ABSTAIN_SEGMENT
+    if abstain == "per-structure":
+        for structure, plane in zip(certificate.structures, open_planes, strict=True):
+            named = replace(concept, label=f"{concept.label}: {structure.label}", rgb=_midway(concept.rgb, structure.rgb))
+            segments.append(_Segment(named, codes.SPATIAL_AND_RELATIONAL_CONCEPT, wording.abstain_description(structure.label), plane))
+    segments.append(_Segment(concept, codes.SPATIAL_AND_RELATIONAL_CONCEPT, wording.abstain_description(None), open_planes.any(axis=0)))
+    return segments
+
+
+def _midway(first: tuple[int, int, int], second: tuple[int, int, int]) -> tuple[int, int, int]:
+    red, green, blue = ((a + b) // 2 for a, b in zip(first, second, strict=True))
+    return red, green, blue
+
+
+def _stack(masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8]:
+    """(1, rows, columns, segments) as highdicom wants it, each segment contiguous in memory so that packing it is fast."""
+    return np.stack(masks).view(np.uint8).transpose(1, 2, 0)[np.newaxis]
+
+
+def _describe(
+    number: int, segment: _Segment, *, algorithm: AlgorithmIdentificationSequence, identity: ResultIdentity
+) -> SegmentDescription:
+    is_anatomy = segment.category == codes.ANATOMICAL_STRUCTURE
+    label = _clip(segment.structure.label, _LONG_STRING)
+    described = SegmentDescription(
+        segment_number=number,
+        segment_label=label,
+        segmented_property_category=CodedConcept(*segment.category),
+        segmented_property_type=CodedConcept(*segment.structure.code),
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=algorithm,
+        tracking_id=label,
+        tracking_uid=identity.uid(f"tracking {number}"),
+        anatomic_regions=None if is_anatomy else [CodedConcept(*codes.CHEST)],
+        display_color=CIELabColor.from_rgb(*segment.structure.rgb),
+    )
+    described.SegmentDescription = _clip(segment.description, _SHORT_TEXT)
+    return described
+
+
+def _algorithm(certificate: Certificate) -> AlgorithmIdentificationSequence:
+    sequence = AlgorithmIdentificationSequence(
+        name=_clip(f"certdicom with bundle {certificate.bundle_name}", _LONG_STRING),
+        family=CodedConcept(*codes.ARTIFICIAL_INTELLIGENCE),
+        version=__version__,
+        source="certdicom",
+    )
+    sequence[0].AlgorithmParameters = wording.machine_readable(certificate, software_version=__version__)
+    return sequence
+
+
+def _contribution(certificate: Certificate) -> ContributingEquipment:
+    return ContributingEquipment(
+        manufacturer="certdicom",
+        purpose_of_reference=CodedConcept(*codes.PROCESSING_EQUIPMENT),
+        manufacturer_model_name="certdicom",
+        software_versions=[__version__, _clip(f"bundle {certificate.bundle_name}", _LONG_STRING)],
+        device_serial_number=certificate.bundle_sha256[:_LONG_STRING] or None,
+        contribution_description=_clip(f"Certified segmentation by randomized smoothing. {wording.RESEARCH_USE}", _SHORT_TEXT),
+    )
+
+
+def _finish(segmentation: Segmentation, source: Source, certificate: Certificate) -> None:
+    """What highdicom leaves random, or does not carry over from the film."""
+    segmentation.update(source.inherited)
+    organization = derive_uid("dimension organization", segmentation.SOPInstanceUID)
+    segmentation.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
+    for index in segmentation.DimensionIndexSequence:
+        index.DimensionOrganizationUID = organization
+    claim = wording.guarantee(certificate, subject="Every pixel outside the Abstain segment")
+    comments = " ".join([claim, wording.STABILITY, wording.RESEARCH_USE, *(f"Note: {note}." for note in source.notes)])
+    segmentation.ImageComments = _clip(comments, _LONG_TEXT)
+    segmentation.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    segmentation.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+
+
+def _clip(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."

@@ -1,0 +1,72 @@
+"""What a certificate says, in words for people and in JSON for programs; ASCII only, so that any character set holds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from certdicom.certification.certificate import Certificate
+from certdicom.dicom.uids import canonical_json
+
+RESEARCH_USE = "Research use only, not a medical device."
+STABILITY = "Stability, not correctness."
+
+_LONG_TEXT = 10240
+
+
+def confidence(certificate: Certificate) -> str:
+    """`99.9 %` for alpha = 0.001: the probability that no certificate of the image is wrong."""
+    return f"{100 * (1 - certificate.parameters.alpha):.10g} %"
+
+
+def radius_phrase(certificate: Certificate) -> str:
+    """`L2 norm R = 0.169 on the model grid (= 214 stored values)`."""
+    native = f"{certificate.native_radius:.3g}" if certificate.native_radius < 1000 else f"{certificate.native_radius:.0f}"
+    return f"L2 norm R = {certificate.radius:.3f} on the model grid (= {native} {certificate.native_unit})"
+
+
+def guarantee(certificate: Certificate, *, subject: str) -> str:
+    """The claim of section 1 of the method: `subject` keeps its label under any small enough change of the film."""
+    return f"{subject} keeps its label under any change of the film up to {radius_phrase(certificate)}, with {confidence(certificate)} confidence."
+
+
+def structure_description(label: str, certificate: Certificate) -> str:
+    claim = guarantee(certificate, subject="Every pixel of this segment")
+    return f"{label}: certified present. {claim} Pixels outside it are certified absent or in the Abstain segment. {STABILITY} {RESEARCH_USE}"
+
+
+def abstain_description(label: str | None) -> str:
+    """Of the union over all structures (`label` None) or of one structure."""
+    which = "at least one structure" if label is None else label
+    return (
+        f"Pixels at which the decision for {which} is not certified: the result says nothing there. "
+        f"Abstaining is not a finding and not the absence of one. {RESEARCH_USE}"
+    )
+
+
+def machine_readable(certificate: Certificate, *, software_version: str) -> str:
+    """The certificate's parameters as canonical JSON of at most 10240 characters, the limit of LT."""
+    window = certificate.window
+    content: dict[str, Any] = {
+        **certificate.parameters.as_dict(),
+        "radius_grid": certificate.radius,
+        "radius_native": float(certificate.native_radius),
+        "native_unit": certificate.native_unit,
+        "norm": "L2",
+        "grid": certificate.grid,
+        "hypotheses": certificate.hypotheses,
+        "family": certificate.family,
+        "bundle": certificate.bundle_name,
+        "bundle_sha256": certificate.bundle_sha256,
+        "window": {"lo": float(window.lo), "hi": float(window.hi), "source": window.source},
+        "draws": certificate.seed_kind,
+        "device": certificate.device,
+        "precision": certificate.precision,
+        "abstain_fraction": certificate.abstain_fraction,
+        "software": f"certdicom {software_version}",
+        "notes": list(certificate.notes),
+    }
+    text = canonical_json(content)
+    if len(text) > _LONG_TEXT:
+        content["notes"] = [f"{len(certificate.notes)} notes left out for length"]
+        text = canonical_json(content)
+    return text
