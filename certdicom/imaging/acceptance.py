@@ -1,0 +1,161 @@
+"""Whether a header says that the film is a frontal chest radiograph.
+
+Only what the header says is judged. An attribute that is missing is no reason to refuse: it is noted. An
+attribute that says something else is.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from certdicom.errors import FilmRefusedError
+from certdicom.imaging import header
+
+ANYWAY = "use --accept-any to read it anyway"
+
+MODALITIES = ("CR", "DX", "RG")
+"""Computed radiography, digital radiography, radiographic imaging (film); PS3.3 C.7.3.1.1.1."""
+
+_RADIOGRAPH_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.1": "CR",
+    "1.2.840.10008.5.1.4.1.1.1.1": "DX",
+    "1.2.840.10008.5.1.4.1.1.1.1.1": "DX",
+}
+"""SOP classes that stand for a missing Modality."""
+
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
+
+CHEST_WORDS = ("CHEST", "THORA", "LUNG", "RIB", "PULMON", "HEART", "STERN", "CLAVIC", "TORAX", "BRUST", "POUMON")
+"""A body part is the chest if its name contains one of these: the Defined Terms of PS3.16 annex L and what vendors write."""
+
+_NOT_CHEST = re.compile(r"SPINE|VERTEB|CERVICOTHORAC|THORACOLUMBAR|TLSPINE|TSPINE")
+"""Body parts whose name contains a word of the chest, but whose films are of something else."""
+
+CHEST_CODES = {
+    ("SCT", "816094009"): "chest",
+    ("SCT", "51185008"): "chest",
+    ("SRT", "T-D3000"): "chest",
+    ("SCT", "43799004"): "intra-thoracic",
+    ("SRT", "T-D3050"): "intra-thoracic",
+    ("SCT", "39607008"): "lung",
+    ("SRT", "T-28000"): "lung",
+    ("SCT", "86598002"): "apex of lung",
+    ("SRT", "T-280A0"): "apex of lung",
+    ("SCT", "113197003"): "rib",
+    ("SRT", "T-11300"): "rib",
+    ("SCT", "80891009"): "heart",
+    ("SRT", "T-32000"): "heart",
+    ("SCT", "72410000"): "mediastinum",
+    ("SRT", "T-D3300"): "mediastinum",
+    ("SCT", "56873002"): "sternum",
+    ("SCT", "51299004"): "clavicle",
+    ("SCT", "416550000"): "chest and abdomen",
+    ("SRT", "R-FAB55"): "chest and abdomen",
+    ("SCT", "417437006"): "neck and chest",
+    ("SCT", "416152001"): "neck, chest and abdomen",
+    ("SCT", "416775004"): "chest, abdomen and pelvis",
+    ("SCT", "38266002"): "entire body",
+}
+"""Anatomic regions that hold the chest: PS3.16 CID 4 and CID 4009, with the SRT codes of older objects."""
+
+FRONTAL_VIEWS = ("AP", "PA")
+_LATERAL_VIEWS = {"LL": "left lateral", "RL": "right lateral"}
+_OBLIQUE_VIEWS = {"RLO": "right lateral oblique", "LLO": "left lateral oblique"}
+_DECUBITUS_VIEWS = {"RLD": "right lateral decubitus", "LLD": "left lateral decubitus"}
+"""Defined Terms of View Position, PS3.3 C.8.11.5 (DX) and C.8.1.1 (CR)."""
+
+FRONTAL_CODES = {
+    ("SCT", "399033003"): "frontal",
+    ("SRT", "R-102CD"): "frontal",
+    ("SCT", "272479007"): "postero-anterior",
+    ("SRT", "R-10214"): "postero-anterior",
+    ("SCT", "399348003"): "antero-posterior",
+    ("SRT", "R-10206"): "antero-posterior",
+}
+"""Frontal views of PS3.16 CID 4010."""
+
+
+def judge(dataset: Dataset) -> tuple[str, ...]:
+    """What is odd about a header that passes; FilmRefusedError if it says that this is no frontal chest radiograph."""
+    return (*_judge_modality(dataset), *_judge_body_part(dataset), *_judge_view(dataset), *_judge_orientation(dataset))
+
+
+def modality_of(dataset: Dataset) -> str:
+    """Modality, or what the SOP class stands for if Modality is missing; "" if neither is known."""
+    return header.text(dataset, "Modality") or _RADIOGRAPH_CLASSES.get(header.text(dataset, "SOPClassUID"), "")
+
+
+def _judge_modality(dataset: Dataset) -> tuple[str, ...]:
+    modality = modality_of(dataset)
+    sop_class = header.text(dataset, "SOPClassUID")
+    if not modality:
+        raise FilmRefusedError(f"Modality is missing and {UID(sop_class).name[:48] or 'the SOP class'} does not tell it; {ANYWAY}")
+    if modality not in MODALITIES:
+        raise FilmRefusedError(f"Modality {modality[:16]} is not a plain radiograph (CR, DX or RG); {ANYWAY}")
+    notes = []
+    if sop_class == _SECONDARY_CAPTURE:
+        notes.append(f"a Secondary Capture that says Modality {modality}: it may have been processed or burned in")
+    if sop_class == _FOR_PROCESSING or header.text(dataset, "PresentationIntentType") == "FOR PROCESSING":
+        notes.append("raw detector data (FOR PROCESSING), which does not look like the films that models are trained on")
+    return tuple(notes)
+
+
+def _judge_body_part(dataset: Dataset) -> tuple[str, ...]:
+    known = False
+    part = header.text(dataset, "BodyPartExamined")
+    if part:
+        known = True
+        if not _is_chest(part):
+            raise FilmRefusedError(f"BodyPartExamined {part[:32]} is not the chest; {ANYWAY}")
+    for item in header.items(dataset, "AnatomicRegionSequence"):
+        known = True
+        meaning = header.text(item, "CodeMeaning")
+        if _code(item) not in CHEST_CODES and not _is_chest(meaning):
+            raise FilmRefusedError(f"AnatomicRegionSequence says {meaning[:32] or _code(item)[1][:16]}, which is not the chest; {ANYWAY}")
+    return () if known else ("the header does not say which body part this is",)
+
+
+def _is_chest(name: str) -> bool:
+    letters = re.sub(r"[^A-Z]", "", name)
+    return any(word in letters for word in CHEST_WORDS) and not _NOT_CHEST.search(letters)
+
+
+def _judge_view(dataset: Dataset) -> tuple[str, ...]:
+    view = header.text(dataset, "ViewPosition")
+    named = {**_LATERAL_VIEWS, **_OBLIQUE_VIEWS, **_DECUBITUS_VIEWS}.get(view)
+    if named is None and re.search(r"\bLAT|LATERAL|OBLIQ", view):
+        named = "lateral or oblique"
+    if named is not None:
+        raise FilmRefusedError(f"ViewPosition {view[:16]} is a {named} view, not a frontal one; {ANYWAY}")
+    codes = list(header.items(dataset, "ViewCodeSequence"))
+    for item in codes:
+        if _code(item) not in FRONTAL_CODES:
+            meaning = header.text(item, "CodeMeaning") or _code(item)[1]
+            raise FilmRefusedError(f"ViewCodeSequence says {meaning[:32]}, which is not a frontal view; {ANYWAY}")
+    if view in FRONTAL_VIEWS or codes:
+        return ()
+    return ("the header does not say which view this is",) if not view else (f"ViewPosition {view[:16]} was taken as frontal",)
+
+
+def _judge_orientation(dataset: Dataset) -> tuple[str, ...]:
+    """PatientOrientation: where the rows and the columns run to (PS3.3 C.7.6.1.1.1); a frontal film runs L or R, and F."""
+    directions = header.texts(dataset, "PatientOrientation")
+    if len(directions) != 2 or not all(directions):
+        return ()
+    row, column = (direction[0] for direction in directions)
+    if row in "AP" or column in "AP":
+        raise FilmRefusedError(f"PatientOrientation {directions[0][:8]}/{directions[1][:8]} is a lateral view, not a frontal one; {ANYWAY}")
+    if row == "R" and column == "F":
+        return ("PatientOrientation R/F: the film is mirrored, the patient's right is on its right",)
+    if (row, column) != ("L", "F"):
+        return (f"PatientOrientation {directions[0][:8]}/{directions[1][:8]}: the film is not shown upright",)
+    return ()
+
+
+def _code(item: Dataset) -> tuple[str, str]:
+    scheme = header.text(item, "CodingSchemeDesignator")
+    return ("SRT" if scheme in ("SNM3", "99SDM") else scheme, header.text(item, "CodeValue"))

@@ -1,0 +1,83 @@
+"""Reading single attributes of a header that may hold anything.
+
+pydicom converts a value when it is asked for, and raises whatever the conversion raises. These functions turn that
+into FilmRefusedError, and leave a value out of the message wherever it could be private.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+
+from certdicom.errors import FilmRefusedError
+
+
+def raw(dataset: Dataset, keyword: str) -> object:
+    """The value of an attribute as pydicom gives it, None if absent; FilmRefusedError if it cannot be converted."""
+    try:
+        return dataset.get(keyword)
+    except Exception as problem:
+        # Any exception type may come out of a damaged value; all mean that this header cannot be trusted.
+        raise FilmRefusedError(f"{keyword} in the header cannot be read ({type(problem).__name__}): the file is damaged") from problem
+
+
+def values(dataset: Dataset, keyword: str) -> tuple[object, ...]:
+    """All values of an attribute; empty if it is absent or empty."""
+    value = raw(dataset, keyword)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return ()
+    if isinstance(value, (MultiValue, list, tuple)):
+        return tuple(value)
+    return (value,)
+
+
+def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    """All values of an attribute as text without blanks around it, in capitals; empty if absent."""
+    return tuple(str(value).strip(" \0").upper() for value in values(dataset, keyword))
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """The first value of an attribute as text without blanks around it, in capitals; "" if absent."""
+    return next(iter(texts(dataset, keyword)), "")
+
+
+def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
+    """All values of a numeric attribute; FilmRefusedError for one that is not a finite number."""
+    found = []
+    for value in values(dataset, keyword):
+        try:
+            number = float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError, OverflowError) as problem:
+            raise FilmRefusedError(f"{keyword} {str(value)[:32]!r} is not a number: correct the header") from problem
+        if not math.isfinite(number):
+            raise FilmRefusedError(f"{keyword} {number} is not a finite number: correct the header")
+        found.append(number)
+    return tuple(found)
+
+
+def number(dataset: Dataset, keyword: str) -> float | None:
+    """The first value of a numeric attribute, None if absent or empty."""
+    return next(iter(numbers(dataset, keyword)), None)
+
+
+def whole(dataset: Dataset, keyword: str) -> int | None:
+    """The only value of a whole-number attribute, None if absent or empty; FilmRefusedError if several or fractional."""
+    found = numbers(dataset, keyword)
+    if not found:
+        return None
+    if len(found) > 1 or found[0] != int(found[0]):
+        raise FilmRefusedError(f"{keyword} must be one whole number, not {'/'.join(f'{value:g}' for value in found[:4])}")
+    return int(found[0])
+
+
+def items(dataset: Dataset, keyword: str) -> Sequence[Dataset]:
+    """The items of a sequence attribute; empty if absent or empty."""
+    value = raw(dataset, keyword)
+    if not value:
+        return ()
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)) or not all(isinstance(item, Dataset) for item in value):
+        raise FilmRefusedError(f"{keyword} in the header is not a sequence: the file is damaged")
+    return value

@@ -1,0 +1,199 @@
+"""From the bytes of a file to a data set, whatever the bytes are.
+
+pydicom reads what it can and is silent about what is missing; here a file that is cut off anywhere is refused.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+
+from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLosslessSV1,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+from certdicom.errors import FilmRefusedError
+from certdicom.imaging.codestream import read_codestream
+
+MOST_BYTES = 512 * 1024**2
+"""Largest file or inflated data set that is read: more than twice the largest film."""
+
+_PREAMBLE = 128
+_UNDEFINED = 0xFFFFFFFF
+_TRUNCATED = "the file ends in the middle of its data: it is truncated, send it again"
+_LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+
+
+@dataclass(frozen=True, eq=False)
+class ParsedFile:
+    """A data set, how its bytes are to be taken, and what was odd about the file."""
+
+    dataset: FileDataset
+    transfer_syntax: UID
+    notes: tuple[str, ...]
+
+
+def parse(data: bytes) -> ParsedFile:
+    """The data set in `data`; FilmRefusedError if it is not DICOM, damaged, or cut off at any byte."""
+    if not data:
+        raise FilmRefusedError("the file is empty: send it again")
+    if len(data) > MOST_BYTES:
+        raise FilmRefusedError(f"the file has {len(data):,} bytes, more than the {MOST_BYTES:,} that are read")
+    start = _start_of_elements(data)
+    end_of_meta, stated = _read_meta(data, start)
+    size = len(data)
+    if stated == DeflatedExplicitVRLittleEndian:
+        size = _inflated_size(data[end_of_meta:])
+    try:
+        dataset = dcmread(BytesIO(data), force=True)
+    except (Exception, MemoryError) as problem:
+        # Damaged bytes make pydicom raise nearly every built-in type, RecursionError included.
+        raise FilmRefusedError(f"the file cannot be read as DICOM ({type(problem).__name__}): it is damaged") from problem
+    if not isinstance(dataset, FileDataset) or not len(dataset):
+        raise FilmRefusedError(_TRUNCATED if start else "the file holds no DICOM data set: it is damaged")
+    _check_complete(dataset, size)
+    notes = []
+    if not start:
+        notes.append("the file has no DICOM preamble")
+    transfer_syntax = UID(str(stated)) if stated else _guess_transfer_syntax(dataset)
+    if not stated:
+        notes.append(f"the file names no transfer syntax; it was taken as {transfer_syntax.name}")
+        _complete_meta(dataset, transfer_syntax)
+    _check_known(transfer_syntax)
+    return ParsedFile(dataset, transfer_syntax, tuple(notes))
+
+
+def _start_of_elements(data: bytes) -> int:
+    """Where the first element is: after the preamble, or at 0 in a file without one that starts like a data set."""
+    if data[_PREAMBLE : _PREAMBLE + 4] == b"DICM":
+        return _PREAMBLE + 4
+    for order in "<>":
+        if len(data) >= 8:
+            group, element, length = struct.unpack_from(f"{order}HHI", data)
+            explicit = data[4:6].isalpha() and data[4:6].isupper()
+            if group in (0x0002, 0x0008) and element <= 0x0070 and (explicit or (order == "<" and length <= len(data))):
+                return 0
+    raise FilmRefusedError("this is not a DICOM file: there is no DICM prefix and no data set at its start")
+
+
+def _read_meta(data: bytes, start: int) -> tuple[int, str | None]:
+    """Where the file meta group (0002, explicit little endian) ends, and the TransferSyntaxUID in it."""
+    position, syntax = start, None
+    while position + 8 <= len(data) and data[position : position + 2] == b"\x02\x00":
+        (element,) = struct.unpack_from("<H", data, position + 2)
+        vr = data[position + 4 : position + 6]
+        if vr in _LONG_VRS:
+            if position + 12 > len(data):
+                raise FilmRefusedError(_TRUNCATED)
+            (length,) = struct.unpack_from("<I", data, position + 8)
+            value = position + 12
+        elif vr.isalpha():
+            (length,) = struct.unpack_from("<H", data, position + 6)
+            value = position + 8
+        else:  # a file meta group in implicit VR, which is wrong but exists
+            (length,) = struct.unpack_from("<I", data, position + 4)
+            value = position + 8
+        if value + length > len(data):
+            raise FilmRefusedError(_TRUNCATED)
+        if element == 0x0010:
+            syntax = data[value : value + length].decode("latin-1").strip(" \0") or None
+        position = value + length
+    return position, syntax
+
+
+def _inflated_size(deflated: bytes) -> int:
+    """Bytes of the inflated data set; refuses a stream that is cut off, damaged, or would fill the memory."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    size, rest = 0, deflated
+    try:
+        while not inflater.eof:
+            piece = inflater.decompress(rest, 1 << 20)
+            size += len(piece)
+            if size > MOST_BYTES:
+                raise FilmRefusedError(f"the deflated data set grows beyond the {MOST_BYTES:,} bytes that are read")
+            rest = inflater.unconsumed_tail
+            if not rest and not piece:
+                break
+    except zlib.error as problem:
+        raise FilmRefusedError("the deflated data set does not inflate: the file is damaged, send it again") from problem
+    if not inflater.eof:
+        raise FilmRefusedError(_TRUNCATED)
+    return size
+
+
+def _check_complete(dataset: FileDataset, size: int) -> None:
+    """Refuses a data set whose last element does not end where the file ends."""
+    last, end = None, 0
+    for tag in dataset.keys():
+        element = dataset.get_item(tag)
+        if not isinstance(element, RawDataElement):
+            # A sequence of undefined length is read to its delimiter at once, or fails; its end is not recorded.
+            position = getattr(element, "file_tell", None) or 0
+            if position > end:
+                last, end = None, position
+            continue
+        held = len(element.value or b"")
+        if element.length != _UNDEFINED and held < element.length:
+            raise FilmRefusedError(_TRUNCATED)
+        tail = element.value_tell + held + (8 if element.length == _UNDEFINED else 0)
+        if tail > end:
+            last, end = element, tail
+    if last is not None and size > end:
+        raise FilmRefusedError(_TRUNCATED)
+    if last is not None and size < end:
+        raise FilmRefusedError(_TRUNCATED)
+
+
+def _guess_transfer_syntax(dataset: FileDataset) -> UID:
+    """The transfer syntax of a file that names none, from how pydicom found it written and how the pixels begin."""
+    implicit, little = dataset.original_encoding
+    pixels = dataset.get_item("PixelData") if "PixelData" in dataset else None
+    if pixels is not None and getattr(pixels, "length", 0) == _UNDEFINED:
+        return _guess_compression(bytes(pixels.value or b""))
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+
+
+def _guess_compression(items: bytes) -> UID:
+    from pydicom.encaps import get_frame
+
+    try:
+        frame = get_frame(items, 0, number_of_frames=1)
+    except Exception as problem:
+        raise FilmRefusedError("the compressed pixel data is not made of whole fragments: the file is truncated or damaged") from problem
+    if frame[:2] != b"\xff\xd8" and frame[:2] != b"\xff\x4f" and frame[4:8] != b"jP  ":
+        return RLELossless
+    stream = read_codestream(frame)
+    baseline = JPEGBaseline8Bit if stream.precision == 8 else JPEGExtended12Bit
+    return {"JPEG 2000": JPEG2000, "JPEG-LS": JPEGLSNearLossless, "JPEG lossless": JPEGLosslessSV1}.get(stream.kind, baseline)
+
+
+def _complete_meta(dataset: FileDataset, transfer_syntax: UID) -> None:
+    """Fills in the file meta that a bare data set lacks, so that others can read the data set as if it had it."""
+    if not hasattr(dataset, "file_meta"):
+        dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = transfer_syntax
+
+
+def _check_known(transfer_syntax: UID) -> None:
+    if not transfer_syntax.is_transfer_syntax or transfer_syntax.is_private:
+        raise FilmRefusedError(f"transfer syntax {str(transfer_syntax)[:64]} is not known: send the film as Explicit VR Little Endian")
+
+
+__all__ = ["MOST_BYTES", "Dataset", "ParsedFile", "parse"]

@@ -1,0 +1,212 @@
+"""From the pixel data element to stored values: sizes are checked first, then decoded, then bits are put in place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
+from pydicom.pixels import get_decoder
+from pydicom.uid import UID, RLELossless
+
+from certdicom.errors import FilmRefusedError
+from certdicom.imaging import header
+from certdicom.imaging.codestream import Codestream, read_codestream
+from certdicom.imaging.presentation import StoredRange
+
+LEAST_SIDE = 64
+"""Rows and columns below which no radiograph is."""
+
+MOST_PIXELS = 100_000_000
+"""More pixels than any radiograph has: larger ones are refused before anything is allocated."""
+
+MOST_ELONGATED = 2.0
+"""Largest ratio of the sides; a longer one is a strip, a spine or a leg film."""
+
+_NAMES = ("JPEG", "JPEG lossless", "JPEG-LS", "JPEG 2000")
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """How the pixels lie in memory (PS3.3 C.7.6.3), checked."""
+
+    rows: int
+    columns: int
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+
+    @property
+    def limits(self) -> StoredRange:
+        """The values that a pixel can hold."""
+        half = 1 << (self.bits_stored - 1)
+        return StoredRange(-half, half - 1) if self.signed else StoredRange(0, 2 * half - 1)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of the uncompressed film."""
+        return self.rows * self.columns * self.bits_allocated // 8
+
+    def interpret(self, words: NDArray[np.integer]) -> NDArray[np.int32]:
+        """Words as allocated → stored values: unused and overlay bits dropped, sign extended from HighBit."""
+        mask = (1 << self.bits_stored) - 1
+        stored = (words.astype(np.int32) >> (self.high_bit + 1 - self.bits_stored)) & mask
+        if self.signed:
+            sign = 1 << (self.bits_stored - 1)
+            stored = (stored ^ sign) - sign
+        return stored
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedPixels:
+    """`stored` (rows, columns) values; `words`: the words as allocated, where the pixel data was not compressed."""
+
+    stored: NDArray[np.int32]
+    words: NDArray[np.integer] | None
+    notes: tuple[str, ...]
+
+
+def pixel_format(dataset: Dataset) -> PixelFormat:
+    """The checked pixel format of a gray, single-frame film; FilmRefusedError with the reason otherwise."""
+    if "PixelData" not in dataset:
+        raise FilmRefusedError("the file has no pixel data: send the image itself")
+    frames = header.whole(dataset, "NumberOfFrames")
+    if frames is not None and frames != 1:
+        raise FilmRefusedError(f"the image has {frames} frames; a radiograph has one: send a single film")
+    samples = header.whole(dataset, "SamplesPerPixel")
+    photometric = header.text(dataset, "PhotometricInterpretation")
+    if (samples is not None and samples != 1) or photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        raise FilmRefusedError(
+            f"the image is not gray (PhotometricInterpretation {photometric[:16] or 'missing'}, SamplesPerPixel {samples}):"
+            " send a MONOCHROME1 or MONOCHROME2 film"
+        )
+    rows, columns = _required(dataset, "Rows"), _required(dataset, "Columns")
+    _check_size(rows, columns)
+    allocated, stored = _required(dataset, "BitsAllocated"), _required(dataset, "BitsStored")
+    high = header.whole(dataset, "HighBit")
+    high = stored - 1 if high is None else high
+    if allocated not in (8, 16) or not 2 <= stored <= allocated or not stored - 1 <= high < allocated:
+        raise FilmRefusedError(
+            f"BitsAllocated {allocated}, BitsStored {stored}, HighBit {high} is no layout of a radiograph: 8 or 16 bits can be read"
+        )
+    representation = header.whole(dataset, "PixelRepresentation")
+    if representation not in (None, 0, 1):
+        raise FilmRefusedError(f"PixelRepresentation {representation} is neither 0 nor 1: correct the header")
+    return PixelFormat(rows, columns, allocated, stored, high, representation == 1)
+
+
+def _required(dataset: Dataset, keyword: str) -> int:
+    value = header.whole(dataset, keyword)
+    if value is None:
+        raise FilmRefusedError(f"{keyword} is missing, so the pixels cannot be read: correct the header")
+    return value
+
+
+def _check_size(rows: int, columns: int) -> None:
+    if min(rows, columns) < LEAST_SIDE:
+        raise FilmRefusedError(f"the image has {rows} x {columns} pixels; a film has at least {LEAST_SIDE} on each side")
+    if rows * columns > MOST_PIXELS:
+        raise FilmRefusedError(f"the image has {rows} x {columns} pixels, more than the {MOST_PIXELS:,} that can be read")
+    if max(rows, columns) > MOST_ELONGATED * min(rows, columns):
+        raise FilmRefusedError(f"the image has {rows} x {columns} pixels, too elongated for a chest film (at most 2 to 1)")
+
+
+def decode(dataset: Dataset, layout: PixelFormat, *, transfer_syntax: UID) -> DecodedPixels:
+    """The stored values of the only frame; FilmRefusedError if they are cut off or do not decode."""
+    data = header.raw(dataset, "PixelData")
+    if not isinstance(data, (bytes, bytearray)) or not data:
+        raise FilmRefusedError("the pixel data is empty: send the image again")
+    if transfer_syntax.is_encapsulated:
+        return _decode_compressed(dataset, bytes(data), layout, transfer_syntax=transfer_syntax)
+    return _decode_native(dataset, data, layout, transfer_syntax=transfer_syntax)
+
+
+def _decode_native(dataset: Dataset, data: bytes | bytearray, layout: PixelFormat, *, transfer_syntax: UID) -> DecodedPixels:
+    expected = layout.frame_bytes
+    if len(data) < expected:
+        raise FilmRefusedError(
+            f"the pixel data has {len(data)} bytes instead of {expected} for {layout.rows} x {layout.columns} pixels:"
+            " the file is truncated, send it again"
+        )
+    notes: tuple[str, ...] = ()
+    if len(data) >= 2 * expected:
+        raise FilmRefusedError(f"the pixel data has {len(data)} bytes, room for several images of {expected}: send a single film")
+    if len(data) > expected + 1:
+        notes = (f"{len(data) - expected} bytes after the last pixel were ignored",)
+    order = "<" if transfer_syntax.is_little_endian else ">"
+    if layout.bits_allocated == 8:
+        words: NDArray[np.integer] = np.frombuffer(data, dtype=np.uint8)
+        if order == ">" and dataset["PixelData"].VR == "OW":
+            # PS3.5 8.1.1: two 8-bit pixels share an OW word, whose bytes are swapped as a whole.
+            words = words[: len(words) // 2 * 2].view(">u2").astype("<u2").view(np.uint8)
+        if len(words) < expected:
+            raise FilmRefusedError(f"the pixel data has {len(words)} whole words for {expected} pixels: the file is truncated, send it again")
+        words = words[:expected]
+    else:
+        words = np.frombuffer(data, dtype=f"{order}u2", count=expected // 2)
+    words = words.reshape(layout.rows, layout.columns)
+    return DecodedPixels(layout.interpret(words), words, notes)
+
+
+def _decode_compressed(dataset: Dataset, data: bytes, layout: PixelFormat, *, transfer_syntax: UID) -> DecodedPixels:
+    name = transfer_syntax.name
+    try:
+        decoder = get_decoder(transfer_syntax)
+    except NotImplementedError as problem:
+        raise FilmRefusedError(f"transfer syntax {name} cannot be read: send the film uncompressed") from problem
+    if not decoder.is_available:
+        raise FilmRefusedError(f"no decoder for transfer syntax {name} is installed: send the film uncompressed")
+    try:
+        frame = get_frame(data, 0, number_of_frames=1)
+    except Exception as problem:
+        # pydicom raises several types for items that do not add up; each means the same here.
+        raise FilmRefusedError(f"the {name} pixel data is not made of whole fragments: the file is truncated or damaged") from problem
+    stream = None if transfer_syntax == RLELossless else read_codestream(frame)
+    if stream is not None:
+        _check_codestream(stream, layout)
+    try:
+        decoded, _ = decoder.as_array(dataset, raw=True, index=0, correct_unused_bits=False)
+    except (Exception, MemoryError) as problem:
+        # Decoders raise every type there is for a damaged stream.
+        raise FilmRefusedError(f"the {name} pixel data does not decode: the file is truncated or damaged, send it again") from problem
+    words = np.asarray(decoded)
+    if words.shape != (layout.rows, layout.columns):
+        raise FilmRefusedError(f"the {name} pixel data decodes to {words.shape} instead of {(layout.rows, layout.columns)}")
+    lossy = dataset.get("PixelData") is not None and not _is_lossless(transfer_syntax)
+    if lossy and stream is not None and stream.precision > layout.bits_stored and layout.high_bit == layout.bits_stored - 1:
+        # Lossy coding overshoots; dropping the bits above BitsStored would turn white into black.
+        limits = layout.limits
+        return DecodedPixels(np.clip(words.astype(np.int32), limits.lowest, limits.highest), None, ())
+    return DecodedPixels(layout.interpret(words), None, ())
+
+
+def _check_codestream(stream: Codestream, layout: PixelFormat) -> None:
+    if (stream.rows, stream.columns) != (layout.rows, layout.columns):
+        raise FilmRefusedError(
+            f"the {stream.kind} pixel data has {stream.rows} x {stream.columns} pixels but the header says"
+            f" {layout.rows} x {layout.columns}: the file is damaged"
+        )
+    if stream.components != 1:
+        raise FilmRefusedError(f"the {stream.kind} pixel data has {stream.components} components; a gray film has one")
+    if not 2 <= stream.precision <= layout.bits_allocated:
+        raise FilmRefusedError(
+            f"the {stream.kind} pixel data has {stream.precision} bits but the header allocates {layout.bits_allocated}: the file is damaged"
+        )
+
+
+_LOSSLESS = {
+    "1.2.840.10008.1.2.4.57",
+    "1.2.840.10008.1.2.4.70",
+    "1.2.840.10008.1.2.4.80",
+    "1.2.840.10008.1.2.4.90",
+    "1.2.840.10008.1.2.4.201",
+    "1.2.840.10008.1.2.4.202",
+    str(RLELossless),
+}
+
+
+def _is_lossless(transfer_syntax: UID) -> bool:
+    return str(transfer_syntax) in _LOSSLESS

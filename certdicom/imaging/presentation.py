@@ -1,0 +1,214 @@
+"""From a film's header and pixels to its `Rendering`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from certdicom.certification.certificate import Window
+from certdicom.errors import FilmRefusedError
+from certdicom.imaging import header
+from certdicom.imaging.lookup import LookupTable, read_table
+from certdicom.imaging.percentiles import SOURCE as PERCENTILES
+from certdicom.imaging.percentiles import percentile_window
+from certdicom.imaging.rendering import DisplayTable, Rendering
+
+LEAST_SHOWN = 0.05
+"""A rendering is used if at least this share of the pixels is neither black nor white, and their display values span
+at least as much; otherwise it shows next to nothing and the percentiles are used instead."""
+
+Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class StoredRange:
+    """The values that a pixel can hold, by BitsStored and PixelRepresentation."""
+
+    lowest: int
+    highest: int
+
+
+@dataclass(frozen=True)
+class _Modality:
+    """The Modality LUT: `slope · x + intercept`, or a table."""
+
+    slope: float
+    intercept: float
+    table: LookupTable | None
+
+    def __call__(self, stored: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self.table(stored) if self.table is not None else self.slope * stored + self.intercept
+
+
+@dataclass(frozen=True)
+class _Voi:
+    """A VOI transformation in modality values: `linear` (lo, hi) alone, or a curve to [0, 1].
+
+    `ends`: the modality values that stand for black and white, None for a table, whose ends are where it stops changing;
+    `slope`: the steepest slope of the curve at modality values, None where only the table's steps are known.
+    """
+
+    source: str
+    linear: bool
+    ends: tuple[float, float] | None
+    curve: Curve
+    centre: float = 0.0
+    width: float = 0.0
+
+
+def rendering_of(
+    dataset: Dataset, stored: NDArray[np.int32], *, limits: StoredRange, padding: NDArray[np.bool_] | None, little_endian: bool
+) -> tuple[Rendering, tuple[str, ...]]:
+    """The rendering of a film and what there is to note about it.
+
+    The order of PS3.3: a VOI LUT Sequence is preferred over a window, the first of several windows is taken, and a film
+    with neither is shown from its 1st to its 99th percentile. FilmRefusedError for a header that makes no
+    sense and for a constant image.
+    """
+    histogram = _histogram(stored, limits=limits, padding=padding)
+    present = np.flatnonzero(histogram)
+    if len(present) == 0:
+        raise FilmRefusedError("every pixel of the film is padding (PixelPaddingValue): there is nothing to certify")
+    if len(present) == 1:
+        raise FilmRefusedError(f"all pixels have the same value ({present[0] + limits.lowest}): there is nothing to certify")
+    modality = _modality(dataset, limits=limits, little_endian=little_endian)
+    domain = np.arange(limits.lowest, limits.highest + 1, dtype=np.float64)
+    outputs = modality(domain)
+    voi = _voi(dataset, lowest=float(outputs.min()), highest=float(outputs.max()), little_endian=little_endian)
+    inverted, notes = _polarity(dataset)
+
+    if voi is not None:
+        shown = voi.curve(outputs)
+        if _shows_something(shown, histogram):
+            return _compose(modality, voi, domain=domain, shown=shown, inverted=inverted, padding=padding), notes
+        notes = (*notes, f"the {voi.source} in the header shows next to nothing of this film and was not used")
+    levels = stored if modality.table is None else modality(stored.astype(np.float64))
+    lo, hi = percentile_window(levels, padding=padding)
+    if modality.table is None:
+        # Percentiles of the stored values themselves; the slope only decides which end is dark.
+        window = Window(lo, hi, PERCENTILES)
+        return Rendering(window=window, inverted=inverted != (modality.slope < 0), padding=padding), notes
+    voi = _linear_voi(PERCENTILES, lo, hi)
+    return _compose(modality, voi, domain=domain, shown=voi.curve(outputs), inverted=inverted, padding=padding), notes
+
+
+def _histogram(stored: NDArray[np.int32], *, limits: StoredRange, padding: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+    """How many pixels that are not padding hold each value from `limits.lowest` to `limits.highest`."""
+    size = limits.highest - limits.lowest + 1
+    counts = np.bincount((stored - limits.lowest).ravel(), minlength=size)
+    if padding is not None:
+        counts = counts - np.bincount(stored[padding] - limits.lowest, minlength=size)
+    return counts
+
+
+def _shows_something(shown: NDArray[np.float64], histogram: NDArray[np.int64]) -> bool:
+    between = histogram[(shown > 0) & (shown < 1)].sum() / histogram.sum()
+    present = shown[histogram > 0]
+    return bool(between >= LEAST_SHOWN and present.max() - present.min() >= LEAST_SHOWN)
+
+
+def _modality(dataset: Dataset, *, limits: StoredRange, little_endian: bool) -> _Modality:
+    sequence = header.items(dataset, "ModalityLUTSequence")
+    if sequence:
+        table = read_table(
+            sequence[0], name="Modality LUT", lowest=limits.lowest, highest=limits.highest, little_endian=little_endian
+        )
+        return _Modality(1.0, 0.0, table)
+    slope = header.number(dataset, "RescaleSlope")
+    intercept = header.number(dataset, "RescaleIntercept")
+    if slope == 0:
+        raise FilmRefusedError("RescaleSlope is 0, which makes the film constant: correct the header")
+    return _Modality(1.0 if slope is None else slope, intercept or 0.0, None)
+
+
+def _voi(dataset: Dataset, *, lowest: float, highest: float, little_endian: bool) -> _Voi | None:
+    sequence = header.items(dataset, "VOILUTSequence")
+    if sequence:
+        table = read_table(sequence[0], name="VOI LUT", lowest=lowest, highest=highest, little_endian=little_endian)
+        return _Voi("VOI LUT sequence", False, None, lambda modality: table(modality) / table.maximum)
+    centre, width = header.number(dataset, "WindowCenter"), header.number(dataset, "WindowWidth")
+    if centre is None and width is None:
+        return None
+    if centre is None or width is None:
+        missing, given = ("WindowCenter", "WindowWidth") if centre is None else ("WindowWidth", "WindowCenter")
+        raise FilmRefusedError(f"the header has {given} but no {missing}: correct the header")
+    function = header.text(dataset, "VOILUTFunction") or "LINEAR"
+    if function == "LINEAR":
+        # PS3.3 C.11.2.1.2.1: ((x - (c - 0.5)) / (w - 1) + 0.5), and w is at least 1.
+        if width < 1:
+            raise FilmRefusedError(f"WindowWidth {width:g} is below 1, which LINEAR does not allow: correct the header")
+        middle, span = centre - 0.5, width - 1
+    elif function in ("LINEAR_EXACT", "SIGMOID"):
+        if width <= 0:
+            raise FilmRefusedError(f"WindowWidth {width:g} is not above 0, which {function} needs: correct the header")
+        middle, span = centre, width
+    else:
+        raise FilmRefusedError(f"VOILUTFunction {function[:16]!r} is not known; LINEAR, LINEAR_EXACT and SIGMOID are: correct the header")
+    if function == "SIGMOID":
+        ends = (middle - span / 2, middle + span / 2)
+        return _Voi("SIGMOID window", False, ends, lambda modality: _sigmoid(modality, middle, span), middle, span)
+    return _linear_voi(f"WindowCenter/WindowWidth ({function})", middle - span / 2, middle + span / 2)
+
+
+def _linear_voi(source: str, lo: float, hi: float) -> _Voi:
+    def curve(modality: NDArray[np.float64]) -> NDArray[np.float64]:
+        if hi <= lo:  # LINEAR of width 1: a step (PS3.3 C.11.2.1.2.1)
+            return (modality > lo).astype(np.float64)
+        return np.clip((modality - lo) / (hi - lo), 0.0, 1.0)
+
+    return _Voi(source, True, (lo, hi), curve)
+
+
+def _sigmoid(modality: NDArray[np.float64], centre: float, width: float) -> NDArray[np.float64]:
+    """PS3.3 C.11.2.1.3.1: 1 / (1 + exp(-4 (x - c) / w)), as tanh, which does not overflow."""
+    return np.asarray(0.5 * (1.0 + np.tanh(2.0 * (modality - centre) / width)))
+
+
+def _polarity(dataset: Dataset) -> tuple[bool, tuple[str, ...]]:
+    """Whether low display values are white, by PhotometricInterpretation and PresentationLUTShape, which should agree."""
+    monochrome1 = header.text(dataset, "PhotometricInterpretation") == "MONOCHROME1"
+    shape = header.text(dataset, "PresentationLUTShape")
+    if monochrome1 and shape == "IDENTITY":
+        return True, ("MONOCHROME1 with PresentationLUTShape IDENTITY contradict each other; the film was taken as MONOCHROME1",)
+    if not monochrome1 and shape == "INVERSE":
+        return True, ("MONOCHROME2 with PresentationLUTShape INVERSE contradict each other; the film was taken as inverted",)
+    return monochrome1, ()
+
+
+def _compose(
+    modality: _Modality,
+    voi: _Voi,
+    *,
+    domain: NDArray[np.float64],
+    shown: NDArray[np.float64],
+    inverted: bool,
+    padding: NDArray[np.bool_] | None,
+) -> Rendering:
+    """One rendering from stored values: a window if all is linear, else a table of `shown` over the `domain`."""
+    ends = None
+    if modality.table is None and voi.ends is not None:
+        at_lo, at_hi = ((end - modality.intercept) / modality.slope for end in voi.ends)
+        ends = (min(at_lo, at_hi), max(at_lo, at_hi))
+    falling = modality.table is None and modality.slope < 0
+    if ends is not None and voi.linear:
+        return Rendering(window=Window(*ends, voi.source), inverted=inverted != falling, padding=padding)
+    steps = np.abs(np.diff(shown))
+    steepest = float(steps.max())
+    if ends is None:
+        changing = np.flatnonzero(steps)
+        ends = (float(domain[changing[0]]), float(domain[changing[-1] + 1]))
+    if modality.table is None and voi.width:
+        steepest = _steepest_sigmoid(modality, voi, domain)
+    table = DisplayTable(int(domain[0]), (1.0 - shown if inverted else shown).astype(np.float32), steepest)
+    return Rendering(window=Window(*ends, voi.source), inverted=inverted != falling, table=table, padding=padding)
+
+
+def _steepest_sigmoid(modality: _Modality, voi: _Voi, domain: NDArray[np.float64]) -> float:
+    """The largest derivative of the sigmoid per stored value: |slope| / w at its centre, less if no pixel reaches it."""
+    at_centre = float(np.clip((voi.centre - modality.intercept) / modality.slope, domain[0], domain[-1]))
+    value = modality.slope * at_centre + modality.intercept
+    return abs(modality.slope) / voi.width / float(np.cosh(min(2.0 * abs(value - voi.centre) / voi.width, 300.0))) ** 2

@@ -1,0 +1,111 @@
+"""Reading a film: from a file or bytes to a `Radiograph`, or one line that says why not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from certdicom.errors import FilmRefusedError, UsageError
+from certdicom.imaging import header
+from certdicom.imaging.acceptance import judge
+from certdicom.imaging.parsing import MOST_BYTES, parse
+from certdicom.imaging.pixels import DecodedPixels, PixelFormat, decode, pixel_format
+from certdicom.imaging.presentation import rendering_of
+from certdicom.imaging.radiograph import Radiograph
+
+Source = str | Path | bytes
+
+
+def read_radiograph(source: Source, *, accept_any: bool = False) -> Radiograph:
+    """The film in a file, or in the bytes of one.
+
+    `accept_any` waives the judgements about what the film shows (modality, body part, view), and no other. Raises
+    UsageError for a path that cannot be read, FilmRefusedError with the reason for anything that is not
+    one whole gray film.
+    """
+    return radiograph_of(load(source), accept_any=accept_any)
+
+
+def load(source: Source) -> bytes:
+    """The bytes of a file; UsageError if it cannot be read, FilmRefusedError if it is too large to be a film."""
+    if isinstance(source, bytes):
+        return source
+    path = Path(source)
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise UsageError(f"{path} is not a regular file: give the path of a DICOM file")
+            if status.st_size > MOST_BYTES:
+                raise FilmRefusedError(f"the file has {status.st_size:,} bytes, more than the {MOST_BYTES:,} that are read")
+            return file.read()
+    except (OSError, ValueError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else "not a path"
+        raise UsageError(f"cannot read {path}: {reason}") from problem
+
+
+def radiograph_of(data: bytes, *, accept_any: bool) -> Radiograph:
+    """The film in the bytes of a file."""
+    with warnings.catch_warnings(record=True) as met:
+        warnings.simplefilter("always")
+        film_notes: list[str] = []
+        parsed = parse(data)
+        dataset = parsed.dataset
+        if not header.text(dataset, "SOPInstanceUID"):
+            raise FilmRefusedError("SOPInstanceUID is missing, so a result could not refer to this film: correct the header")
+        if not accept_any:
+            film_notes.extend(judge(dataset))
+        layout = pixel_format(dataset)
+        pixels = decode(dataset, layout, transfer_syntax=parsed.transfer_syntax)
+        padding, padding_notes = _padding(dataset, layout, pixels)
+        rendering, rendering_notes = rendering_of(
+            dataset,
+            pixels.stored,
+            limits=layout.limits,
+            padding=padding,
+            little_endian=parsed.transfer_syntax.is_little_endian,
+        )
+    notes = [*parsed.notes, *film_notes, *pixels.notes, *padding_notes, *rendering_notes]
+    if met:
+        # pydicom's warnings quote values, which may be private: only their number is passed on.
+        notes.append(f"{len(met)} header values break the rules of DICOM and were read as they are")
+    return Radiograph(
+        dataset=dataset,
+        stored_values=pixels.stored,
+        rendering=rendering,
+        file_sha256=hashlib.sha256(data).hexdigest(),
+        notes=tuple(notes),
+    )
+
+
+def _padding(dataset: Dataset, layout: PixelFormat, pixels: DecodedPixels) -> tuple[NDArray[np.bool_] | None, tuple[str, ...]]:
+    """Which pixels are padding (PS3.3 C.7.5.1.1.2), None if none are, and a note if some are."""
+    value = header.whole(dataset, "PixelPaddingValue")
+    if value is None:
+        return None, ()
+    limit = header.whole(dataset, "PixelPaddingRangeLimit")
+    first, last = (_as_stored(bound, layout) for bound in (value, value if limit is None else limit))
+    mask = (pixels.stored >= min(first, last)) & (pixels.stored <= max(first, last))
+    outside = value if layout.limits.lowest <= first <= layout.limits.highest else None
+    if outside is None and limit is None and pixels.words is not None:
+        # A padding value beyond BitsStored stands in the whole word, unused bits included.
+        mask = pixels.words == (value & ((1 << layout.bits_allocated) - 1))
+    if not mask.any():
+        return None, ()
+    return mask, (f"{mask.mean():.1%} of the pixels are padding (PixelPaddingValue) and were held black",)
+
+
+def _as_stored(value: int, layout: PixelFormat) -> int:
+    """A padding value as a stored value: it has the VR "US or SS" and may have been written with the wrong one."""
+    if layout.signed and value > layout.limits.highest:
+        return value - (1 << layout.bits_allocated)
+    if not layout.signed and value < 0:
+        return value + (1 << layout.bits_allocated)
+    return value
