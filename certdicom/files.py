@@ -60,7 +60,7 @@ def _write_synced(temporary: Path, data: bytes | Callable[[BinaryIO], object]) -
 
 def _give_name(temporary: Path, target: Path, *, force: bool) -> None:
     if force:
-        os.replace(temporary, target)
+        temporary.replace(target)
         return
     try:
         os.link(temporary, target)
@@ -70,7 +70,7 @@ def _give_name(temporary: Path, target: Path, *, force: bool) -> None:
         # FAT and some network folders know no hard links: claim the name exclusively, then move over the claim.
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         try:
-            os.replace(temporary, target)
+            temporary.replace(target)
         except OSError:
             target.unlink(missing_ok=True)
             raise

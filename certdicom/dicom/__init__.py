@@ -1,0 +1,1 @@
+"""DICOM objects that certdicom writes. Nothing here imports torch."""

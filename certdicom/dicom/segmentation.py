@@ -133,7 +133,7 @@ def _require_options(geometry: str, abstain: str) -> None:
 def _require_fit(film: Dataset, decisions: NDArray[np.uint8], certificate: Certificate) -> None:
     wanted = (len(certificate.structures), int(film.Rows), int(film.Columns))
     if decisions.shape != wanted:
-        raise UsageError(f"decisions have the shape {decisions.shape}, but structures, rows and columns are {wanted}; resample them to the film")
+        raise UsageError(f"decisions have the shape {decisions.shape}, not {wanted} (structures, rows, columns); resample them to the film")
     if decisions.dtype != np.uint8 or int(decisions.max(initial=0)) > ABSTAIN:
         raise UsageError(f"decisions must be uint8 of 0, 1 and 2, not {decisions.dtype} up to {decisions.max(initial=0)}")
 
@@ -208,7 +208,12 @@ def _contribution(certificate: Certificate) -> ContributingEquipment:
 
 def _finish(segmentation: Segmentation, source: Source, certificate: Certificate) -> None:
     """What highdicom leaves random, or does not carry over from the film."""
+    needs_utf8 = not _is_ascii(segmentation)
     segmentation.update(source.inherited)
+    if needs_utf8:
+        segmentation.SpecificCharacterSet = "ISO_IR 192"
+    if "FrameOfReferenceUID" not in segmentation and "PatientOrientation" not in segmentation:
+        segmentation.PatientOrientation = None  # type 2C: required, but may be empty, where there is no plane (PS3.3 C.7.6.1)
     organization = derive_uid("dimension organization", segmentation.SOPInstanceUID)
     segmentation.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
     for index in segmentation.DimensionIndexSequence:
@@ -218,6 +223,11 @@ def _finish(segmentation: Segmentation, source: Source, certificate: Certificate
     segmentation.ImageComments = _clip(comments, _LONG_TEXT)
     segmentation.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     segmentation.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+
+
+def _is_ascii(own: Dataset) -> bool:
+    """Whether our own words fit the film's character set, whichever it is; a structure's name from a bundle may not."""
+    return all(str(element.value).isascii() for element in own.iterall() if element.VR in ("LO", "SH", "ST", "LT", "UT", "UC"))
 
 
 def _clip(text: str, length: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -74,7 +75,7 @@ _UNREADABLE = (ValueError, TypeError, LookupError, OverflowError, NotImplemented
 
 @dataclass(frozen=True)
 class PixelSpacing:
-    """Distance between pixel centres in millimetres, as the film's own decimal strings; `keyword`: where they stood, None for 1\\1."""
+    """Distance between pixel centres, decimal strings in mm; `keyword`: where the film states it, None where 1 mm stands in."""
 
     row: str
     column: str
@@ -112,20 +113,20 @@ def describe_source(film: Dataset, *, geometry: Geometry) -> Source:
     if geometry == "viewer":
         _place_in_identity_plane(image, spacing)
         if spacing.keyword is None:
-            notes.append("the film states no pixel spacing: 1 mm per pixel is a placeholder, lengths and areas in mm are not meaningful")
+            notes.append("the film states no usable pixel spacing; 1 mm per pixel stands in for it, lengths and areas mean nothing")
 
     inherited = Dataset()
     for keyword in _REQUIRED_IF_EMPTY:
         setattr(inherited, keyword, None)
     inherited.update(_valid_elements(film, _INHERITED, notes))
     inherited.update(_verbatim_elements(film, _IDENTITY, notes))
-    if "SpecificCharacterSet" in film:
+    if film.get("SpecificCharacterSet"):
         inherited.SpecificCharacterSet = _tidy_character_set(film.SpecificCharacterSet)
     return Source(image, inherited, spacing, tuple(notes))
 
 
 def pixel_spacing(film: Dataset) -> PixelSpacing:
-    """The first usable spacing of the film, in millimetres of the detector where it says so; 1\\1 where there is none."""
+    """The first usable spacing of the film, in millimetres of the detector where it says so; 1 mm where there is none."""
     for keyword in _SPACINGS:
         element = _element(film, keyword)
         if element is None or element.VM != 2:
@@ -210,7 +211,7 @@ def _element(film: Dataset, keyword: str) -> DataElement | None:
     try:
         element = film[tag]
         wanted = dictionary_VR(tag)
-        if element.VR == wanted:
+        if wanted == element.VR:
             return element
         value = element.value.decode("ascii").strip(" \0") if isinstance(element.value, bytes) else element.value
         return DataElement(tag, wanted, value, validation_mode=config.IGNORE)
@@ -236,7 +237,7 @@ def _is_valid(element: DataElement) -> bool:
     return True
 
 
-def _tidy_character_set(declared: object) -> list[str]:
+def _tidy_character_set(declared: str | Sequence[str]) -> list[str]:
     """`ISO-IR 100`, `ISO IR 100` and their like are written by some devices for `ISO_IR 100` (PS3.3 C.12.1.1.2)."""
-    terms = [declared] if isinstance(declared, str) or declared is None else list(declared)  # type: ignore[call-overload]
+    terms = [declared] if isinstance(declared, str) else declared
     return [re.sub(r"^ISO[-_ ]IR[-_ ]", "ISO_IR ", str(term or "")) for term in terms]

@@ -26,12 +26,14 @@ def radius_phrase(certificate: Certificate) -> str:
 
 def guarantee(certificate: Certificate, *, subject: str) -> str:
     """The claim of section 1 of the method: `subject` keeps its label under any small enough change of the film."""
-    return f"{subject} keeps its label under any change of the film up to {radius_phrase(certificate)}, with {confidence(certificate)} confidence."
+    within = f"under any change of the film up to {radius_phrase(certificate)}"
+    return f"{subject} keeps its label {within}, with {confidence(certificate)} confidence."
 
 
 def structure_description(label: str, certificate: Certificate) -> str:
     claim = guarantee(certificate, subject="Every pixel of this segment")
-    return f"{label}: certified present. {claim} Pixels outside it are certified absent or in the Abstain segment. {STABILITY} {RESEARCH_USE}"
+    outside = "Pixels outside it are certified absent or in the Abstain segment."
+    return f"{label}: certified present. {claim} {outside} {STABILITY} {RESEARCH_USE}"
 
 
 def abstain_description(label: str | None) -> str:
