@@ -1,0 +1,55 @@
+"""certdicom: certified segmentation of radiographs, as DICOM SEG with an explicit abstain segment.
+
+Research use only, not a medical device. Names are loaded on first use: importing certdicom is cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from certdicom.certification.certificate import Certificate
+    from certdicom.certification.parameters import SmoothingParameters
+    from certdicom.errors import CertdicomError
+    from certdicom.imaging.radiograph import Radiograph
+    from certdicom.imaging.reading import read_radiograph
+    from certdicom.models.bundle import Bundle, load_bundle
+    from certdicom.pipeline import certify, write_segmentation
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Bundle": "certdicom.models.bundle",
+    "CertdicomError": "certdicom.errors",
+    "Certificate": "certdicom.certification.certificate",
+    "Radiograph": "certdicom.imaging.radiograph",
+    "SmoothingParameters": "certdicom.certification.parameters",
+    "certify": "certdicom.pipeline",
+    "load_bundle": "certdicom.models.bundle",
+    "read_radiograph": "certdicom.imaging.reading",
+    "write_segmentation": "certdicom.pipeline",
+}
+
+__all__ = [
+    "Bundle",
+    "CertdicomError",
+    "Certificate",
+    "Radiograph",
+    "SmoothingParameters",
+    "__version__",
+    "certify",
+    "load_bundle",
+    "read_radiograph",
+    "write_segmentation",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'certdicom' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -89,3 +89,8 @@ def join(sets: list[FilmSet]) -> FilmSet:
         known=torch.cat([s.known for s in sets]),
         names=tuple(name for s in sets for name in s.names),
     )
+
+
+def take(films: FilmSet, count: int) -> FilmSet:
+    """The first `count` films."""
+    return FilmSet(images=films.images[:count], masks=films.masks[:count], known=films.known[:count], names=films.names[:count])

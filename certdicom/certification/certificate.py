@@ -1,0 +1,112 @@
+"""The result of certifying one film: decisions, what they rest on, and what they are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certdicom.certification.parameters import SmoothingParameters
+
+ABSENT, PRESENT, ABSTAIN = 0, 1, 2
+"""Values of a decision map: certified absent, certified present, not certified."""
+
+SeedKind = Literal["site-key", "os-entropy"]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One anatomical structure that a bundle segments.
+
+    `label`: its name for people ("lungs"); `code`: (value, coding scheme, meaning); `rgb`: its colour, 0 to 255.
+    """
+
+    label: str
+    code: tuple[str, str, str]
+    rgb: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Window:
+    """The stored or modality values that the grid's 0 and 1 stand for, and where they were found."""
+
+    lo: float
+    hi: float
+    source: str
+
+
+@dataclass(frozen=True)
+class IntervalCount:
+    """Guaranteed bounds of a number of pixels: certified present ≤ truth of the smoothed model ≤ not certified absent."""
+
+    lower: int
+    upper: int
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """A certified segmentation of one film on the model grid.
+
+    With confidence 1 - alpha, at every entry of `decisions` that is not ABSTAIN the smoothed segmenter takes the same
+    decision for every image within `radius` (L2, on the grid) of this one; and for every film within `native_radius`
+    (L2, in `native_unit`) of this one, `window` held fixed. It says nothing about the decision being right.
+
+    `decisions` (structures, G, G) uint8 of ABSENT, PRESENT, ABSTAIN; `counts` (structures, G, G) int32, votes among
+    n for the selected decision; `native_scale`: native radius per unit of grid radius; `draw_identity`: hex digest that is equal
+    for two certificates only if they rest on the same draws; `notes`: what a reader should know; `seconds` per stage.
+    """
+
+    decisions: NDArray[np.uint8]
+    counts: NDArray[np.int32]
+    parameters: SmoothingParameters
+    structures: tuple[Structure, ...]
+    native_scale: float
+    native_unit: str
+    window: Window
+    bundle_name: str
+    bundle_sha256: str
+    seed_kind: SeedKind
+    draw_identity: str
+    device: str
+    precision: str
+    family: str = "Holm-Bonferroni over all structures and pixels of the image"
+    notes: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def grid(self) -> int:
+        """Rows and columns of the model grid."""
+        return int(self.decisions.shape[-1])
+
+    @property
+    def hypotheses(self) -> int:
+        """K: how many decisions were tested in one family."""
+        return int(self.decisions.size)
+
+    @property
+    def radius(self) -> float:
+        """Certified L2 radius on the grid, whose values span [0, 1]."""
+        return self.parameters.radius
+
+    @property
+    def native_radius(self) -> float:
+        """Certified L2 radius in `native_unit`, over all pixels of the film as stored."""
+        return self.radius * self.native_scale
+
+    @property
+    def abstain(self) -> NDArray[np.bool_]:
+        """(G, G): where at least one structure's decision is not certified."""
+        return np.asarray((self.decisions == ABSTAIN).any(axis=0))
+
+    @property
+    def abstain_fraction(self) -> float:
+        """Share of grid pixels at which at least one structure's decision is not certified."""
+        return float(self.abstain.mean())
+
+    def area(self, structure: int) -> IntervalCount:
+        """Bounds of the structure's area in the smoothed segmentation, in grid pixels."""
+        plane = self.decisions[structure]
+        return IntervalCount(int((plane == PRESENT).sum()), int((plane != ABSENT).sum()))

@@ -1,0 +1,82 @@
+"""Which decisions are certified: exact binomial tests, Holm's correction, simultaneous lower bounds.
+
+Counts are small integers, so nothing here works per pixel: one table of n + 1 entries, a histogram, a look-up.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import betainc, betaincinv
+
+from certdicom.errors import UsageError
+
+
+def p_values(*, n: int, tau: float) -> NDArray[np.float64]:
+    """P[Bin(n, tau) ≥ k] for k = 0 … n, shape (n + 1,): the exact one-sided p-values of H0: p ≤ tau."""
+    k = np.arange(1, n + 1)
+    return np.concatenate(([1.0], betainc(k, n - k + 1, tau)))
+
+
+def smallest_n(*, hypotheses: int, tau: float, alpha: float) -> int:
+    """The fewest draws with which a unanimous decision can be certified among `hypotheses`: tau^n ≤ alpha / K."""
+    n = max(1, math.ceil(math.log(alpha / hypotheses) / math.log(tau)))
+    # The logarithm may be one off in either direction; the test itself decides.
+    while n > 1 and tau ** (n - 1) <= alpha / hypotheses:
+        n -= 1
+    while tau**n > alpha / hypotheses:
+        n += 1
+    return n
+
+
+def require_attainable(*, n: int, hypotheses: int, tau: float, alpha: float) -> None:
+    """Raise UsageError when even n agreeing votes could not be certified, naming the smallest n that works."""
+    needed = smallest_n(hypotheses=hypotheses, tau=tau, alpha=alpha)
+    if n < needed:
+        raise UsageError(
+            f"n = {n} draws cannot certify any of {hypotheses} decisions at tau = {tau:g}, alpha = {alpha:g}; "
+            f"the smallest n that can is {needed}"
+        )
+
+
+def holm_reject(counts: ArrayLike, *, n: int, tau: float, alpha: float) -> NDArray[np.bool_]:
+    """Holm's step-down test of H0: p ≤ tau for every count at once, at family-wise error rate `alpha`.
+
+    `counts`: votes out of n for the selected decision, integers of any shape; returns a bool array of that shape, True
+    where H0 is rejected, that is, where the decision is certified. Valid under any dependence (Holm 1979). Equal counts
+    are decided together at the level of their first rank, alpha / (K - rejected so far). UsageError for counts outside 0 … n.
+    """
+    votes = np.asarray(counts)
+    if not np.issubdtype(votes.dtype, np.integer):
+        raise UsageError(f"counts must be integers, not {votes.dtype}")
+    if votes.size and (votes.min() < 0 or votes.max() > n):
+        raise UsageError(f"counts must lie in 0 … n = {n}, found {votes.min()} … {votes.max()}")
+    return votes >= _least_certified_count(np.bincount(votes.ravel(), minlength=n + 1), n=n, tau=tau, alpha=alpha)
+
+
+def _least_certified_count(histogram: NDArray[np.int64], *, n: int, tau: float, alpha: float) -> int:
+    """The smallest count that Holm rejects, n + 1 if none; `histogram[k]`: how many hypotheses have k votes."""
+    p = p_values(n=n, tau=tau)
+    hypotheses = int(histogram.sum())
+    rejected, least = 0, n + 1
+    for k in range(n, -1, -1):
+        if histogram[k] == 0:
+            continue
+        if p[k] > alpha / (hypotheses - rejected):
+            break
+        rejected += int(histogram[k])
+        least = k
+    return least
+
+
+def simultaneous_lower_bounds(counts: ArrayLike, *, n: int, alpha: float) -> NDArray[np.float64]:
+    """Clopper–Pearson lower bounds at alpha / K for all K counts: with confidence 1 - alpha, none exceeds its p.
+
+    Same shape as `counts`. Unlike bounds read off a step-down test, these hold for every radius at once.
+    """
+    votes = np.asarray(counts)
+    k = np.arange(1, n + 1)
+    table = np.concatenate(([0.0], betaincinv(k, n - k + 1, alpha / max(votes.size, 1))))
+    return table[votes]

@@ -1,0 +1,95 @@
+"""Entry point: picks the command, turns errors into one line and an exit code.
+
+    certdicom FILE|FOLDER… -o OUT     the main job; the word "certify" may stand before it
+    certdicom info|bundles|selftest|train …
+
+Exit codes: 0 done · 2 wrong usage · 3 film refused · 4 output could not be written · 5 internal error · 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+from certdicom import __version__
+from certdicom.errors import CertdicomError
+
+RESEARCH_USE = "Research use only, not a medical device."
+
+COMMANDS = {
+    "certify": "certify films and write DICOM SEG objects (the default command)",
+    "info": "say what a file is, and whether it would be accepted",
+    "bundles": "list the bundles that come with this installation",
+    "selftest": "certify a synthetic film whose certificate is known",
+    "evaluate": "certified Dice, IoU and abstention on films with reference masks",
+    "train": "train the networks of a bundle from images with masks",
+}
+"""Command → help line; the command `x` lives in `certdicom.cli.x_command` with add_arguments(parser) and run(arguments)."""
+
+
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The parser; only the named command's arguments are filled in (all commands' when None), which keeps start-up short."""
+    parser = argparse.ArgumentParser(
+        prog="certdicom",
+        description="Certified segmentation of radiographs: every pixel is certified stable or openly abstained. " + RESEARCH_USE,
+        epilog="Short form: certdicom film.dcm -o seg.dcm. Exit codes: 0 done, 2 wrong usage, 3 film refused, "
+        "4 output could not be written, 5 internal error.",
+    )
+    parser.add_argument("--version", action="version", version=f"certdicom {__version__}. {RESEARCH_USE}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, help_line in COMMANDS.items():
+        child = subparsers.add_parser(name, help=help_line, description=f"{help_line[0].upper()}{help_line[1:]}. {RESEARCH_USE}")
+        child.add_argument("--debug", action="store_true", help="show a traceback when something fails")
+        if command in (None, name):
+            import_module(f"certdicom.cli.{name}_command").add_arguments(child)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words:
+        build_parser().print_help()
+        return 2
+    if words[0] not in COMMANDS and words[0] not in ("-h", "--help", "--version"):
+        words.insert(0, "certify")
+    try:
+        arguments = build_parser(words[0]).parse_args(words)
+    except SystemExit as stop:  # argparse has said what is wrong
+        return stop.code if isinstance(stop.code, int) else 2
+    try:
+        code: int = import_module(f"certdicom.cli.{arguments.command}_command").run(arguments)
+        return code
+    except CertdicomError as error:
+        if arguments.debug:
+            traceback.print_exc()
+        print(f"certdicom: {one_line(error)}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("certdicom: interrupted; nothing half-written was left", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if arguments.debug:
+            traceback.print_exc()
+        print(
+            f"certdicom: internal error: {type(error).__name__}: {one_line(error)}; run again with --debug and report what it prints",
+            file=sys.stderr,
+        )
+        return 5
+
+
+def one_line(error: BaseException) -> str:
+    """The error's message without line breaks."""
+    return " ".join(str(error).split())
+
+
+def run() -> None:
+    """Console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

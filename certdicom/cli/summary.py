@@ -1,0 +1,50 @@
+"""What the command prints when it is done."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def print_result(report: Mapping[str, Any], *, files: Mapping[str, Path]) -> None:
+    """The closing summary of one film, from its report."""
+    console = Console(file=sys.stdout, highlight=False)
+    total = report["source"]["rows"] * report["source"]["columns"]
+    table = Table(box=None, pad_edge=False, header_style="")
+    for heading, side in (("structure", "left"), ("certified present", "right"), ("certified absent", "right"), ("abstained", "right")):
+        table.add_column(heading, justify=side)  # type: ignore[arg-type]  # rich's literal type, fed from a tuple
+    for structure in report["structures"]:
+        shares = (structure[key] / total for key in ("certified_present_px", "certified_absent_px", "abstain_px"))
+        table.add_row(structure["label"], *(f"{share:.1%}" for share in shares))
+    console.print(table)
+    radius, parameters, window = report["radius"], report["parameters"], report["window"]
+    lines = [
+        f"abstained on {report['abstain_fraction']:.1%} of the film's pixels (any structure)",
+        f"R = {radius['grid']:.4f} on the {report['grid']} × {report['grid']} grid = {radius['native']:.4g} {radius['native_unit']} over the whole film (L2)",
+        f"sigma {parameters['sigma']:g}, tau {parameters['tau']:g}, n0 {parameters['n0']}, n {parameters['n']}, alpha {parameters['alpha']:g}, "
+        f"{report['hypotheses']} decisions in one Holm family",
+        f"window {window['lo']:.6g} … {window['hi']:.6g} from {window['source']}",
+        *(f"note: {note}" for note in report["notes"]),
+        f"{report['timing']['total_s']:.1f} s on {report['device']} in {report['precision']}, draws keyed by {report['seed']['kind']}",
+        *(f"{option:8} {path}" for option, path in files.items()),
+        "Stability under bounded perturbation, not correctness. Research use only, not a medical device.",
+    ]
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
+
+
+def print_films(rows: Sequence[tuple[str, str, str]], *, stream: TextIO) -> None:
+    """A table of all films of a run: film, outcome, detail."""
+    console = Console(file=stream, highlight=False, width=None if stream.isatty() else 200)
+    table = Table(box=None, pad_edge=False, header_style="")
+    for heading in ("film", "outcome", ""):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)

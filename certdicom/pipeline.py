@@ -1,0 +1,251 @@
+"""One film from file to objects: the only place that joins imaging, certification, models, DICOM and presentation.
+
+The command line and the node both come through here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certdicom.certification.certificate import Certificate
+from certdicom.certification.parameters import SmoothingParameters
+from certdicom.certification.statistics import require_attainable
+from certdicom.errors import FilmRefusedError
+from certdicom.files import write_atomically
+from certdicom.models.bundle import Bundle, load_bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from certdicom.imaging.grid import GridImage
+    from certdicom.imaging.radiograph import Radiograph
+    from certdicom.models.runtime import DenoisedSegmenter
+
+Geometry = Literal["viewer", "none"]
+AbstainSegments = Literal["union", "per-structure"]
+Progress = Callable[[int, int], None]
+
+TARGETS = {"output": ".seg.dcm", "preview": ".png", "report": ".json", "nrrd": ".seg.nrrd"}
+"""What can be written of a result, and the ending of its file's name."""
+
+DEFAULT_BATCH = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computation:
+    """How to compute, as opposed to what: `device` auto, cpu, cuda or cuda:i; `precision` auto, float32, bfloat16 or float16;
+    `batch_size` draws at once; `site_key` makes the draws repeatable by its owner and nobody else."""
+
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int = DEFAULT_BATCH
+    site_key: bytes | None = None
+
+
+class _Stopwatch:
+    """Seconds per named stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        @contextmanager
+        def timed() -> Iterator[None]:
+            start = time.perf_counter()
+            try:
+                yield
+            finally:
+                self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+        return timed()
+
+
+class Certifier:
+    """A bundle at one noise level, ready on a device: load once, certify many films."""
+
+    def __init__(self, bundle: Bundle, parameters: SmoothingParameters, computation: Computation | None = None) -> None:
+        """Check the request before any slow work; networks are loaded on first use. UsageError when it is impossible."""
+        bundle.require_sigma(parameters.sigma)
+        require_attainable(n=parameters.n, hypotheses=bundle.hypotheses, tau=parameters.tau, alpha=parameters.alpha)
+        self.bundle = bundle
+        self.parameters = parameters
+        self.computation = computation or Computation()
+        self._networks: DenoisedSegmenter | None = None
+        self._device = self._precision = ""
+
+    def load(self) -> DenoisedSegmenter:
+        """The networks, imported and loaded on the first call."""
+        if self._networks is None:
+            from certdicom.models.runtime import DenoisedSegmenter, choose_device, choose_precision
+
+            device = choose_device(self.computation.device)
+            precision = choose_precision(self.computation.precision, device)
+            self._networks = DenoisedSegmenter(self.bundle, sigma=self.parameters.sigma, device=device, precision=precision)
+            self._device, self._precision = str(device), precision
+        return self._networks
+
+    def certify(self, film: Radiograph, *, accept_any: bool = False, progress: Progress | None = None) -> Certificate:
+        """Certify one film. FilmRefusedError when the picture does not look like what the bundle was trained for and not `accept_any`."""
+        watch = _Stopwatch()
+        with watch.stage("networks"):
+            networks = self.load()
+        with watch.stage("grid"):
+            from certdicom.imaging.grid import to_grid
+
+            image = to_grid(film, self.bundle.grid)
+        with watch.stage("draws"):
+            result, notes, kind, seed = self._count(image, film, networks, accept_any=accept_any, progress=progress)
+        return Certificate(
+            decisions=result.decisions,
+            counts=result.counts,
+            parameters=self.parameters,
+            structures=self.bundle.structures,
+            native_scale=image.native_scale,
+            native_unit=image.native_unit,
+            window=image.window,
+            bundle_name=self.bundle.name,
+            bundle_sha256=self.bundle.sha256,
+            seed_kind=kind,
+            draw_identity=hashlib.sha256(b"draws" + seed).hexdigest(),
+            device=self._device,
+            precision=self._precision,
+            notes=(*image.notes, *notes),
+            seconds=watch.seconds,
+        )
+
+    def _count(self, image: GridImage, film: Radiograph, networks: Any, *, accept_any: bool, progress: Progress | None) -> Any:
+        import torch
+
+        from certdicom.certification.noise import derive_seed
+        from certdicom.certification.smoothing import certify_grid
+
+        notes: list[str] = []
+
+        def judge(selected: NDArray[np.bool_]) -> None:
+            objections = self.bundle.anatomy.objections(selected, image.u[0]) if self.bundle.anatomy else []
+            if objections and not accept_any:
+                raise FilmRefusedError(
+                    f"the picture does not look like a frontal chest film: {'; '.join(objections[:2])}; --accept-any certifies it all the same"
+                )
+            notes.extend(f"unusual picture: {objection}" for objection in objections)
+
+        identity = {
+            **self.parameters.as_dict(),
+            "bundle": self.bundle.sha256,
+            "precision": self._precision,
+            "batch_size": self.computation.batch_size,
+        }
+        pixels = hashlib.sha256(repr(film.stored_values.shape).encode() + film.stored_values.tobytes()).digest()
+        seed, kind = derive_seed(self.computation.site_key, pixels_sha256=pixels, parameters=identity)
+        result = certify_grid(
+            torch.from_numpy(image.u).to(self._device),
+            networks,
+            self.parameters,
+            seed=seed,
+            batch_size=self.computation.batch_size,
+            structures=len(self.bundle.structures),
+            after_selection=judge,
+            progress=progress,
+        )
+        return result, notes, kind, seed
+
+
+def certify(
+    film: Radiograph,
+    bundle: Bundle | None = None,
+    parameters: SmoothingParameters | None = None,
+    *,
+    computation: Computation | None = None,
+    accept_any: bool = False,
+    progress: Progress | None = None,
+) -> Certificate:
+    """Certify one film with `bundle` (the default one when None): see Certificate for what the result claims.
+
+    UsageError for an impossible request, FilmRefusedError when the picture is no chest and not `accept_any`.
+    """
+    certifier = Certifier(bundle or load_bundle(), parameters or SmoothingParameters(), computation)
+    return certifier.certify(film, accept_any=accept_any, progress=progress)
+
+
+def film_decisions(certificate: Certificate, film: Radiograph) -> NDArray[np.uint8]:
+    """The certificate's decisions on the film: uint8 (structures, rows, columns); each stored pixel takes its grid cell's."""
+    from certdicom.imaging.grid import to_film
+
+    return to_film(certificate.decisions, rows=film.rows, columns=film.columns).astype(np.uint8, copy=False)
+
+
+def write_segmentation(
+    certificate: Certificate,
+    film: Radiograph,
+    path: str | Path,
+    *,
+    geometry: Geometry = "viewer",
+    abstain: AbstainSegments = "union",
+    force: bool = False,
+) -> None:
+    """Write the certified segmentation of `film` as a DICOM SEG file, atomically.
+
+    OutputError when it cannot be written, or exists and not `force`.
+    """
+    write_results(certificate, film, {"output": Path(path)}, geometry=geometry, abstain=abstain, force=force)
+
+
+def write_results(
+    certificate: Certificate,
+    film: Radiograph,
+    targets: Mapping[str, Path],
+    *,
+    geometry: Geometry = "viewer",
+    abstain: AbstainSegments = "union",
+    force: bool = False,
+    started: float | None = None,
+) -> dict[str, Any]:
+    """Write what `targets` names (a subset of TARGETS, each with its file) and return the report.
+
+    `started`: a `time.perf_counter()` from which the report's total time counts. Each file is written atomically, the report
+    last. OutputError when one cannot be written, or exists and not `force`.
+    """
+    from certdicom.presentation.report import build_report, report_json
+
+    watch = _Stopwatch()
+    decisions = film_decisions(certificate, film)
+    if "output" in targets:
+        from certdicom.dicom.segmentation import build_segmentation, save
+
+        with watch.stage("seg"):
+            segmentation = build_segmentation(
+                film.dataset,
+                decisions,
+                certificate,
+                geometry=geometry,
+                abstain=abstain,
+                file_sha256=film.file_sha256,
+                draw_identity=certificate.draw_identity,
+            )
+            save(segmentation, targets["output"], force=force)
+    if "preview" in targets:
+        from certdicom.presentation.preview import render_preview, save_preview
+
+        with watch.stage("preview"):
+            picture = render_preview(film.rendering.display(film.stored_values), decisions, certificate)
+            save_preview(picture, targets["preview"], force=force)
+    if "nrrd" in targets:
+        from certdicom.presentation.nrrd import write_seg_nrrd
+
+        with watch.stage("nrrd"):
+            write_seg_nrrd(targets["nrrd"], film.dataset, decisions, certificate, force=force)
+    seconds = {**certificate.seconds, **watch.seconds}
+    seconds["total"] = time.perf_counter() - started if started is not None else sum(seconds.values())
+    report = build_report(certificate, decisions, sop_instance_uid=film.sop_instance_uid, file_sha256=film.file_sha256, seconds=seconds)
+    if "report" in targets:
+        write_atomically(targets["report"], report_json(report), force=force)
+    return report

@@ -1,0 +1,59 @@
+"""The JSON report: the certificate's figures in a schema that stays stable (docs/report.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certdicom import __version__
+from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT, Certificate
+
+SCHEMA_VERSION = "1.0"
+
+
+def build_report(
+    certificate: Certificate,
+    decisions: NDArray[np.uint8],
+    *,
+    sop_instance_uid: str,
+    file_sha256: str,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """The report as plain JSON types. Pixels are those of the film: `decisions` is uint8 (structures, rows, columns)."""
+    parameters = certificate.parameters
+    rows, columns = decisions.shape[-2:]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "software": {"name": "certdicom", "version": __version__, "notice": "Research use only, not a medical device."},
+        "bundle": {"name": certificate.bundle_name, "sha256": certificate.bundle_sha256},
+        "source": {"sop_instance_uid": sop_instance_uid, "sha256": file_sha256, "rows": int(rows), "columns": int(columns)},
+        "parameters": {**parameters.as_dict(), "family": certificate.family},
+        "grid": certificate.grid,
+        "hypotheses": certificate.hypotheses,
+        "radius": {"grid": certificate.radius, "native": certificate.native_radius, "native_unit": certificate.native_unit},
+        "window": {"lo": certificate.window.lo, "hi": certificate.window.hi, "source": certificate.window.source},
+        "structures": [
+            {
+                "label": structure.label,
+                "certified_present_px": int((plane == PRESENT).sum()),
+                "certified_absent_px": int((plane == ABSENT).sum()),
+                "abstain_px": int((plane == ABSTAIN).sum()),
+            }
+            for structure, plane in zip(certificate.structures, decisions, strict=True)
+        ],
+        "abstain_fraction": float((decisions == ABSTAIN).any(axis=0).mean()),
+        "seed": {"kind": certificate.seed_kind, "draws": certificate.draw_identity},
+        "notes": list(certificate.notes),
+        "timing": {f"{stage}_s": round(value, 3) for stage, value in seconds.items()},
+        "device": certificate.device,
+        "precision": certificate.precision,
+    }
+
+
+def report_json(report: Mapping[str, Any]) -> bytes:
+    """The report as an indented UTF-8 JSON file."""
+    return (json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -1,0 +1,28 @@
+"""The three readings of Dice and IoU, worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from certdicom.certification.scores import score
+
+
+def test_scores_by_hand() -> None:
+    #           TP FP FN TN A_fg A_bg A_bg
+    decisions = np.array([1, 1, 0, 0, 2, 2, 2], np.uint8)
+    reference = np.array([1, 0, 1, 0, 1, 0, 0], bool)
+    result = score(decisions, reference)
+    assert result.certified == pytest.approx((2 / (2 + 2 + 1), 1 / (1 + 2 + 1)))
+    assert result.answered == pytest.approx((2 / (2 + 2), 1 / (1 + 2)))
+    assert result.worst_case == pytest.approx((2 / (2 + 2 + 3), 1 / (1 + 2 + 3)))
+
+
+def test_a_structure_absent_from_both_is_no_score() -> None:
+    result = score(np.zeros((4, 4), np.uint8), np.zeros((4, 4), bool))
+    assert result.certified is None and result.answered is None and result.worst_case is None
+
+
+def test_everything_abstained_is_nothing_found() -> None:
+    result = score(np.full(4, 2, np.uint8), np.ones(4, bool))
+    assert result.certified == (0, 0)
