@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Final, Literal
+from typing import BinaryIO, Final
 
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence
@@ -22,8 +21,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from certdicom import __version__
-from certdicom.certification.certificate import ABSTAIN, PRESENT, Certificate, Structure
+from certdicom.certification.certificate import ABSTAIN, Certificate
 from certdicom.dicom import codes, wording
+from certdicom.dicom.segments import AbstainSegments, Segment, segments_of
 from certdicom.dicom.source import Geometry, Source, describe_source
 from certdicom.dicom.uids import (
     IMPLEMENTATION_CLASS_UID,
@@ -34,22 +34,12 @@ from certdicom.dicom.uids import (
 from certdicom.errors import UsageError
 from certdicom.files import write_atomically
 
-AbstainSegments = Literal["union", "per-structure"]
-
 SERIES_DESCRIPTION: Final = "Certified segmentation, research use only"
 SERIES_NUMBER: Final = 9001
 
 _LONG_STRING = 64
 _SHORT_TEXT = 1024
 _LONG_TEXT = 10240
-
-
-@dataclass(frozen=True, eq=False)
-class _Segment:
-    structure: Structure
-    category: codes.Concept
-    description: str
-    mask: NDArray[np.bool_]
 
 
 def build_segmentation(
@@ -83,7 +73,7 @@ def build_segmentation(
         parameters={**certificate.parameters.as_dict(), "geometry": geometry, "abstain": abstain},
         draw_identity=draw_identity,
     )
-    segments = _segments(decisions, certificate, abstain)
+    segments = segments_of(decisions, certificate, abstain=abstain)
     algorithm = _algorithm(certificate)
     segmentation = Segmentation(
         source_images=[source.image],
@@ -138,35 +128,12 @@ def _require_fit(film: Dataset, decisions: NDArray[np.uint8], certificate: Certi
         raise UsageError(f"decisions must be uint8 of 0, 1 and 2, not {decisions.dtype} up to {decisions.max(initial=0)}")
 
 
-def _segments(decisions: NDArray[np.uint8], certificate: Certificate, abstain: AbstainSegments) -> list[_Segment]:
-    segments = [
-        _Segment(structure, codes.ANATOMICAL_STRUCTURE, wording.structure_description(structure.label, certificate), plane == PRESENT)
-        for structure, plane in zip(certificate.structures, decisions, strict=True)
-    ]
-    open_planes = decisions == ABSTAIN
-    concept = codes.ABSTAIN_SEGMENT
-    if abstain == "per-structure":
-        for structure, plane in zip(certificate.structures, open_planes, strict=True):
-            named = replace(concept, label=f"{concept.label}: {structure.label}", rgb=_midway(concept.rgb, structure.rgb))
-            segments.append(_Segment(named, codes.SPATIAL_AND_RELATIONAL_CONCEPT, wording.abstain_description(structure.label), plane))
-    segments.append(_Segment(concept, codes.SPATIAL_AND_RELATIONAL_CONCEPT, wording.abstain_description(None), open_planes.any(axis=0)))
-    return segments
-
-
-def _midway(first: tuple[int, int, int], second: tuple[int, int, int]) -> tuple[int, int, int]:
-    red, green, blue = ((a + b) // 2 for a, b in zip(first, second, strict=True))
-    return red, green, blue
-
-
 def _stack(masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8]:
     """(1, rows, columns, segments) as highdicom wants it, each segment contiguous in memory so that packing it is fast."""
     return np.stack(masks).view(np.uint8).transpose(1, 2, 0)[np.newaxis]
 
 
-def _describe(
-    number: int, segment: _Segment, *, algorithm: AlgorithmIdentificationSequence, identity: ResultIdentity
-) -> SegmentDescription:
-    is_anatomy = segment.category == codes.ANATOMICAL_STRUCTURE
+def _describe(number: int, segment: Segment, *, algorithm: AlgorithmIdentificationSequence, identity: ResultIdentity) -> SegmentDescription:
     label = _clip(segment.structure.label, _LONG_STRING)
     described = SegmentDescription(
         segment_number=number,
@@ -177,7 +144,7 @@ def _describe(
         algorithm_identification=algorithm,
         tracking_id=label,
         tracking_uid=identity.uid(f"tracking {number}"),
-        anatomic_regions=None if is_anatomy else [CodedConcept(*codes.CHEST)],
+        anatomic_regions=None if segment.is_anatomy else [CodedConcept(*codes.CHEST)],
         display_color=CIELabColor.from_rgb(*segment.structure.rgb),
     )
     described.SegmentDescription = _clip(segment.description, _SHORT_TEXT)

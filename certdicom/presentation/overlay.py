@@ -1,0 +1,66 @@
+"""Outlines and hatching over a film, visible on black lung and on white bone alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from certdicom.presentation.palette import ABSTAIN, RGB
+
+Canvas = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+OUTLINE = 3
+CASING = 2
+HATCH_PERIOD = 12
+HATCH_STROKE = 3
+
+
+def gray_canvas(display: NDArray[np.float32], *, rows: int, columns: int) -> Canvas:
+    """The film as uint8 (rows, columns, 3); `display` (any rows, any columns) in [0, 1], what lies outside is clipped."""
+    gray = np.rint(np.clip(np.nan_to_num(display), 0.0, 1.0) * 255).astype(np.uint8)
+    shrinks = rows < gray.shape[0] or columns < gray.shape[1]
+    method = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
+    resized = Image.fromarray(gray).resize((columns, rows), method, reducing_gap=3.0)
+    return np.repeat(np.asarray(resized)[:, :, np.newaxis], 3, axis=2)
+
+
+def resize_nearest(decisions: NDArray[np.uint8], *, rows: int, columns: int) -> NDArray[np.uint8]:
+    """Decision maps (structures, any rows, any columns) at another size; every pixel takes the value under its centre."""
+    row = ((np.arange(rows) + 0.5) * decisions.shape[1] / rows).astype(np.intp)
+    column = ((np.arange(columns) + 0.5) * decisions.shape[2] / columns).astype(np.intp)
+    return np.asarray(decisions[:, row[:, np.newaxis], column[np.newaxis, :]])
+
+
+def draw_outlines(canvas: Canvas, masks: Sequence[Mask], colours: Sequence[RGB]) -> None:
+    """Draw the inner border of every mask in its colour, cased in black; all casings lie below all colours."""
+    borders = [mask & ~_shrunk(mask, OUTLINE) for mask in masks]
+    for border in borders:
+        _blend(canvas, ndimage.binary_dilation(border, iterations=CASING) & ~border, (0, 0, 0), 0.65)
+    for border, colour in zip(borders, colours, strict=True):
+        _blend(canvas, border, colour, 1.0)
+
+
+def draw_hatch(canvas: Canvas, mask: Mask) -> None:
+    """Hatch `mask` diagonally in yellow and black and edge it, so that a band of a few pixels is still seen as hatched."""
+    row, column = np.ogrid[: mask.shape[0], : mask.shape[1]]
+    phase = (row + column) % HATCH_PERIOD
+    _blend(canvas, mask & (phase < HATCH_STROKE), ABSTAIN, 0.95)
+    _blend(canvas, mask & (phase >= HATCH_STROKE) & (phase < 2 * HATCH_STROKE), (0, 0, 0), 0.7)
+    edge = mask & ~_shrunk(mask, 1)
+    _blend(canvas, ndimage.binary_dilation(edge) & ~mask, (0, 0, 0), 0.65)
+    _blend(canvas, edge, ABSTAIN, 0.95)
+
+
+def _shrunk(mask: Mask, steps: int) -> Mask:
+    # The film's edge counts as inside, or a structure cut by it would seem to end there.
+    return np.asarray(ndimage.binary_erosion(mask, iterations=steps, border_value=1))
+
+
+def _blend(canvas: Canvas, mask: Mask, colour: RGB, opacity: float) -> None:
+    under = canvas[mask].astype(np.float32)
+    canvas[mask] = np.rint(under * (1 - opacity) + np.asarray(colour, np.float32) * opacity).astype(np.uint8)
