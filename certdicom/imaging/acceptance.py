@@ -78,6 +78,9 @@ FRONTAL_CODES = {
 }
 """Frontal views of PS3.16 CID 4010."""
 
+_FRONTAL_MEANING = re.compile(r"(POSTERO-?ANTERIOR|ANTERO-?POSTERIOR|FRONTAL|PA|AP)( PROJECTION| VIEW)?")
+"""What a private code for a frontal view is called."""
+
 
 def judge(dataset: Dataset) -> tuple[str, ...]:
     """What is odd about a header that passes; FilmRefusedError if it says that this is no frontal chest radiograph."""
@@ -93,9 +96,9 @@ def _judge_modality(dataset: Dataset) -> tuple[str, ...]:
     modality = modality_of(dataset)
     sop_class = header.text(dataset, "SOPClassUID")
     if not modality:
-        raise FilmRefusedError(f"Modality is missing and {UID(sop_class).name[:48] or 'the SOP class'} does not tell it; {ANYWAY}")
+        raise FilmRefusedError(f"Modality is missing and {header.shown(UID(sop_class).name, 64) or 'the SOP class'} does not tell it; {ANYWAY}")
     if modality not in MODALITIES:
-        raise FilmRefusedError(f"Modality {modality[:16]} is not a plain radiograph (CR, DX or RG); {ANYWAY}")
+        raise FilmRefusedError(f"Modality {header.shown(modality, 16)} is not a plain radiograph (CR, DX or RG); {ANYWAY}")
     notes = []
     if sop_class == _SECONDARY_CAPTURE:
         notes.append(f"a Secondary Capture that says Modality {modality}: it may have been processed or burned in")
@@ -110,12 +113,12 @@ def _judge_body_part(dataset: Dataset) -> tuple[str, ...]:
     if part:
         known = True
         if not _is_chest(part):
-            raise FilmRefusedError(f"BodyPartExamined {part[:32]} is not the chest; {ANYWAY}")
+            raise FilmRefusedError(f"BodyPartExamined {header.shown(part)} is not the chest; {ANYWAY}")
     for item in header.items(dataset, "AnatomicRegionSequence"):
         known = True
         meaning = header.text(item, "CodeMeaning")
         if _code(item) not in CHEST_CODES and not _is_chest(meaning):
-            raise FilmRefusedError(f"AnatomicRegionSequence says {meaning[:32] or _code(item)[1][:16]}, which is not the chest; {ANYWAY}")
+            raise FilmRefusedError(f"AnatomicRegionSequence says {header.shown(meaning or _code(item)[1])}, which is not the chest; {ANYWAY}")
     return () if known else ("the header does not say which body part this is",)
 
 
@@ -130,15 +133,15 @@ def _judge_view(dataset: Dataset) -> tuple[str, ...]:
     if named is None and re.search(r"\bLAT|LATERAL|OBLIQ", view):
         named = "lateral or oblique"
     if named is not None:
-        raise FilmRefusedError(f"ViewPosition {view[:16]} is a {named} view, not a frontal one; {ANYWAY}")
+        raise FilmRefusedError(f"ViewPosition {header.shown(view, 16)} is a {named} view, not a frontal one; {ANYWAY}")
     codes = list(header.items(dataset, "ViewCodeSequence"))
     for item in codes:
-        if _code(item) not in FRONTAL_CODES:
-            meaning = header.text(item, "CodeMeaning") or _code(item)[1]
-            raise FilmRefusedError(f"ViewCodeSequence says {meaning[:32]}, which is not a frontal view; {ANYWAY}")
+        meaning = header.text(item, "CodeMeaning") or _code(item)[1]
+        if _code(item) not in FRONTAL_CODES and not _FRONTAL_MEANING.fullmatch(meaning):
+            raise FilmRefusedError(f"ViewCodeSequence says {header.shown(meaning)}, which is not a frontal view; {ANYWAY}")
     if view in FRONTAL_VIEWS or codes:
         return ()
-    return ("the header does not say which view this is",) if not view else (f"ViewPosition {view[:16]} was taken as frontal",)
+    return ("the header does not say which view this is",) if not view else (f"ViewPosition {header.shown(view, 16)} was taken as frontal",)
 
 
 def _judge_orientation(dataset: Dataset) -> tuple[str, ...]:
@@ -148,11 +151,11 @@ def _judge_orientation(dataset: Dataset) -> tuple[str, ...]:
         return ()
     row, column = (direction[0] for direction in directions)
     if row in "AP" or column in "AP":
-        raise FilmRefusedError(f"PatientOrientation {directions[0][:8]}/{directions[1][:8]} is a lateral view, not a frontal one; {ANYWAY}")
+        raise FilmRefusedError(f"PatientOrientation {header.shown('/'.join(directions), 17)} is a lateral view, not a frontal one; {ANYWAY}")
     if row == "R" and column == "F":
         return ("PatientOrientation R/F: the film is mirrored, the patient's right is on its right",)
     if (row, column) != ("L", "F"):
-        return (f"PatientOrientation {directions[0][:8]}/{directions[1][:8]}: the film is not shown upright",)
+        return (f"PatientOrientation {header.shown('/'.join(directions), 17)}: the film is not shown upright",)
     return ()
 
 

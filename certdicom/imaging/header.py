@@ -15,13 +15,18 @@ from pydicom.multival import MultiValue
 from certdicom.errors import FilmRefusedError
 
 
+def shown(value: str, limit: int = 32) -> str:
+    """The start of a header value as it may stand in a message: one line of printable ASCII."""
+    return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in value[:limit])
+
+
 def raw(dataset: Dataset, keyword: str) -> object:
     """The value of an attribute as pydicom gives it, None if absent; FilmRefusedError if it cannot be converted."""
     try:
         return dataset.get(keyword)
     except Exception as problem:
         # Any exception type may come out of a damaged value; all mean that this header cannot be trusted.
-        raise FilmRefusedError(f"{keyword} in the header cannot be read ({type(problem).__name__}): the file is damaged") from problem
+        raise FilmRefusedError(f"{keyword} in the header cannot be read: the file is damaged") from problem
 
 
 def values(dataset: Dataset, keyword: str) -> tuple[object, ...]:
@@ -51,7 +56,7 @@ def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
         try:
             number = float(value)  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError) as problem:
-            raise FilmRefusedError(f"{keyword} {str(value)[:32]!r} is not a number: correct the header") from problem
+            raise FilmRefusedError(f"{keyword} {shown(str(value))!r} is not a number: correct the header") from problem
         if not math.isfinite(number):
             raise FilmRefusedError(f"{keyword} {number} is not a finite number: correct the header")
         found.append(number)

@@ -12,7 +12,8 @@ from io import BytesIO
 
 from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.encaps import get_frame
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -29,6 +30,7 @@ from pydicom.uid import (
 
 from certdicom.errors import FilmRefusedError
 from certdicom.imaging.codestream import read_codestream
+from certdicom.imaging.header import shown
 
 MOST_BYTES = 512 * 1024**2
 """Largest file or inflated data set that is read: more than twice the largest film."""
@@ -63,11 +65,16 @@ def parse(data: bytes) -> ParsedFile:
         dataset = dcmread(BytesIO(data), force=True)
     except (Exception, MemoryError) as problem:
         # Damaged bytes make pydicom raise nearly every built-in type, RecursionError included.
-        raise FilmRefusedError(f"the file cannot be read as DICOM ({type(problem).__name__}): it is damaged") from problem
+        raise FilmRefusedError("the file cannot be read as DICOM: it is damaged, send it again") from problem
     if not isinstance(dataset, FileDataset) or not len(dataset):
         raise FilmRefusedError(_TRUNCATED if start else "the file holds no DICOM data set: it is damaged")
-    _check_complete(dataset, size)
     notes = []
+    excess = _check_complete(dataset, size)
+    if excess:
+        # Fewer bytes than a whole element header: the start of one that was cut off, or an odd pad byte.
+        if excess < 0 or data[len(data) - excess :].strip(b"\0"):
+            raise FilmRefusedError(_TRUNCATED)
+        notes.append(f"{excess} zero bytes after the data set were ignored")
     if not start:
         notes.append("the file has no DICOM preamble")
     transfer_syntax = UID(str(stated)) if stated else _guess_transfer_syntax(dataset)
@@ -136,27 +143,28 @@ def _inflated_size(deflated: bytes) -> int:
     return size
 
 
-def _check_complete(dataset: FileDataset, size: int) -> None:
-    """Refuses a data set whose last element does not end where the file ends."""
-    last, end = None, 0
+def _check_complete(dataset: FileDataset, size: int) -> int:
+    """How many bytes follow the last element; refuses a data set in which an element is shorter than it says."""
+    end, exact = 0, True
     for tag in dataset.keys():
-        element = dataset.get_item(tag)
-        if not isinstance(element, RawDataElement):
+        try:
+            element = dataset.get_item(tag)
+        except Exception as problem:
+            # An element that was left unread is converted here, and may raise whatever its conversion raises.
+            raise FilmRefusedError("the file cannot be read as DICOM: it is damaged, send it again") from problem
+        if isinstance(element, RawDataElement):
+            held = len(element.value or b"")
+            undefined = element.length == _UNDEFINED
+            if not undefined and held < element.length:
+                raise FilmRefusedError(_TRUNCATED)
+            # The delimiter that ends an undefined length has 8 bytes.
+            tail, known = element.value_tell + held + (8 if undefined else 0), True
+        else:
             # A sequence of undefined length is read to its delimiter at once, or fails; its end is not recorded.
-            position = getattr(element, "file_tell", None) or 0
-            if position > end:
-                last, end = None, position
-            continue
-        held = len(element.value or b"")
-        if element.length != _UNDEFINED and held < element.length:
-            raise FilmRefusedError(_TRUNCATED)
-        tail = element.value_tell + held + (8 if element.length == _UNDEFINED else 0)
+            tail, known = getattr(element, "file_tell", None) or 0, False
         if tail > end:
-            last, end = element, tail
-    if last is not None and size > end:
-        raise FilmRefusedError(_TRUNCATED)
-    if last is not None and size < end:
-        raise FilmRefusedError(_TRUNCATED)
+            end, exact = tail, known
+    return size - end if exact else 0
 
 
 def _guess_transfer_syntax(dataset: FileDataset) -> UID:
@@ -171,8 +179,6 @@ def _guess_transfer_syntax(dataset: FileDataset) -> UID:
 
 
 def _guess_compression(items: bytes) -> UID:
-    from pydicom.encaps import get_frame
-
     try:
         frame = get_frame(items, 0, number_of_frames=1)
     except Exception as problem:
@@ -193,7 +199,4 @@ def _complete_meta(dataset: FileDataset, transfer_syntax: UID) -> None:
 
 def _check_known(transfer_syntax: UID) -> None:
     if not transfer_syntax.is_transfer_syntax or transfer_syntax.is_private:
-        raise FilmRefusedError(f"transfer syntax {str(transfer_syntax)[:64]} is not known: send the film as Explicit VR Little Endian")
-
-
-__all__ = ["MOST_BYTES", "Dataset", "ParsedFile", "parse"]
+        raise FilmRefusedError(f"transfer syntax {shown(str(transfer_syntax), 64)} is not known: send the film as Explicit VR Little Endian")

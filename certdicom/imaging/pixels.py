@@ -80,7 +80,7 @@ def pixel_format(dataset: Dataset) -> PixelFormat:
     photometric = header.text(dataset, "PhotometricInterpretation")
     if (samples is not None and samples != 1) or photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise FilmRefusedError(
-            f"the image is not gray (PhotometricInterpretation {photometric[:16] or 'missing'}, SamplesPerPixel {samples}):"
+            f"the image is not gray (PhotometricInterpretation {header.shown(photometric, 16) or 'missing'}, SamplesPerPixel {samples}):"
             " send a MONOCHROME1 or MONOCHROME2 film"
         )
     rows, columns = _required(dataset, "Rows"), _required(dataset, "Columns")

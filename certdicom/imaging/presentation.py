@@ -147,7 +147,7 @@ def _voi(dataset: Dataset, *, lowest: float, highest: float, little_endian: bool
             raise FilmRefusedError(f"WindowWidth {width:g} is not above 0, which {function} needs: correct the header")
         middle, span = centre, width
     else:
-        raise FilmRefusedError(f"VOILUTFunction {function[:16]!r} is not known; LINEAR, LINEAR_EXACT and SIGMOID are: correct the header")
+        raise FilmRefusedError(f"VOILUTFunction {header.shown(function, 16)!r} is not known; LINEAR, LINEAR_EXACT and SIGMOID are: correct the header")
     if function == "SIGMOID":
         ends = (middle - span / 2, middle + span / 2)
         return _Voi("SIGMOID window", False, ends, lambda modality: _sigmoid(modality, middle, span), middle, span)

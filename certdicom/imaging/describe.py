@@ -1,0 +1,96 @@
+"""What `certdicom info` says of a file: how it is encoded and shown, and whether it would be certified."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+
+from certdicom.errors import FilmRefusedError
+from certdicom.imaging import header
+from certdicom.imaging.acceptance import modality_of
+from certdicom.imaging.parsing import parse
+from certdicom.imaging.reading import Source, load, radiograph_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilmDescription:
+    """A film without anything about the patient; what the file does not say is None.
+
+    `bits`: (allocated, stored); `spacing`: (row, column) spacing in mm with the attribute that it was found in;
+    `window_source`: where the display window comes from, known only for an accepted film; `reason`: why not accepted.
+    """
+
+    rows: int | None = None
+    columns: int | None = None
+    bits: tuple[int, int] | None = None
+    photometric_interpretation: str | None = None
+    transfer_syntax: str | None = None
+    modality: str | None = None
+    body_part: str | None = None
+    view: str | None = None
+    spacing: tuple[float, float, str] | None = None
+    window_source: str | None = None
+    accepted: bool = False
+    reason: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def describe(source: Source, *, accept_any: bool = False) -> FilmDescription:
+    """The description of any file; UsageError only for a path that cannot be read."""
+    try:
+        data = load(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the reading below counts them
+            parsed = parse(data)
+            facts = _facts(parsed.dataset)
+        facts["transfer_syntax"] = parsed.transfer_syntax.name
+    except FilmRefusedError as refusal:
+        return FilmDescription(reason=str(refusal))
+    try:
+        film = radiograph_of(data, accept_any=accept_any)
+    except FilmRefusedError as refusal:
+        return FilmDescription(**facts, reason=str(refusal))
+    return FilmDescription(**facts, window_source=film.rendering.window.source, accepted=True, notes=film.notes)
+
+
+def _facts(dataset: Dataset) -> dict[str, object]:
+    """The technical attributes that can be read; a damaged one counts as missing, the refusal will name it."""
+    allocated, stored = _whole(dataset, "BitsAllocated"), _whole(dataset, "BitsStored")
+    return {
+        "rows": _whole(dataset, "Rows"),
+        "columns": _whole(dataset, "Columns"),
+        "bits": (allocated, stored) if allocated is not None and stored is not None else None,
+        "photometric_interpretation": _text(dataset, "PhotometricInterpretation"),
+        "modality": header.shown(modality_of(dataset), 16) or None,
+        "body_part": _text(dataset, "BodyPartExamined"),
+        "view": _text(dataset, "ViewPosition"),
+        "spacing": _spacing(dataset),
+    }
+
+
+def _whole(dataset: Dataset, keyword: str) -> int | None:
+    try:
+        return header.whole(dataset, keyword)
+    except FilmRefusedError:
+        return None
+
+
+def _text(dataset: Dataset, keyword: str) -> str | None:
+    try:
+        return header.shown(header.text(dataset, keyword)) or None
+    except FilmRefusedError:
+        return None
+
+
+def _spacing(dataset: Dataset) -> tuple[float, float, str] | None:
+    """The spacing of the detector if the header has one above zero, else PixelSpacing."""
+    for keyword in ("ImagerPixelSpacing", "PixelSpacing"):
+        try:
+            found = header.numbers(dataset, keyword)
+        except FilmRefusedError:
+            continue
+        if len(found) == 2 and min(found) > 0:
+            return (found[0], found[1], keyword)
+    return None

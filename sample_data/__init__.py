@@ -1,0 +1,1 @@
+"""Synthetic films to try certdicom with."""
