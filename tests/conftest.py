@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
+
 import numpy as np
 import pytest
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from certdicom.certification.certificate import Certificate, Structure, Window
 from certdicom.certification.parameters import SmoothingParameters
+from certdicom.imaging.synthetic import synthetic_film
 
 LUNGS = Structure("lungs", ("39607008", "SCT", "Lung"), (86, 180, 233))
 HEART = Structure("heart", ("80891009", "SCT", "Heart"), (213, 94, 0))
 CLAVICLES = Structure("clavicles", ("51299004", "SCT", "Clavicle"), (0, 158, 115))
-
-SOP_CLASSES = {
-    "DX": "1.2.840.10008.5.1.4.1.1.1.1",
-    "CR": "1.2.840.10008.5.1.4.1.1.1",
-    "SC": "1.2.840.10008.5.1.4.1.1.7",
-}
 
 
 @pytest.fixture
@@ -48,28 +46,23 @@ def make_certificate():
     return make
 
 
+@cache
+def _synthetic(modality: str, rows: int, columns: int) -> FileDataset:
+    film, _ = synthetic_film(modality=modality, rows=rows, columns=columns)
+    return film
+
+
 @pytest.fixture
 def make_film():
-    """A small film with the attributes that its IOD requires; keyword arguments set or, when None, remove attributes."""
+    """A small synthetic film; keyword arguments set or, when None, remove attributes. "SC" is a film that poses as a capture."""
 
     def make(kind: str = "DX", *, rows: int = 61, columns: int = 83, **changes) -> Dataset:
-        film = Dataset()
-        film.file_meta = FileMetaDataset()
-        film.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        film.SOPClassUID = SOP_CLASSES[kind]
+        film = copy.deepcopy(_synthetic("CR" if kind == "SC" else kind, rows, columns))
+        if kind == "SC":
+            film.SOPClassUID, film.Modality, film.ConversionType = SecondaryCaptureImageStorage, "OT", "DI"
         film.SOPInstanceUID, film.StudyInstanceUID, film.SeriesInstanceUID = "2.25.101", "2.25.102", "2.25.103"
-        film.PatientName, film.PatientID = "Synthetic^Film", "SYNTHETIC-1"
-        film.PatientBirthDate, film.PatientSex = "19700101", "O"
-        film.AccessionNumber, film.StudyID, film.StudyDate, film.StudyTime = "A1", "S1", "20260102", "030405"
-        film.ReferringPhysicianName, film.Manufacturer = "", "Synthetic Films"
-        film.Modality = {"SC": "OT"}.get(kind, kind)
-        film.SeriesNumber, film.InstanceNumber = 1, 1
-        film.BodyPartExamined, film.PatientOrientation, film.ViewPosition = "CHEST", ["L", "F"], "PA"
-        film.SamplesPerPixel, film.PhotometricInterpretation = 1, "MONOCHROME2"
-        film.Rows, film.Columns = rows, columns
-        film.BitsAllocated, film.BitsStored, film.HighBit, film.PixelRepresentation = 16, 12, 11, 0
+        film.PatientBirthDate, film.AccessionNumber, film.StudyID = "19700101", "A1", "S1"
         film.ImagerPixelSpacing = ["0.143", "0.143"]
-        film.PixelData = np.zeros((rows, columns), np.uint16).tobytes()
         for keyword, value in changes.items():
             if value is None:
                 del film[keyword]

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
-from certdicom import __version__
 from certdicom.certification.certificate import ABSTAIN, Certificate
 from certdicom.dicom import codes, wording
 from certdicom.dicom.segments import AbstainSegments, Segment, segments_of
@@ -33,6 +32,7 @@ from certdicom.dicom.uids import (
 )
 from certdicom.errors import UsageError
 from certdicom.files import write_atomically
+from certdicom.version import VERSION
 
 SERIES_DESCRIPTION: Final = "Certified segmentation, research use only"
 SERIES_NUMBER: Final = 9001
@@ -88,7 +88,7 @@ def build_segmentation(
         instance_number=1,
         manufacturer="certdicom",
         manufacturer_model_name="certdicom",
-        software_versions=__version__,
+        software_versions=VERSION,
         device_serial_number=certificate.bundle_sha256[:_LONG_STRING] or "none",
         content_label="CERTIFIED",
         content_description=_clip("Certified present per structure; Abstain is not certified", _LONG_STRING),
@@ -155,10 +155,10 @@ def _algorithm(certificate: Certificate) -> AlgorithmIdentificationSequence:
     sequence = AlgorithmIdentificationSequence(
         name=_clip(f"certdicom with bundle {certificate.bundle_name}", _LONG_STRING),
         family=CodedConcept(*codes.ARTIFICIAL_INTELLIGENCE),
-        version=__version__,
+        version=VERSION,
         source="certdicom",
     )
-    sequence[0].AlgorithmParameters = wording.machine_readable(certificate, software_version=__version__)
+    sequence[0].AlgorithmParameters = wording.machine_readable(certificate, software_version=VERSION)
     return sequence
 
 
@@ -167,7 +167,7 @@ def _contribution(certificate: Certificate) -> ContributingEquipment:
         manufacturer="certdicom",
         purpose_of_reference=CodedConcept(*codes.PROCESSING_EQUIPMENT),
         manufacturer_model_name="certdicom",
-        software_versions=[__version__, _clip(f"bundle {certificate.bundle_name}", _LONG_STRING)],
+        software_versions=[VERSION, _clip(f"bundle {certificate.bundle_name}", _LONG_STRING)],
         device_serial_number=certificate.bundle_sha256[:_LONG_STRING] or None,
         contribution_description=_clip(f"Certified segmentation by randomized smoothing. {wording.RESEARCH_USE}", _SHORT_TEXT),
     )

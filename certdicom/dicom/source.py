@@ -43,6 +43,8 @@ _REQUIRED_IF_EMPTY = (
     *("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
 )
 
+_SINGLE_VALUED = {*_IDENTITY, *_REQUIRED_IF_EMPTY}
+
 # Patient, Clinical Trial Subject, General Study and Patient Study modules (PS3.3 C.7.1, C.7.2), what all instances of
 # one study share; and the two attributes of the film that tell a reader which way up and what it is.
 _INHERITED = (
@@ -151,6 +153,8 @@ def _references(film: Dataset) -> Dataset:
     if image.SOPClassUID not in SUPPORTED_SOP_CLASSES:
         name = image.SOPClassUID.name
         raise FilmRefusedError(f"the film's SOP Class is {name}, not a plain projection radiograph; send CR, DX or Secondary Capture")
+    if int(film.get("NumberOfFrames") or 1) > 1:
+        raise FilmRefusedError(f"the film has {film.NumberOfFrames} frames; split it and send the frame that is meant")
     image.Modality = str(film.get("Modality") or "OT")
     image.Rows, image.Columns = int(film.Rows), int(film.Columns)
     return image
@@ -182,7 +186,7 @@ def _valid_elements(film: Dataset, keywords: tuple[str, ...], notes: list[str]) 
             if keyword in film:
                 notes.append(f"the film's {keyword} could not be read and was left out")
         elif not _is_valid(element):
-            notes.append(f"the film's {keyword} breaks the rules of its value representation {element.VR} and was left out")
+            notes.append(f"the film's {keyword} is not valid and was left out")
         else:
             kept.add(copy.deepcopy(element))
     return kept
@@ -197,7 +201,7 @@ def _verbatim_elements(film: Dataset, keywords: tuple[str, ...], notes: list[str
                 notes.append(f"the film's {keyword} could not be read and was left out")
             continue
         if not _is_valid(element):
-            notes.append(f"the film's {keyword} breaks the rules of its value representation {element.VR} and was kept as it is")
+            notes.append(f"the film's {keyword} is not valid and was kept as it is, because archives match by it")
         value = copy.deepcopy(element.value)
         kept.add(DataElement(element.tag, element.VR, value, validation_mode=config.IGNORE))
     return kept
@@ -224,14 +228,18 @@ def _is_valid(element: DataElement) -> bool:
         return all(_is_valid(inner) for item in element.value for inner in item if not inner.tag.is_private)
     if element.is_empty:
         return True
-    if element.keyword == "PatientSex" and element.value not in ("M", "F", "O"):
-        return False
-    if element.VM > 1 and element.keyword in (*_IDENTITY, *_REQUIRED_IF_EMPTY):
-        return False
-    values = element.value if element.VM > 1 else [element.value]
+    if element.VM > 1:
+        return element.keyword not in _SINGLE_VALUED and all(_is_valid_value(element, value) for value in element.value)
+    return _is_valid_value(element, element.value)
+
+
+def _is_valid_value(element: DataElement, value: object) -> bool:
+    if element.keyword == "PatientSex":
+        return value in ("M", "F", "O")
+    if element.keyword in ("PatientSize", "PatientWeight") and value == 0:
+        return False  # what some devices write for "not measured"
     try:
-        for value in values:
-            validate_value(element.VR, value if isinstance(value, bytes | int) else str(value), config.RAISE)
+        validate_value(element.VR, value if isinstance(value, bytes | int) else str(value), config.RAISE)
     except _UNREADABLE:
         return False
     return True

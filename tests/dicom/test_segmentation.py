@@ -93,6 +93,7 @@ ODD_FILMS = {
     "own frame of reference": ("DX", {"FrameOfReferenceUID": "2.25.9", "PositionReferenceIndicator": "X"}),
     "lossy": ("DX", {"LossyImageCompression": "01", "LossyImageCompressionRatio": "10", "LossyImageCompressionMethod": "ISO_10918_1"}),
     "patient study": ("DX", {"PatientAge": "045Y", "PatientWeight": "70", "PatientSize": "1.8", "StudyDescription": "Thorax"}),
+    "size and weight not measured": ("DX", {"PatientSize": "0", "PatientWeight": "0.0"}),
     "single frame stated": ("DX", {"NumberOfFrames": 1}),
     "umlaut": ("DX", {"SpecificCharacterSet": "ISO_IR 100", "PatientName": "Müßig^Jürgen"}),
     "utf-8": ("DX", {"SpecificCharacterSet": "ISO_IR 192", "PatientName": "Wang^XiaoDong=王^小东"}),
@@ -293,6 +294,11 @@ def test_a_film_that_cannot_be_referred_to_is_refused(build, make_film, make_dec
 def test_a_slice_is_refused(build, make_film, make_decisions):
     with pytest.raises(FilmRefusedError, match="CT Image Storage"):
         build(make_film(SOPClassUID="1.2.840.10008.5.1.4.1.1.2"), make_decisions("overlapping"))
+
+
+def test_several_frames_are_refused(build, make_film, make_decisions):
+    with pytest.raises(FilmRefusedError, match="2 frames"):
+        build(make_film("SC", NumberOfFrames=2), make_decisions("overlapping"))
 
 
 @pytest.mark.parametrize(
