@@ -29,7 +29,7 @@ _RADIOGRAPH_CLASSES = {
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
 
-CHEST_WORDS = ("CHEST", "THORA", "LUNG", "RIB", "PULMON", "HEART", "STERN", "CLAVIC", "TORAX", "BRUST", "POUMON")
+CHEST_WORDS = ("CHEST", "THORA", "LUNG", "RIB", "PULMON", "HEART", "TORAX", "BRUST", "POUMON")
 """A body part is the chest if its name contains one of these: the Defined Terms of PS3.16 annex L and what vendors write."""
 
 _NOT_CHEST = re.compile(r"SPINE|VERTEB|CERVICOTHORAC|THORACOLUMBAR|TLSPINE|TSPINE")
@@ -51,8 +51,6 @@ CHEST_CODES = {
     ("SRT", "T-32000"): "heart",
     ("SCT", "72410000"): "mediastinum",
     ("SRT", "T-D3300"): "mediastinum",
-    ("SCT", "56873002"): "sternum",
-    ("SCT", "51299004"): "clavicle",
     ("SCT", "416550000"): "chest and abdomen",
     ("SRT", "R-FAB55"): "chest and abdomen",
     ("SCT", "417437006"): "neck and chest",
@@ -96,7 +94,9 @@ def _judge_modality(dataset: Dataset) -> tuple[str, ...]:
     modality = modality_of(dataset)
     sop_class = header.text(dataset, "SOPClassUID")
     if not modality:
-        raise FilmRefusedError(f"Modality is missing and {header.shown(UID(sop_class).name, 64) or 'the SOP class'} does not tell it; {ANYWAY}")
+        raise FilmRefusedError(
+            f"Modality is missing and {header.shown(UID(sop_class).name, 64) or 'the SOP class'} does not tell it; {ANYWAY}"
+        )
     if modality not in MODALITIES:
         raise FilmRefusedError(f"Modality {header.shown(modality, 16)} is not a plain radiograph (CR, DX or RG); {ANYWAY}")
     notes = []
@@ -118,7 +118,9 @@ def _judge_body_part(dataset: Dataset) -> tuple[str, ...]:
         known = True
         meaning = header.text(item, "CodeMeaning")
         if _code(item) not in CHEST_CODES and not _is_chest(meaning):
-            raise FilmRefusedError(f"AnatomicRegionSequence says {header.shown(meaning or _code(item)[1])}, which is not the chest; {ANYWAY}")
+            raise FilmRefusedError(
+                f"AnatomicRegionSequence says {header.shown(meaning or _code(item)[1])}, which is not the chest; {ANYWAY}"
+            )
     return () if known else ("the header does not say which body part this is",)
 
 
@@ -151,7 +153,9 @@ def _judge_orientation(dataset: Dataset) -> tuple[str, ...]:
         return ()
     row, column = (direction[0] for direction in directions)
     if row in "AP" or column in "AP":
-        raise FilmRefusedError(f"PatientOrientation {header.shown('/'.join(directions), 17)} is a lateral view, not a frontal one; {ANYWAY}")
+        raise FilmRefusedError(
+            f"PatientOrientation {header.shown('/'.join(directions), 17)} is a lateral view, not a frontal one; {ANYWAY}"
+        )
     if row == "R" and column == "F":
         return ("PatientOrientation R/F: the film is mirrored, the patient's right is on its right",)
     if (row, column) != ("L", "F"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydicom.dataset import Dataset
 
@@ -44,30 +44,29 @@ def describe(source: Source, *, accept_any: bool = False) -> FilmDescription:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the reading below counts them
             parsed = parse(data)
-            facts = _facts(parsed.dataset)
-        facts["transfer_syntax"] = parsed.transfer_syntax.name
+            known = replace(_facts(parsed.dataset), transfer_syntax=parsed.transfer_syntax.name)
     except FilmRefusedError as refusal:
         return FilmDescription(reason=str(refusal))
     try:
         film = radiograph_of(data, accept_any=accept_any)
     except FilmRefusedError as refusal:
-        return FilmDescription(**facts, reason=str(refusal))
-    return FilmDescription(**facts, window_source=film.rendering.window.source, accepted=True, notes=film.notes)
+        return replace(known, reason=str(refusal))
+    return replace(known, window_source=film.rendering.window.source, accepted=True, notes=film.notes)
 
 
-def _facts(dataset: Dataset) -> dict[str, object]:
+def _facts(dataset: Dataset) -> FilmDescription:
     """The technical attributes that can be read; a damaged one counts as missing, the refusal will name it."""
     allocated, stored = _whole(dataset, "BitsAllocated"), _whole(dataset, "BitsStored")
-    return {
-        "rows": _whole(dataset, "Rows"),
-        "columns": _whole(dataset, "Columns"),
-        "bits": (allocated, stored) if allocated is not None and stored is not None else None,
-        "photometric_interpretation": _text(dataset, "PhotometricInterpretation"),
-        "modality": header.shown(modality_of(dataset), 16) or None,
-        "body_part": _text(dataset, "BodyPartExamined"),
-        "view": _text(dataset, "ViewPosition"),
-        "spacing": _spacing(dataset),
-    }
+    return FilmDescription(
+        rows=_whole(dataset, "Rows"),
+        columns=_whole(dataset, "Columns"),
+        bits=(allocated, stored) if allocated is not None and stored is not None else None,
+        photometric_interpretation=_text(dataset, "PhotometricInterpretation"),
+        modality=header.shown(modality_of(dataset), 16) or None,
+        body_part=_text(dataset, "BodyPartExamined"),
+        view=_text(dataset, "ViewPosition"),
+        spacing=_spacing(dataset),
+    )
 
 
 def _whole(dataset: Dataset, keyword: str) -> int | None:

@@ -15,12 +15,12 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import get_frame
 from pydicom.uid import (
+    JPEG2000,
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    JPEG2000,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLosslessSV1,
@@ -146,7 +146,7 @@ def _inflated_size(deflated: bytes) -> int:
 def _check_complete(dataset: FileDataset, size: int) -> int:
     """How many bytes follow the last element; refuses a data set in which an element is shorter than it says."""
     end, exact = 0, True
-    for tag in dataset.keys():
+    for tag in dataset.keys():  # noqa: SIM118 - iterating a Dataset converts its elements
         try:
             element = dataset.get_item(tag)
         except Exception as problem:
@@ -199,4 +199,6 @@ def _complete_meta(dataset: FileDataset, transfer_syntax: UID) -> None:
 
 def _check_known(transfer_syntax: UID) -> None:
     if not transfer_syntax.is_transfer_syntax or transfer_syntax.is_private:
-        raise FilmRefusedError(f"transfer syntax {shown(str(transfer_syntax), 64)} is not known: send the film as Explicit VR Little Endian")
+        raise FilmRefusedError(
+            f"transfer syntax {shown(str(transfer_syntax), 64)} is not known: send the film as Explicit VR Little Endian"
+        )

@@ -143,7 +143,9 @@ def _decode_native(dataset: Dataset, data: bytes | bytearray, layout: PixelForma
             # PS3.5 8.1.1: two 8-bit pixels share an OW word, whose bytes are swapped as a whole.
             words = words[: len(words) // 2 * 2].view(">u2").astype("<u2").view(np.uint8)
         if len(words) < expected:
-            raise FilmRefusedError(f"the pixel data has {len(words)} whole words for {expected} pixels: the file is truncated, send it again")
+            raise FilmRefusedError(
+                f"the pixel data has {len(words)} whole words for {expected} pixels: the file is truncated, send it again"
+            )
         words = words[:expected]
     else:
         words = np.frombuffer(data, dtype=f"{order}u2", count=expected // 2)
@@ -193,7 +195,7 @@ def _check_codestream(stream: Codestream, layout: PixelFormat) -> None:
         raise FilmRefusedError(f"the {stream.kind} pixel data has {stream.components} components; a gray film has one")
     if not 2 <= stream.precision <= layout.bits_allocated:
         raise FilmRefusedError(
-            f"the {stream.kind} pixel data has {stream.precision} bits but the header allocates {layout.bits_allocated}: the file is damaged"
+            f"the {stream.kind} pixel data has {stream.precision} bits but the header allocates {layout.bits_allocated}: it is damaged"
         )
 
 

@@ -21,6 +21,8 @@ LEAST_SHOWN = 0.05
 """A rendering is used if at least this share of the pixels is neither black nor white, and their display values span
 at least as much; otherwise it shows next to nothing and the percentiles are used instead."""
 
+_HISTOGRAM_ROWS = 512
+
 Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
@@ -77,7 +79,10 @@ def rendering_of(
         raise FilmRefusedError(f"all pixels have the same value ({present[0] + limits.lowest}): there is nothing to certify")
     modality = _modality(dataset, limits=limits, little_endian=little_endian)
     domain = np.arange(limits.lowest, limits.highest + 1, dtype=np.float64)
-    outputs = modality(domain)
+    with np.errstate(over="ignore"):
+        outputs = modality(domain)
+    if not np.isfinite(outputs).all() or outputs.min() == outputs.max():
+        raise FilmRefusedError("RescaleSlope and RescaleIntercept leave no usable values: correct the header")
     voi = _voi(dataset, lowest=float(outputs.min()), highest=float(outputs.max()), little_endian=little_endian)
     inverted, notes = _polarity(dataset)
 
@@ -99,7 +104,9 @@ def rendering_of(
 def _histogram(stored: NDArray[np.int32], *, limits: StoredRange, padding: NDArray[np.bool_] | None) -> NDArray[np.int64]:
     """How many pixels that are not padding hold each value from `limits.lowest` to `limits.highest`."""
     size = limits.highest - limits.lowest + 1
-    counts = np.bincount((stored - limits.lowest).ravel(), minlength=size)
+    counts = np.zeros(size, dtype=np.int64)
+    for first in range(0, len(stored), _HISTOGRAM_ROWS):  # in strips, because bincount copies its input as int64
+        counts += np.bincount((stored[first : first + _HISTOGRAM_ROWS] - limits.lowest).ravel(), minlength=size)
     if padding is not None:
         counts = counts - np.bincount(stored[padding] - limits.lowest, minlength=size)
     return counts
@@ -114,9 +121,7 @@ def _shows_something(shown: NDArray[np.float64], histogram: NDArray[np.int64]) -
 def _modality(dataset: Dataset, *, limits: StoredRange, little_endian: bool) -> _Modality:
     sequence = header.items(dataset, "ModalityLUTSequence")
     if sequence:
-        table = read_table(
-            sequence[0], name="Modality LUT", lowest=limits.lowest, highest=limits.highest, little_endian=little_endian
-        )
+        table = read_table(sequence[0], name="Modality LUT", lowest=limits.lowest, highest=limits.highest, little_endian=little_endian)
         return _Modality(1.0, 0.0, table)
     slope = header.number(dataset, "RescaleSlope")
     intercept = header.number(dataset, "RescaleIntercept")
@@ -147,7 +152,9 @@ def _voi(dataset: Dataset, *, lowest: float, highest: float, little_endian: bool
             raise FilmRefusedError(f"WindowWidth {width:g} is not above 0, which {function} needs: correct the header")
         middle, span = centre, width
     else:
-        raise FilmRefusedError(f"VOILUTFunction {header.shown(function, 16)!r} is not known; LINEAR, LINEAR_EXACT and SIGMOID are: correct the header")
+        raise FilmRefusedError(
+            f"VOILUTFunction {header.shown(function, 16)!r} is not known; LINEAR, LINEAR_EXACT and SIGMOID are: correct the header"
+        )
     if function == "SIGMOID":
         ends = (middle - span / 2, middle + span / 2)
         return _Voi("SIGMOID window", False, ends, lambda modality: _sigmoid(modality, middle, span), middle, span)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 import warnings
 from pathlib import Path
@@ -39,13 +38,12 @@ def load(source: Source) -> bytes:
         return source
     path = Path(source)
     try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise UsageError(f"{path} is not a regular file: give the path of a DICOM file")
-            if status.st_size > MOST_BYTES:
-                raise FilmRefusedError(f"the file has {status.st_size:,} bytes, more than the {MOST_BYTES:,} that are read")
-            return file.read()
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # asked before opening: opening a pipe would wait for its writer
+            raise UsageError(f"{path} is not a regular file: give the path of a DICOM file")
+        if status.st_size > MOST_BYTES:
+            raise FilmRefusedError(f"the file has {status.st_size:,} bytes, more than the {MOST_BYTES:,} that are read")
+        return path.read_bytes()
     except (OSError, ValueError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else "not a path"
         raise UsageError(f"cannot read {path}: {reason}") from problem

@@ -82,12 +82,12 @@ class Rendering:
     def after_averaging(self, averages: NDArray[np.float32]) -> NDArray[np.float32]:
         """Averages of what `before_averaging` gave → display values in [0, 1], float32, same shape."""
         if self.table is not None:
-            return np.clip(averages, 0.0, 1.0, dtype=np.float32)
+            return np.asarray(np.clip(averages, 0.0, 1.0), dtype=np.float32)
         lo, hi = self.window.lo, self.window.hi
         shown = (averages - np.float32(lo - self._origin)) * np.float32(1.0 / (hi - lo))
         if self.inverted:
             shown = np.float32(1.0) - shown
-        return np.clip(shown, 0.0, 1.0, dtype=np.float32)
+        return np.asarray(np.clip(shown, 0.0, 1.0), dtype=np.float32)
 
     def display(self, stored: NDArray[np.int32]) -> NDArray[np.float32]:
         """The whole film as it is shown: (rows, columns) float32 in [0, 1]."""

@@ -39,7 +39,7 @@ def box_matrix(size: int, grid: int) -> NDArray[np.float64]:
     cells = np.arange(grid + 1, dtype=np.int64) * size
     upper = np.minimum(cells[1:, None], samples[None, 1:])
     lower = np.maximum(cells[:-1, None], samples[None, :-1])
-    return np.maximum(upper - lower, 0) / float(size)
+    return np.asarray(np.maximum(upper - lower, 0) / float(size))
 
 
 def box_average(image: NDArray[np.floating], grid: int) -> NDArray[np.float32]:

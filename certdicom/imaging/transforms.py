@@ -21,7 +21,7 @@ from certdicom.imaging.rendering import Rendering
 from certdicom.imaging.resampling import box_matrix, cells, check_grid
 
 
-class RenderStored(Transform):
+class RenderStored(Transform):  # type: ignore[misc]  # MONAI has no types
     """Stored values (1, rows, columns) → the float32 values that may be averaged (`Rendering.before_averaging`)."""
 
     def __init__(self, rendering: Rendering) -> None:
@@ -32,7 +32,7 @@ class RenderStored(Transform):
         return MetaTensor(torch.from_numpy(ready)[None])
 
 
-class SquashToGrid(InvertibleTransform):
+class SquashToGrid(InvertibleTransform):  # type: ignore[misc]
     """Box averaging of (channels, rows, columns) float32 to (channels, grid, grid): u = A_r · X · A_cᵀ.
 
     `inverse` gives each stored pixel the value of the grid cell that holds its centre, which is how a decision map
@@ -65,7 +65,7 @@ class SquashToGrid(InvertibleTransform):
         )
 
 
-class ShowWindow(Transform):
+class ShowWindow(Transform):  # type: ignore[misc]
     """Averages → u in [0, 1] (`Rendering.after_averaging`): the window, clipping and polarity."""
 
     def __init__(self, rendering: Rendering) -> None:

@@ -1,7 +1,7 @@
 """Synthetic chest films: for tests, for trying certdicom out, and for its self-test. They show no patient.
 
-    dataset, masks = synthetic_film(modality="DX", bits_stored=12, seed=3)
-    write_film(dataset, path)
+dataset, masks = synthetic_film(modality="DX", bits_stored=12, seed=3)
+write_film(dataset, path)
 """
 
 from certdicom.imaging.synthetic.encoding import ENCODINGS, compress, film_bytes, write_film

@@ -7,19 +7,18 @@ from copy import deepcopy
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydicom import dcmwrite
 from pydicom.dataset import FileDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    JPEG2000,
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    JPEG2000,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLSLossless,
@@ -67,7 +66,7 @@ def _native(film: FileDataset, *, syntax: UID) -> None:
         film.PixelData = np.frombuffer(film.PixelData, "<u2").astype(">u2").tobytes()
 
 
-def _compressed(film: FileDataset, *, syntax: UID, lossy: str | None = None, **options: Any) -> None:
+def _compressed(film: FileDataset, *, syntax: UID, lossy: str | None = None, **options: int | list[float]) -> None:
     before = len(film.PixelData)
     film.compress(syntax, generate_instance_uid=False, **options)
     if lossy is not None:

@@ -103,7 +103,7 @@ def _ribs(x: Field, y: Field, build: NDArray[np.float64]) -> Field:
         front = height + 0.17 - 0.10 * out**2
         shine += np.exp(-(((y - back) / 0.011) ** 2)) * _soft((out - 0.12) * 8.0, 0.3)
         shine += 0.35 * np.exp(-(((y - front) / 0.014) ** 2)) * _soft((out - 0.45) * 8.0, 0.3)
-    return np.clip(shine, 0.0, 1.3)
+    return np.asarray(np.clip(shine, 0.0, 1.3))
 
 
 def _mediastinum(x: Field, y: Field) -> Field:
@@ -111,7 +111,7 @@ def _mediastinum(x: Field, y: Field) -> Field:
     vessels = np.exp(-(((x - 0.51) / 0.085) ** 4)) * _soft((y - 0.16) * 6.0, 0.3)
     knob = _soft(1.0 - _ellipse(x, y, (0.60, 0.36), (0.055, 0.05)), 0.2)
     trachea = np.exp(-(((x - 0.485) / 0.022) ** 4)) * _soft((0.36 - y) * 8.0, 0.2)
-    return 0.7 * spine + 0.5 * vessels + 0.7 * knob - 0.6 * trachea
+    return np.asarray(0.7 * spine + 0.5 * vessels + 0.7 * knob - 0.6 * trachea)
 
 
 def _liver(x: Field, y: Field, build: NDArray[np.float64]) -> Field:
@@ -136,12 +136,12 @@ def _inside(axis: Field, lower: float, upper: float) -> NDArray[np.bool_]:
 
 def _ellipse(x: Field, y: Field, centre: tuple[float, float], half: tuple[float, float], *, power: float = 2.0) -> Field:
     """1 on the ellipse, 0 in its centre, growing outwards."""
-    return (np.abs((x - centre[0]) / half[0]) ** power + np.abs((y - centre[1]) / half[1]) ** power) ** (1.0 / power)
+    return np.asarray((np.abs((x - centre[0]) / half[0]) ** power + np.abs((y - centre[1]) / half[1]) ** power) ** (1.0 / power))
 
 
 def _soft(inside: Field, edge: float) -> Field:
     """0 where `inside` is well below zero, 1 where well above, over about `edge`."""
-    return 0.5 * (1.0 + np.tanh(inside / edge))
+    return np.asarray(0.5 * (1.0 + np.tanh(inside / edge)))
 
 
 def _interpolate(field: Field, rows: int, columns: int) -> Field:
