@@ -69,15 +69,20 @@ class _Row:
 
 def _legend(decisions: NDArray[np.uint8], certificate: Certificate) -> Iterator[_Row]:
     for structure, plane in zip(certificate.structures, decisions, strict=True):
-        figures = f"certified {_percent(plane == PRESENT)} of the film\nabstained {_percent(plane == ABSTAIN)}"
+        present = plane == PRESENT
+        certified = f"certified {percent(present)} of the film" if present.any() else "certified nowhere"
+        figures = f"{certified}\nabstained {percent(plane == ABSTAIN)}"
         yield _Row(structure.label, structure.rgb, figures)
-    share = _percent((decisions == ABSTAIN).any(axis=0))
+    share = percent((decisions == ABSTAIN).any(axis=0))
     yield _Row("Abstain (hatched)", None, f"{share} of the film: not certified for at least one structure")
 
 
-def _percent(mask: Mask) -> str:
+def percent(mask: Mask) -> str:
+    """The share of a mask to a tenth of a per cent; "0.0 %" and "100.0 %" mean none and all."""
     share = 100 * float(mask.mean())
-    return f"{share:.1f} %" if share >= 0.05 or share == 0 else "under 0.1 %"
+    if 0 < share < 0.05:
+        return "under 0.1 %"
+    return "over 99.9 %" if 99.95 <= share < 100 else f"{share:.1f} %"
 
 
 def _panel(decisions: NDArray[np.uint8], certificate: Certificate) -> Image.Image:

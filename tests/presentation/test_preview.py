@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFont
+from pydicom.data import get_testdata_file
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT
 from certdicom.errors import OutputError, UsageError
 from certdicom.presentation import palette
 from certdicom.presentation.overlay import draw_hatch, draw_outlines, gray_canvas, resize_nearest
-from certdicom.presentation.preview import LONG_SIDE, PANEL_WIDTH, render_preview, save_preview, wrap
+from certdicom.presentation.preview import LONG_SIDE, PANEL_WIDTH, percent, render_preview, save_preview, wrap
 
 
 def luminance(rgb) -> float:
@@ -157,3 +159,25 @@ def test_the_picture_is_saved_as_png_and_not_over_another_file(make_certificate,
         np.testing.assert_array_equal(np.asarray(opened), np.asarray(picture))
     with pytest.raises(OutputError, match="exists"):
         save_preview(picture, path)
+
+
+def test_a_real_film_is_shown_behind_the_overlay(make_certificate):
+    path = get_testdata_file("RG1_UNCR.dcm", download=False)
+    if path is None:
+        pytest.skip("pydicom-data is not installed")
+    film = pydicom.dcmread(path)
+    display = 1 - np.clip(film.pixel_array.astype(np.float32) / 30000, 0, 1)
+    decisions = np.zeros((3, film.Rows, film.Columns), np.uint8)
+    decisions[0, 300:1500, 200:800] = PRESENT
+    decisions[0, 1400:1500, 200:800] = ABSTAIN
+    pixels = np.asarray(render_preview(display, decisions, make_certificate())).astype(int)
+    shown = pixels[:, : round(film.Columns * LONG_SIDE / film.Rows)]
+    above = shown[20:190]
+    assert (above == above[..., :1]).all()  # gray where nothing is drawn
+    assert np.ptp(above) > 60  # and not flat
+    assert (shown[1010:1060, 200:500] != shown[1010:1060, 200:500, :1]).any()
+
+
+@pytest.mark.parametrize(("count", "wanted"), [(0, "0.0 %"), (1, "under 0.1 %"), (50, "0.5 %"), (9999, "over 99.9 %"), (10_000, "100.0 %")])
+def test_shares_are_not_rounded_to_all_or_nothing(count, wanted):
+    assert percent(np.arange(10_000) < count) == wanted
