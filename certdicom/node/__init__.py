@@ -1,0 +1,1 @@
+"""The node: receives films as a storage SCP, certifies them and returns the results to the archive."""
