@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from certdicom.models.bundle import Bundle, load_bundle
     from certdicom.pipeline import certify, write_segmentation
 
-__version__ = "0.1.0"
+from certdicom.version import VERSION
+
+__version__ = VERSION
 
 _HOMES = {
     "Bundle": "certdicom.models.bundle",

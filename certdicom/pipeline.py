@@ -26,6 +26,8 @@ from certdicom.models.bundle import Bundle, load_bundle
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from certdicom.certification.certificate import SeedKind
+    from certdicom.certification.smoothing import GridResult
     from certdicom.imaging.grid import GridImage
     from certdicom.imaging.radiograph import Radiograph
     from certdicom.models.runtime import DenoisedSegmenter
@@ -42,8 +44,11 @@ DEFAULT_BATCH = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Computation:
-    """How to compute, as opposed to what: `device` auto, cpu, cuda or cuda:i; `precision` auto, float32, bfloat16 or float16;
-    `batch_size` draws at once; `site_key` makes the draws repeatable by its owner and nobody else."""
+    """How to compute, as opposed to what.
+
+    `device`: auto, cpu, cuda or cuda:i; `precision`: auto, float32, bfloat16 or float16; `batch_size`: draws at once;
+    `site_key`: makes the draws repeatable by its owner and unpredictable to others; without it the system's entropy is used.
+    """
 
     device: str = "auto"
     precision: str = "auto"
@@ -102,8 +107,10 @@ class Certifier:
             from certdicom.imaging.grid import to_grid
 
             image = to_grid(film, self.bundle.grid)
+        seed, seed_kind = self._seed(film)
+        notes = list(image.notes)
         with watch.stage("draws"):
-            result, notes, kind, seed = self._count(image, film, networks, accept_any=accept_any, progress=progress)
+            result = self._count(image, networks, seed=seed, accept_any=accept_any, notes=notes, progress=progress)
         return Certificate(
             decisions=result.decisions,
             counts=result.counts,
@@ -114,39 +121,53 @@ class Certifier:
             window=image.window,
             bundle_name=self.bundle.name,
             bundle_sha256=self.bundle.sha256,
-            seed_kind=kind,
+            seed_kind=seed_kind,
             draw_identity=hashlib.sha256(b"draws" + seed).hexdigest(),
             device=self._device,
             precision=self._precision,
-            notes=(*image.notes, *notes),
+            notes=tuple(notes),
             seconds=watch.seconds,
         )
 
-    def _count(self, image: GridImage, film: Radiograph, networks: Any, *, accept_any: bool, progress: Progress | None) -> Any:
-        import torch
-
+    def _seed(self, film: Radiograph) -> tuple[bytes, SeedKind]:
+        """The seed of this film's draws: it depends on the pixels and on everything that the decisions depend on."""
         from certdicom.certification.noise import derive_seed
-        from certdicom.certification.smoothing import certify_grid
 
-        notes: list[str] = []
-
-        def judge(selected: NDArray[np.bool_]) -> None:
-            objections = self.bundle.anatomy.objections(selected, image.u[0]) if self.bundle.anatomy else []
-            if objections and not accept_any:
-                raise FilmRefusedError(
-                    f"the picture does not look like a frontal chest film: {'; '.join(objections[:2])}; --accept-any certifies it all the same"
-                )
-            notes.extend(f"unusual picture: {objection}" for objection in objections)
-
-        identity = {
+        identity: dict[str, object] = {
             **self.parameters.as_dict(),
             "bundle": self.bundle.sha256,
             "precision": self._precision,
             "batch_size": self.computation.batch_size,
         }
         pixels = hashlib.sha256(repr(film.stored_values.shape).encode() + film.stored_values.tobytes()).digest()
-        seed, kind = derive_seed(self.computation.site_key, pixels_sha256=pixels, parameters=identity)
-        result = certify_grid(
+        return derive_seed(self.computation.site_key, pixels_sha256=pixels, parameters=identity)
+
+    def _count(
+        self,
+        image: GridImage,
+        networks: DenoisedSegmenter,
+        *,
+        seed: bytes,
+        accept_any: bool,
+        notes: list[str],
+        progress: Progress | None,
+    ) -> GridResult:
+        import torch
+
+        from certdicom.certification.smoothing import certify_grid
+
+        def judge(selected: NDArray[np.bool_]) -> None:
+            if self.bundle.anatomy is None:
+                return
+            judgement = self.bundle.anatomy.judge(selected, image.u[0])
+            if not judgement.plausible and not accept_any:
+                reasons = "; ".join(judgement.objections[:2])
+                raise FilmRefusedError(
+                    f"the picture does not look like a frontal chest film: {reasons}; --accept-any certifies it all the same"
+                )
+            notes.extend(f"unusual picture: {objection}" for objection in judgement.objections)
+
+        return certify_grid(
             torch.from_numpy(image.u).to(self._device),
             networks,
             self.parameters,
@@ -156,7 +177,6 @@ class Certifier:
             after_selection=judge,
             progress=progress,
         )
-        return result, notes, kind, seed
 
 
 def certify(
@@ -239,10 +259,10 @@ def write_results(
             picture = render_preview(film.rendering.display(film.stored_values), decisions, certificate)
             save_preview(picture, targets["preview"], force=force)
     if "nrrd" in targets:
-        from certdicom.presentation.nrrd import write_seg_nrrd
+        from certdicom.presentation.nrrd import save_seg_nrrd
 
         with watch.stage("nrrd"):
-            write_seg_nrrd(targets["nrrd"], film.dataset, decisions, certificate, force=force)
+            save_seg_nrrd(film.dataset, decisions, certificate, targets["nrrd"], abstain=abstain, force=force)
     seconds = {**certificate.seconds, **watch.seconds}
     seconds["total"] = time.perf_counter() - started if started is not None else sum(seconds.values())
     report = build_report(certificate, decisions, sop_instance_uid=film.sop_instance_uid, file_sha256=film.file_sha256, seconds=seconds)

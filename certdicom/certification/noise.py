@@ -35,6 +35,6 @@ def standard_normal(seed: bytes, draw: int, shape: tuple[int, ...]) -> NDArray[n
 
 
 def noisy_batch(u: Tensor, sigma: float, *, seed: bytes, draws: range) -> Tensor:
-    """u + sigma·ε for each draw in `draws`: (len(draws), channels, H, W) float32 on the device of `u` (channels, H, W)."""
+    """The noisy images u + sigma·ε of `draws`: (len(draws), channels, H, W) float32 on the device of `u` (channels, H, W)."""
     noise = np.stack([standard_normal(seed, draw, tuple(u.shape)) for draw in draws])
     return u + sigma * torch.from_numpy(noise).to(u.device)

@@ -26,7 +26,7 @@ class LinearSchedule:
     def alpha_bars(self) -> NDArray[np.float64]:
         """Cumulative products of 1 - beta, shape (steps,), falling from almost 1 to almost 0."""
         betas = np.linspace(self.beta_start, self.beta_end, self.steps, dtype=np.float64)
-        return np.cumprod(1.0 - betas)
+        return np.cumprod(1.0 - betas, dtype=np.float64)
 
     def noise_levels(self) -> NDArray[np.float64]:
         """Standard deviation of the noise relative to the image in [-1, 1] at each step, shape (steps,)."""

@@ -25,8 +25,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class GridResult:
-    """`decisions` uint8 (structures, H, W) of 0 absent, 1 present, 2 abstain; `counts` int32 of that shape, votes among n
-    for the selected decision; `selected` bool, the decision that n0 draws selected."""
+    """What was decided at every structure and pixel, arrays of shape (structures, H, W).
+
+    `decisions` uint8 of 0 absent, 1 present, 2 abstain; `counts` int32, votes among n for the selected decision;
+    `selected` bool, the decision that n0 draws selected.
+    """
 
     decisions: NDArray[np.uint8]
     counts: NDArray[np.int32]
@@ -52,47 +55,66 @@ def certify_grid(
     UsageError for parameters under which nothing can be certified: before the first draw when `structures` is given,
     otherwise after the first batch.
     """
-    if batch_size < 1:
-        raise UsageError(f"batch size must be at least 1, not {batch_size}")
+    image = _checked_image(u)
+    vote = _Voting(image, decide, parameters, seed=seed, batch_size=batch_size, progress=progress)
+    if structures is not None:
+        vote.require_attainable(structures)
+    selected = 2 * vote.count_present(range(parameters.n0)) > parameters.n0  # a tie goes to "absent"
+    chosen = selected.cpu().numpy()
+    if after_selection is not None:
+        after_selection(chosen)
+    present = vote.count_present(range(parameters.n0, parameters.n0 + parameters.n))
+    counts = torch.where(selected, present, parameters.n - present).cpu().numpy()
+    certified = holm_reject(counts, n=parameters.n, tau=parameters.tau, alpha=parameters.alpha)
+    decisions = np.where(certified, np.where(chosen, PRESENT, ABSENT), ABSTAIN).astype(np.uint8)
+    return GridResult(decisions=decisions, counts=counts, selected=chosen)
+
+
+def _checked_image(u: NDArray[np.float32] | Tensor) -> Tensor:
     image = torch.as_tensor(u)
     if image.dtype != torch.float32 or image.ndim != 3:
         raise UsageError(f"u must be float32 of shape (channels, H, W), not {image.dtype} of shape {tuple(image.shape)}")
     if not bool(torch.isfinite(image).all()):
         raise UsageError("u holds values that are not finite")
+    return image
 
-    def attainable(structures: int) -> None:
-        hypotheses = structures * image.shape[-2] * image.shape[-1]
-        require_attainable(n=parameters.n, hypotheses=hypotheses, tau=parameters.tau, alpha=parameters.alpha)
 
-    if structures is not None:
-        attainable(structures)
-    total = parameters.n0 + parameters.n
+class _Voting:
+    """Runs the base segmenter on keyed draws and keeps running counts on its device."""
 
-    def votes(draws: range) -> Tensor:
-        """How often `decide` said "present" among `draws`: int32 (structures, H, W)."""
-        count: Tensor | None = None
-        for first in range(draws.start, draws.stop, batch_size):
-            wanted = min(batch_size, draws.stop - first)
-            batch = noisy_batch(image, parameters.sigma, seed=seed, draws=range(first, first + wanted))
-            filled = torch.cat([batch, batch[:1].expand(batch_size - wanted, -1, -1, -1)]) if wanted < batch_size else batch
-            decisions = decide(filled)
-            if decisions.dtype != torch.bool or decisions.ndim != 4 or len(decisions) != batch_size:
-                raise UsageError(f"decide must return bool (B, structures, H, W), not {decisions.dtype} {tuple(decisions.shape)}")
-            summed = decisions[:wanted].sum(0, dtype=torch.int32)
-            if count is None:
-                attainable(len(summed))
-            count = summed if count is None else count + summed
-            if progress is not None:
-                progress(first + wanted, total)
-        assert count is not None
+    def __init__(
+        self, image: Tensor, decide: Decide, parameters: SmoothingParameters, *, seed: bytes, batch_size: int, progress: Progress | None
+    ) -> None:
+        if batch_size < 1:
+            raise UsageError(f"batch size must be at least 1, not {batch_size}")
+        self._image = image
+        self._decide = decide
+        self._parameters = parameters
+        self._seed = seed
+        self._batch_size = batch_size
+        self._progress = progress
+
+    def require_attainable(self, structures: int) -> None:
+        hypotheses = structures * self._image.shape[-2] * self._image.shape[-1]
+        require_attainable(n=self._parameters.n, hypotheses=hypotheses, tau=self._parameters.tau, alpha=self._parameters.alpha)
+
+    def count_present(self, draws: range) -> Tensor:
+        """How often the base segmenter said "present" among `draws`: int32 (structures, H, W)."""
+        batches = [draws[first : first + self._batch_size] for first in range(0, len(draws), self._batch_size)]
+        count = self._run(batches[0])
+        self.require_attainable(len(count))
+        for batch in batches[1:]:
+            count += self._run(batch)
         return count
 
-    selected = 2 * votes(range(parameters.n0)) > parameters.n0  # a tie goes to "absent"
-    chosen = selected.cpu().numpy()
-    if after_selection is not None:
-        after_selection(chosen)
-    present = votes(range(parameters.n0, total))
-    counts = torch.where(selected, present, parameters.n - present).cpu().numpy()
-    certified = holm_reject(counts, n=parameters.n, tau=parameters.tau, alpha=parameters.alpha)
-    decisions = np.where(certified, np.where(chosen, PRESENT, ABSENT), ABSTAIN).astype(np.uint8)
-    return GridResult(decisions=decisions, counts=counts, selected=chosen)
+    def _run(self, draws: range) -> Tensor:
+        noisy = noisy_batch(self._image, self._parameters.sigma, seed=self._seed, draws=draws)
+        surplus = self._batch_size - len(draws)
+        if surplus:
+            noisy = torch.cat([noisy, noisy[:1].expand(surplus, -1, -1, -1)])
+        decisions = self._decide(noisy)
+        if decisions.dtype != torch.bool or decisions.ndim != 4 or len(decisions) != self._batch_size:
+            raise UsageError(f"decide must return bool (B, structures, H, W), not {decisions.dtype} {tuple(decisions.shape)}")
+        if self._progress is not None:
+            self._progress(draws.stop, self._parameters.n0 + self._parameters.n)
+        return decisions[: len(draws)].sum(0, dtype=torch.int32)

@@ -36,6 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     for bundle in bundles:
         low, high = bundle.sigma_range
         print(f"{bundle.name}{' (default)' if bundle.name == DEFAULT_BUNDLE else ''}: {bundle.summary}")
-        print(f"  {', '.join(structure.label for structure in bundle.structures)} · {bundle.grid} × {bundle.grid}, {bundle.channels} channel · sigma {low:g} to {high:g}")
+        labels = ", ".join(structure.label for structure in bundle.structures)
+        print(f"  {labels} · {bundle.grid} × {bundle.grid}, {bundle.channels} channel · sigma {low:g} to {high:g}")
         print(f"  SHA-256 {bundle.sha256}")
     return 0

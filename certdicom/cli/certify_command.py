@@ -6,43 +6,57 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from certdicom.certification.parameters import SmoothingParameters
+from certdicom.cli.progress import progress_bar
 from certdicom.cli.summary import print_films, print_result
 from certdicom.errors import FilmRefusedError, OutputError, UsageError
 from certdicom.models.bundle import DEFAULT_BUNDLE, load_bundle
 from certdicom.pipeline import DEFAULT_BATCH, TARGETS, Certifier, Computation, write_results
 
-if TYPE_CHECKING:
-    from certdicom.pipeline import Progress
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = SmoothingParameters()
-    parser.add_argument("films", nargs="+", metavar="FILE|FOLDER", type=Path, help="radiographs (DICOM files, or folders searched for them)")
     parser.add_argument(
-        "-o", "--output", required=True, metavar="OUT", type=Path, help="the SEG file to write; with several films, or a folder, the folder to write to"
+        "films", nargs="+", metavar="FILE|FOLDER", type=Path, help="radiographs (DICOM files, or folders searched for them)"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        type=Path,
+        help="the SEG file to write; with several films, or a folder, the folder to write to",
     )
     certificate = parser.add_argument_group("certificate")
     certificate.add_argument("--bundle", default=DEFAULT_BUNDLE, metavar="NAME|FOLDER", help="networks to use (default %(default)s)")
-    certificate.add_argument("--sigma", type=float, default=defaults.sigma, help="noise on the [0, 1] model grid; R = sigma·Φ⁻¹(tau) (default %(default)s)")
-    certificate.add_argument("--tau", type=float, default=defaults.tau, help="share of draws a certified decision exceeds (default %(default)s)")
+    certificate.add_argument(
+        "--sigma", type=float, default=defaults.sigma, help="noise on the [0, 1] model grid; R = sigma·Φ⁻¹(tau) (default %(default)s)"
+    )
+    certificate.add_argument(
+        "--tau", type=float, default=defaults.tau, help="share of draws a certified decision exceeds (default %(default)s)"
+    )
     certificate.add_argument("--n0", type=int, default=defaults.n0, help="draws that select the decisions (default %(default)s)")
     certificate.add_argument("--n", type=int, default=defaults.n, help="draws that test them (default %(default)s)")
-    certificate.add_argument("--alpha", type=float, default=defaults.alpha, help="chance of any wrong certificate in the image (default %(default)s)")
-    certificate.add_argument("--site-key", metavar="FILE", type=Path, help="secret file that keys the draws: repeatable by its owner, unpredictable to others")
+    certificate.add_argument(
+        "--alpha", type=float, default=defaults.alpha, help="chance of any wrong certificate in the image (default %(default)s)"
+    )
+    certificate.add_argument(
+        "--site-key", metavar="FILE", type=Path, help="secret file that keys the draws: repeatable by its owner, unpredictable to others"
+    )
     certificate.add_argument("--accept-any", action="store_true", help="certify also what header or picture say is no frontal chest film")
     computing = parser.add_argument_group("computing")
     computing.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where to compute (default %(default)s)")
-    computing.add_argument("--precision", default="auto", metavar="auto|float32|bfloat16|float16", help="of the networks (default %(default)s)")
+    computing.add_argument(
+        "--precision", default="auto", metavar="auto|float32|bfloat16|float16", help="of the networks (default %(default)s)"
+    )
     computing.add_argument("--batch", type=int, default=DEFAULT_BATCH, metavar="B", help="draws at once (default %(default)s)")
     output = parser.add_argument_group("output")
-    output.add_argument("--geometry", choices=("viewer", "none"), default="viewer", help="viewer: with the plane that OHIF and Slicer need (default)")
+    output.add_argument(
+        "--geometry", choices=("viewer", "none"), default="viewer", help="viewer: with the plane that OHIF and Slicer need (default)"
+    )
     output.add_argument("--abstain", choices=("union", "per-structure"), default="union", help="abstain segments (default %(default)s)")
     output.add_argument("--preview", metavar="PNG", type=Path, help="write a picture of the result")
     output.add_argument("--report", metavar="JSON", type=Path, help="write the certificate and its figures")
@@ -63,7 +77,12 @@ def run(arguments: argparse.Namespace) -> int:
     certifier = Certifier(
         load_bundle(arguments.bundle),
         SmoothingParameters(sigma=arguments.sigma, tau=arguments.tau, n0=arguments.n0, n=arguments.n, alpha=arguments.alpha),
-        Computation(device=arguments.device, precision=arguments.precision, batch_size=_batch(arguments.batch), site_key=_site_key(arguments.site_key)),
+        Computation(
+            device=arguments.device,
+            precision=arguments.precision,
+            batch_size=_batch(arguments.batch),
+            site_key=_site_key(arguments.site_key),
+        ),
     )
     several, jobs = _plan(arguments)
     if not several:
@@ -99,7 +118,9 @@ def _site_key(path: Path | None) -> bytes | None:
     except OSError as error:
         raise UsageError(f"cannot read the site key {path}: {error.strerror}") from error
     if len(key) < 16:
-        raise UsageError(f"the site key {path} has {len(key)} bytes; at least 16 are needed (make one with: head -c 32 /dev/urandom | base64)")
+        raise UsageError(
+            f"the site key {path} has {len(key)} bytes; at least 16 are needed (make one with: head -c 32 /dev/urandom | base64)"
+        )
     return key
 
 
@@ -108,7 +129,11 @@ def _plan(arguments: argparse.Namespace) -> tuple[bool, list[_Job]]:
     films: list[tuple[Path, Path]] = []  # the film, and its name below an output folder
     for given in arguments.films:
         if given.is_dir():
-            found = sorted(path for path in given.rglob("*") if path.is_file() and not any(part.startswith(".") for part in path.relative_to(given).parts))
+            found = sorted(
+                path
+                for path in given.rglob("*")
+                if path.is_file() and not any(part.startswith(".") for part in path.relative_to(given).parts)
+            )
             films += [(path, path.relative_to(given)) for path in found]
         else:
             films.append((given, Path(given.name)))
@@ -162,7 +187,7 @@ def _run_one(job: _Job, certifier: Certifier, arguments: argparse.Namespace, *, 
 
     started = time.perf_counter()
     film = read_radiograph(job.film, accept_any=arguments.accept_any)
-    with _progress_bar(f"{label}{job.film.name}", total=certifier.parameters.n0 + certifier.parameters.n, quiet=arguments.quiet) as progress:
+    with progress_bar(f"{label}{job.film.name}", quiet=arguments.quiet) as progress:
         certificate = certifier.certify(film, accept_any=arguments.accept_any, progress=progress)
     report = write_results(
         certificate, film, job.targets, geometry=arguments.geometry, abstain=arguments.abstain, force=arguments.force, started=started
@@ -170,19 +195,3 @@ def _run_one(job: _Job, certifier: Certifier, arguments: argparse.Namespace, *, 
     if not arguments.quiet:
         print_result(report, files=job.targets)
     return f"{report['abstain_fraction']:.1%} abstained, {report['timing']['total_s']:.1f} s"
-
-
-@contextmanager
-def _progress_bar(title: str, *, total: int, quiet: bool) -> Iterator[Progress | None]:
-    """A bar over the draws with the time left, on standard error."""
-    if quiet:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("draws"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda done, _: bar.update(task, completed=done)
-

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 from certdicom.certification.parameters import SmoothingParameters
+from certdicom.cli.progress import progress_bar
 from certdicom.models.bundle import DEFAULT_BUNDLE, load_bundle
 
 
@@ -45,10 +47,16 @@ def run(arguments: argparse.Namespace) -> int:
     for sigma in arguments.sigma:
         parameters = SmoothingParameters(sigma=sigma, tau=arguments.tau, n0=arguments.n0, n=arguments.n, alpha=arguments.alpha)
         started = time.perf_counter()
-        result = evaluate_certified(bundle, films, parameters, device=arguments.device, precision=arguments.precision, progress=_report_progress(sigma))
+        with progress_bar(f"sigma {sigma:g}, films", quiet=not sys.stderr.isatty()) as progress:
+            result = evaluate_certified(
+                bundle, films, parameters, device=arguments.device, precision=arguments.precision, progress=progress
+            )
         results.append(asdict(result))
         seconds = (time.perf_counter() - started) / len(films)
-        print(f"| certified, sigma {sigma:g} | {_cells(result.dice['certified'])} | {result.abstain_fraction:.1%} | {seconds:.1f} |", flush=True)
+        print(
+            f"| certified, sigma {sigma:g} | {_cells(result.dice['certified'])} | {result.abstain_fraction:.1%} | {seconds:.1f} |",
+            flush=True,
+        )
     if arguments.json:
         content = {"bundle": bundle.name, "sha256": bundle.sha256, "labels": labels, "clean_dice": clean, "certified": results}
         arguments.json.write_text(json.dumps(content, indent=2) + "\n")
@@ -56,12 +64,4 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _cells(values: list[float]) -> str:
-    return " | ".join("" if value != value else f"{value:.3f}" for value in values)  # NaN: no film has the structure
-
-
-def _report_progress(sigma: float):  # type: ignore[no-untyped-def]  # a local closure
-    def report(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\rsigma {sigma:g}: film {done} of {total} ", end="\n" if done == total else "", file=sys.stderr, flush=True)
-
-    return report
+    return " | ".join("" if math.isnan(value) else f"{value:.3f}" for value in values)

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from certdicom.imaging.description import describe
+    from certdicom.imaging.describe import describe
 
     description = describe(arguments.film)
     if arguments.json:
@@ -23,7 +23,8 @@ def run(arguments: argparse.Namespace) -> int:
         for name, value in asdict(description).items():
             if name not in ("accepted", "reason"):
                 print(f"{name.replace('_', ' '):28} {'not stated' if value in (None, '', ()) else value}")
-        print(f"{'accepted':28} {'yes, as far as the file tells; the picture is judged when it is certified' if description.accepted else 'no'}")
+        verdict = "yes, as far as the file tells; the picture is judged when it is certified" if description.accepted else "no"
+        print(f"{'accepted':28} {verdict}")
         if description.reason:
             print(f"{'reason':28} {description.reason}")
     return 0 if description.accepted else 3

@@ -14,10 +14,8 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
-from certdicom import __version__
 from certdicom.errors import CertdicomError
-
-RESEARCH_USE = "Research use only, not a medical device."
+from certdicom.version import RESEARCH_USE, VERSION
 
 COMMANDS = {
     "certify": "certify films and write DICOM SEG objects (the default command)",
@@ -38,7 +36,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
         epilog="Short form: certdicom film.dcm -o seg.dcm. Exit codes: 0 done, 2 wrong usage, 3 film refused, "
         "4 output could not be written, 5 internal error.",
     )
-    parser.add_argument("--version", action="version", version=f"certdicom {__version__}. {RESEARCH_USE}")
+    parser.add_argument("--version", action="version", version=f"certdicom {VERSION}. {RESEARCH_USE}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, help_line in COMMANDS.items():
         child = subparsers.add_parser(name, help=help_line, description=f"{help_line[0].upper()}{help_line[1:]}. {RESEARCH_USE}")
@@ -61,8 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse has said what is wrong
         return stop.code if isinstance(stop.code, int) else 2
     try:
-        code: int = import_module(f"certdicom.cli.{arguments.command}_command").run(arguments)
-        return code
+        return int(import_module(f"certdicom.cli.{arguments.command}_command").run(arguments))
     except CertdicomError as error:
         if arguments.debug:
             traceback.print_exc()
@@ -71,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("certdicom: interrupted; nothing half-written was left", file=sys.stderr)
         return 130
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # the last line of defence: one line and exit code 5
         if arguments.debug:
             traceback.print_exc()
         print(

@@ -24,11 +24,12 @@ def print_result(report: Mapping[str, Any], *, files: Mapping[str, Path]) -> Non
         table.add_row(structure["label"], *(f"{share:.1%}" for share in shares))
     console.print(table)
     radius, parameters, window = report["radius"], report["parameters"], report["window"]
+    grid = f"{report['grid']} × {report['grid']} grid"
     lines = [
         f"abstained on {report['abstain_fraction']:.1%} of the film's pixels (any structure)",
-        f"R = {radius['grid']:.4f} on the {report['grid']} × {report['grid']} grid = {radius['native']:.4g} {radius['native_unit']} over the whole film (L2)",
-        f"sigma {parameters['sigma']:g}, tau {parameters['tau']:g}, n0 {parameters['n0']}, n {parameters['n']}, alpha {parameters['alpha']:g}, "
-        f"{report['hypotheses']} decisions in one Holm family",
+        f"R = {radius['grid']:.4f} on the {grid} = {radius['native']:.4g} {radius['native_unit']} over the whole film (L2)",
+        f"sigma {parameters['sigma']:g}, tau {parameters['tau']:g}, n0 {parameters['n0']}, n {parameters['n']}, "
+        f"alpha {parameters['alpha']:g}, {report['hypotheses']} decisions in one Holm family",
         f"window {window['lo']:.6g} … {window['hi']:.6g} from {window['source']}",
         *(f"note: {note}" for note in report["notes"]),
         f"{report['timing']['total_s']:.1f} s on {report['device']} in {report['precision']}, draws keyed by {report['seed']['kind']}",

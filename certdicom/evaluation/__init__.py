@@ -1,0 +1,1 @@
+"""Scores of bundles on films with reference masks."""

@@ -23,7 +23,8 @@ READINGS = ("certified", "answered", "worst_case")
 @dataclass(frozen=True)
 class Result:
     """Means over the films of one set at one noise level: Dice and IoU per reading and structure (NaN where no film has
-    the structure), and the share of pixels at which any structure abstains."""
+    the structure), and the share of pixels at which any structure abstains.
+    """
 
     sigma: float
     films: int

@@ -69,7 +69,9 @@ class Bundle:
         except OSError as error:
             raise BundleError(f"cannot read the weights {path}: {error.strerror}; reinstall the bundle {self.name}") from error
         if hashlib.sha256(content).hexdigest() != self.weights_sha256[role]:
-            raise BundleError(f"the weights {path} are damaged: their SHA-256 is not the one in {DESCRIPTION}; reinstall the bundle {self.name}")
+            raise BundleError(
+                f"the weights {path} are damaged: their SHA-256 is not the one in {DESCRIPTION}; reinstall the bundle {self.name}"
+            )
         return content
 
 

@@ -58,9 +58,7 @@ class PatchDenoiser(nn.Module):
     `x_t` (B, channels, G, G) in DDPM units and `t` (B,) integer steps → the predicted noise, same shape as `x_t`.
     """
 
-    def __init__(
-        self, *, channels: int, patch: int, block_out_channels: list[int], layers_per_block: int, norm_num_groups: int
-    ) -> None:
+    def __init__(self, *, channels: int, patch: int, block_out_channels: list[int], layers_per_block: int, norm_num_groups: int) -> None:
         super().__init__()
         self.patch = patch
         depth = len(block_out_channels)
@@ -96,4 +94,5 @@ def build_network(description: Mapping[str, Any]) -> nn.Module:
         network = _ARCHITECTURES[name](**arguments)
     except (TypeError, ValueError) as error:
         raise BundleError(f"the bundle's description of {name} does not fit this version: {error}") from error
-    return network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
+    return network

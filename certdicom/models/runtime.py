@@ -69,10 +69,9 @@ class DenoisedSegmenter(OneShotDenoisedSegmenter):
     def __init__(self, bundle: Bundle, *, sigma: float, device: torch.device, precision: str) -> None:
         bundle.require_sigma(sigma)
         dtype = PRECISIONS[precision]
-        place = {"device": device, "dtype": dtype}
         super().__init__(
-            load_network(bundle, "denoiser").to(**place),
-            load_network(bundle, "segmenter").to(**place),
+            load_network(bundle, "denoiser").to(device=device, dtype=dtype),
+            load_network(bundle, "segmenter").to(device=device, dtype=dtype),
             schedule=bundle.schedule,
             sigma=sigma,
             dtype=dtype,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certdicom import __version__
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT, Certificate
+from certdicom.version import RESEARCH_USE, VERSION
 
 SCHEMA_VERSION = "1.0"
 
@@ -28,7 +28,7 @@ def build_report(
     rows, columns = decisions.shape[-2:]
     return {
         "schema_version": SCHEMA_VERSION,
-        "software": {"name": "certdicom", "version": __version__, "notice": "Research use only, not a medical device."},
+        "software": {"name": "certdicom", "version": VERSION, "notice": RESEARCH_USE},
         "bundle": {"name": certificate.bundle_name, "sha256": certificate.bundle_sha256},
         "source": {"sop_instance_uid": sop_instance_uid, "sha256": file_sha256, "rows": int(rows), "columns": int(columns)},
         "parameters": {**parameters.as_dict(), "family": certificate.family},

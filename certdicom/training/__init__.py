@@ -1,0 +1,1 @@
+"""From images with masks to a bundle."""

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import torch
 
+from certdicom.models.bundle import load_bundle
 from certdicom.models.networks import build_network
 from certdicom.models.plausibility import AnatomyModel, measure
 from certdicom.presentation.palette import STRUCTURE_RGB
+from certdicom.selftest import EXPECTATION, record_expectation
 from certdicom.training.augmentation import augment
 from certdicom.training.bundle import write_bundle
 from certdicom.training.data import STRUCTURES, FilmSet
@@ -54,3 +56,5 @@ def write_chest_bundle(folder: Path, *, denoiser: Path, segmenter: Path, train: 
         "anatomy": anatomy.limits,
     }
     write_bundle(folder, description=description, networks=networks)
+    bundle = load_bundle(folder)
+    record_expectation(bundle, (folder / EXPECTATION).write_text)

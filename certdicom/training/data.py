@@ -58,18 +58,19 @@ def load_films(folder: Path, split: str, *, grid: int) -> FilmSet:
         names = [row["id"] for row in csv.DictReader(lines) if row["split"] == split]
     images, masks, known = [], [], []
     for name in names:
-        film = Image.open(folder / "images" / f"{name}.png").convert("L")
+        path = folder / "images" / f"{name}.png"
+        film = Image.open(path).convert("L")
         factor = film.width // grid
         if film.size != (grid * factor, grid * factor):
-            raise UsageError(f"{film.filename} is {film.size}, not a whole multiple of {grid} squared")
+            raise UsageError(f"{path} is {film.size}, not a whole multiple of {grid} squared")
         images.append(percentile_window(np.asarray(film.reduce(factor), dtype=np.float32)))
         planes = np.zeros((len(STRUCTURES), grid, grid), bool)
         has = np.zeros(len(STRUCTURES), np.float32)
         for index, structure in enumerate(STRUCTURES):
             for part in _PARTS[structure]:
-                path = folder / "masks" / part / f"{name}.png"
-                if path.is_file():
-                    planes[index] |= np.asarray(Image.open(path).convert("L").reduce(factor)) > 127
+                mask = folder / "masks" / part / f"{name}.png"
+                if mask.is_file():
+                    planes[index] |= np.asarray(Image.open(mask).convert("L").reduce(factor)) > 127
                     has[index] = 1
         masks.append(planes.astype(np.uint8))
         known.append(has)

@@ -59,5 +59,7 @@ def test_what_reaches_the_network_is_unit_variance_noise_beside_the_image(sigma:
 
 
 def test_images_are_clipped_after_denoising() -> None:
-    segmenter = OneShotDenoisedSegmenter(lambda x_t, t: 10 * torch.ones_like(x_t), lambda c: c, schedule=LinearSchedule(), sigma=0.5, dtype=torch.float32)
+    segmenter = OneShotDenoisedSegmenter(
+        lambda x_t, t: 10 * torch.ones_like(x_t), lambda c: c, schedule=LinearSchedule(), sigma=0.5, dtype=torch.float32
+    )
     assert float(segmenter.denoise(torch.zeros(1, 1, 4, 4)).min()) == 0.0

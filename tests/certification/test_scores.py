@@ -20,7 +20,7 @@ def test_scores_by_hand() -> None:
 
 def test_a_structure_absent_from_both_is_no_score() -> None:
     result = score(np.zeros((4, 4), np.uint8), np.zeros((4, 4), bool))
-    assert result.certified is None and result.answered is None and result.worst_case is None
+    assert (result.certified, result.answered, result.worst_case) == (None, None, None)
 
 
 def test_everything_abstained_is_nothing_found() -> None:

@@ -20,7 +20,7 @@ def above_half(batch: torch.Tensor) -> torch.Tensor:
     return batch > 0.5
 
 
-def certify_half(u: np.ndarray, *, seed: bytes = SEED, batch_size: int = 16, **changes: float | int):
+def certify_half(u: np.ndarray, *, seed: bytes = SEED, batch_size: int = 16, **changes: float):
     parameters = SmoothingParameters(**{"sigma": 0.25, "n": 100, **changes})  # type: ignore[arg-type]
     return certify_grid(u.astype(np.float32), above_half, parameters, seed=seed, batch_size=batch_size)
 
@@ -167,7 +167,15 @@ def test_radii_of_the_paper() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "name"),
-    [({"sigma": 0}, "sigma"), ({"sigma": float("nan")}, "sigma"), ({"tau": 0.4}, "tau"), ({"tau": 1.0}, "tau"), ({"n0": 0}, "n0"), ({"n": 0}, "n"), ({"alpha": 0}, "alpha")],
+    [
+        ({"sigma": 0}, "sigma"),
+        ({"sigma": float("nan")}, "sigma"),
+        ({"tau": 0.4}, "tau"),
+        ({"tau": 1.0}, "tau"),
+        ({"n0": 0}, "n0"),
+        ({"n": 0}, "n"),
+        ({"alpha": 0}, "alpha"),
+    ],
 )
 def test_a_parameter_out_of_range_is_named(changes: dict[str, float], name: str) -> None:
     with pytest.raises(UsageError, match=f"^{name} must be"):
@@ -184,7 +192,7 @@ def test_impossible_parameters_are_refused_before_the_first_draw() -> None:
 
 @pytest.mark.parametrize("u", [np.zeros((4, 4), np.float32), np.zeros((1, 4, 4)), np.full((1, 4, 4), np.nan, np.float32)])
 def test_images_of_the_wrong_kind_are_refused(u: np.ndarray) -> None:
-    with pytest.raises(UsageError, match="^u "):
+    with pytest.raises(UsageError, match=r"^u "):
         certify_grid(u, above_half, SmoothingParameters(), seed=SEED)
 
 

@@ -1,0 +1,113 @@
+"""The acceptance test after an install or an upgrade: known answers, from the statistics to the written SEG.
+
+A bundle keeps what its networks gave on the synthetic film when they were packed (`selftest.json`); another machine, device or
+precision must come out within a tolerance. No patient data is involved.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT, Certificate
+from certdicom.certification.parameters import SmoothingParameters
+from certdicom.errors import BundleError
+from certdicom.models.bundle import Bundle
+from certdicom.pipeline import Certifier, Computation, Progress, film_decisions, write_segmentation
+
+EXPECTATION = "selftest.json"
+_SITE_KEY = b"certdicom self-test, not a secret"
+_TOLERANCE = 0.01
+"""Share of the grid by which an area or the abstention may differ from what the bundle recorded."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: its name, whether it held, and what was seen."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def run_selftest(bundle: Bundle, *, device: str = "auto", precision: str = "auto", progress: Progress | None = None) -> Iterator[Check]:
+    """All checks, one after the other. UsageError when the device or precision asked for is not there."""
+    yield _known_probabilities()
+    certificate, film = certify_synthetic_film(bundle, device=device, precision=precision, progress=progress)
+    place = f"{certificate.device}, {certificate.precision}"
+    yield _against_expectation(bundle, measurements(certificate), place)
+    yield _written_and_read_back(certificate, film)
+
+
+def certify_synthetic_film(
+    bundle: Bundle, *, device: str = "auto", precision: str = "auto", progress: Progress | None = None
+) -> tuple[Certificate, Any]:
+    """The certificate of the synthetic film, with draws keyed by a published key, and the film."""
+    from certdicom.imaging.reading import read_radiograph
+    from certdicom.imaging.synthetic import film_bytes, synthetic_film
+
+    dataset, _ = synthetic_film(rows=1280, columns=1024, seed=1)
+    film = read_radiograph(film_bytes(dataset))
+    computation = Computation(device=device, precision=precision, site_key=_SITE_KEY)
+    certificate = Certifier(bundle, SmoothingParameters(), computation).certify(film, accept_any=True, progress=progress)
+    return certificate, film
+
+
+def measurements(certificate: Certificate) -> dict[str, float]:
+    """Shares of the grid: abstained, and certified present per structure."""
+    shares = {"abstain_fraction": certificate.abstain_fraction}
+    for structure, plane in zip(certificate.structures, certificate.decisions, strict=True):
+        shares[structure.label] = float((plane == PRESENT).mean())
+    return {name: round(value, 5) for name, value in shares.items()}
+
+
+def _known_probabilities() -> Check:
+    """A base segmenter whose every probability is known: no certified decision may be wrong, most must be certified."""
+    from certdicom.certification.smoothing import certify_grid
+
+    parameters = SmoothingParameters(sigma=0.25)
+    p = np.linspace(0.0001, 0.9999, 64 * 64).reshape(1, 64, 64)
+    u = (0.5 + 0.25 * np.vectorize(NormalDist().inv_cdf)(p)).astype(np.float32)
+    decisions = certify_grid(u, lambda batch: batch > 0.5, parameters, seed=_SITE_KEY).decisions
+    wrong = int(((decisions == PRESENT) & (p <= parameters.tau)).sum() + ((decisions == ABSENT) & (1 - p <= parameters.tau)).sum())
+    certified = float((decisions != ABSTAIN).mean())
+    return Check(
+        "statistics on known probabilities", wrong == 0 and certified > 0.05, f"{wrong} of {p.size} wrong, {certified:.1%} certified"
+    )
+
+
+def _against_expectation(bundle: Bundle, seen: dict[str, float], place: str) -> Check:
+    path = bundle.folder / EXPECTATION
+    try:
+        expected = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"bundle {bundle.name} has no readable {EXPECTATION}, so its self-test is unknown: {error}") from error
+    worst = max(abs(seen[name] - expected[name]) for name in expected)
+    shown = ", ".join(f"{name} {seen[name]:.3f} (expected {expected[name]:.3f})" for name in expected)
+    return Check(f"certificate of the synthetic film on {place}", worst <= _TOLERANCE, shown)
+
+
+def _written_and_read_back(certificate: Certificate, film: Any) -> Check:
+    from pydicom import dcmread
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "seg.dcm"
+        write_segmentation(certificate, film, path)
+        planes = np.atleast_3d(dcmread(path).pixel_array)
+    decisions = film_decisions(certificate, film)
+    expected = np.stack([*(plane == PRESENT for plane in decisions), (decisions == ABSTAIN).any(axis=0)])
+    same = planes.shape == expected.shape and bool((planes.astype(bool) == expected).all())
+    return Check("SEG written and read back", same, f"{len(expected)} segments of {expected.shape[2]} × {expected.shape[1]} pixels")
+
+
+def record_expectation(bundle: Bundle, write: Callable[[str], object]) -> None:
+    """Write what the networks give in float32 on this machine, as the bundle's expectation."""
+    certificate, _ = certify_synthetic_film(bundle, device="cpu", precision="float32")
+    write(json.dumps(measurements(certificate), indent=2) + "\n")
