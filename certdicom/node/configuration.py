@@ -134,8 +134,9 @@ def print_configuration(configuration: Configuration) -> str:
 def _block(head: str, settings: tuple[Setting, ...], values: Mapping[str, Any]) -> list[str]:
     lines = [head]
     for setting in settings:
+        choices = f" ({', '.join(setting.choices)})" if setting.choices else ""
         variable = f" [{setting.variable}]" if setting.section != "destination" else ""
-        lines += [f"# {setting.help}{f' ({", ".join(setting.choices)})' if setting.choices else ''}{variable}", f"{setting.name} = {_toml(values[setting.key])}"]
+        lines += [f"# {setting.help}{choices}{variable}", f"{setting.name} = {_toml(values[setting.key])}"]
     return lines
 
 
