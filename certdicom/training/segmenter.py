@@ -1,4 +1,4 @@
-"""Train the segmenter, first on films as they are, then on films that went through noise and denoiser."""
+"""Train the segmenter on films as they are; `joint` then goes on with films that went through noise and denoiser."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from certdicom.certification.schedule import LinearSchedule
 from certdicom.models.networks import build_network
 from certdicom.training.augmentation import augment
 from certdicom.training.data import STRUCTURES, FilmSet
-from certdicom.training.denoiser import DENOISER, diffuse, draw_time_steps, predict_clean
+from certdicom.training.denoiser import diffuse, predict_clean
 from certdicom.training.loop import AveragedWeights, Budget, TrainingLog, load_weights, save_weights, set_learning_rate
 
 SEGMENTER = {
@@ -60,7 +60,7 @@ def one_shot_batch(denoiser: nn.Module, schedule: LinearSchedule) -> Callable[[T
 
 
 @torch.no_grad()
-def validate_segmenter(network: nn.Module, films: FilmSet, denoise: Callable[[Tensor, Tensor], Tensor] | None) -> dict[str, list[float]]:
+def validate_segmenter(network: nn.Module, films: FilmSet, denoise: Callable[[Tensor, Tensor], Tensor] | None = None) -> dict[str, list[float]]:
     """Mean Dice per structure on films as they are and, with a denoiser, after noise at two levels."""
     schedule = LinearSchedule()
     random_state = torch.get_rng_state()
@@ -77,6 +77,11 @@ def validate_segmenter(network: nn.Module, films: FilmSet, denoise: Callable[[Te
     return scores
 
 
+def annotated_first(films: FilmSet) -> Tensor:
+    """How often each film is drawn, up to a factor: those with every structure annotated more than others."""
+    return 0.5 + films.known.mean(1) ** 2
+
+
 def train_segmenter(
     train: FilmSet,
     val: dict[str, FilmSet],
@@ -86,39 +91,23 @@ def train_segmenter(
     batch: int = 8,
     peak_rate: float = 1e-3,
     start: Path | None = None,
-    denoiser_weights: Path | None = None,
-    denoised_share: float = 0.75,
-    strength: float = 1.0,
     seed: int = 0,
     validate_every: int = 250,
 ) -> None:
-    """Train and write the averaged weights to `weights` at every validation.
-
-    With `denoiser_weights`, a `denoised_share` of every batch is noised and denoised before the segmenter
-    sees it (step 2 of the recipe); films whose every structure is annotated are drawn more often.
-    """
+    """Train on films as they are and write the averaged weights to `weights` at every validation."""
     torch.manual_seed(seed)
     network = build_network(SEGMENTER)
     if start is not None:
         load_weights(network, start)
-    schedule = LinearSchedule()
-    denoise = None
-    if denoiser_weights is not None:
-        denoiser = build_network(DENOISER).eval()
-        load_weights(denoiser, denoiser_weights)
-        denoise = one_shot_batch(denoiser, schedule)
     average = AveragedWeights(network)
     optimizer = torch.optim.AdamW(network.parameters(), peak_rate, weight_decay=1e-2)
     log = TrainingLog(weights.with_suffix(".jsonl"))
-    preference = 0.5 + train.known.mean(1) ** 2
+    preference = annotated_first(train)
     recent: list[float] = []
     while budget.progress < 1:
         set_learning_rate(optimizer, budget.learning_rate(peak_rate))
-        chosen = torch.multinomial(preference, batch)
-        image, masks = augment(train.images[chosen], train.masks[chosen], strength=strength)
-        if denoise is not None:
-            count = round(batch * denoised_share)
-            image = torch.cat([denoise(image[:count], draw_time_steps(count, schedule)), image[count:]])
+        chosen = torch.multinomial(preference, batch, replacement=True)
+        image, masks = augment(train.images[chosen], train.masks[chosen])
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = network(image)
         loss = segmentation_loss(logits.float(), masks, train.known[chosen])
@@ -130,7 +119,7 @@ def train_segmenter(
         budget.step += 1
         recent.append(float(loss.detach()))
         if budget.step % validate_every == 0 or budget.progress >= 1:
-            dice = {name: validate_segmenter(average.network, films, denoise) for name, films in val.items()}
+            dice = {name: validate_segmenter(average.network, films) for name, films in val.items()}
             log.write(step=budget.step, seconds=round(budget.seconds), loss=round(float(np.mean(recent)), 4), val_dice=dice)
             recent.clear()
             save_weights(average.network, weights)

@@ -1,0 +1,97 @@
+"""Bundles: reading, checking, and the networks in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from certdicom import load_bundle
+from certdicom.errors import BundleError, UsageError
+from certdicom.models.bundle import shipped_bundles
+from certdicom.models.networks import PatchDenoiser, PatchSegmenter, build_network
+from certdicom.models.runtime import choose_device, choose_precision, load_network
+
+SHIPPED_MOST = 40 * 1024**2
+
+
+def test_the_shipped_weights_are_half_precision_and_small() -> None:
+    bundle = load_bundle()
+    assert sum(len(bundle.weights(role)) for role in bundle.networks) <= SHIPPED_MOST
+    for role, digest in bundle.weights_sha256.items():
+        assert hashlib.sha256(bundle.weights(role)).hexdigest() == digest
+        from safetensors.torch import load
+
+        assert {value.dtype for value in load(bundle.weights(role)).values()} == {torch.float16}
+
+
+def test_the_shipped_denoiser_is_a_gray_diffusers_unet_on_a_linear_schedule() -> None:
+    from diffusers import UNet2DModel
+
+    bundle = load_bundle()
+    denoiser = load_network(bundle, "denoiser")
+    assert isinstance(denoiser, PatchDenoiser)
+    assert isinstance(denoiser.net, UNet2DModel)
+    assert (bundle.schedule.steps, bundle.schedule.beta_start, bundle.schedule.beta_end) == (1000, 1e-4, 2e-2)
+    assert not denoiser.training
+
+
+def test_every_shipped_bundle_has_a_model_card_and_a_self_test() -> None:
+    assert "cxr-gray-256" in shipped_bundles()
+    for name in shipped_bundles():
+        folder = load_bundle(name).folder
+        assert "Research use only" in (folder / "MODEL_CARD.md").read_text()
+        assert json.loads((folder / "selftest.json").read_text())["abstain_fraction"] < 0.5
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 99}', '{"format": 1, "name": "x"}'])
+def test_a_description_that_does_not_fit_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "bundle.json").write_text(content)
+    with pytest.raises(BundleError, match="not a bundle description"):
+        load_bundle(tmp_path)
+
+
+def test_weights_that_do_not_fit_the_description_are_refused(tmp_path: Path) -> None:
+    bundle = load_bundle()
+    fields = json.loads((bundle.folder / "bundle.json").read_text())
+    fields["networks"]["segmenter"]["init_filters"] = 16
+    (tmp_path / "bundle.json").write_text(json.dumps(fields))
+    for role in bundle.networks:
+        (tmp_path / f"{role}.safetensors").write_bytes(bundle.weights(role))
+    with pytest.raises(BundleError, match="do not fit its description"):
+        load_network(load_bundle(tmp_path), "segmenter")
+
+
+def test_an_unknown_architecture_is_refused() -> None:
+    with pytest.raises(BundleError, match="unknown network architecture 'Transformer'"):
+        build_network({"architecture": "Transformer"})
+    with pytest.raises(BundleError, match="does not fit this version"):
+        build_network({"architecture": "PatchSegmenter", "depth": 3})
+
+
+def test_unshuffling_keeps_every_pixel_in_its_place() -> None:
+    """A segmenter that is the identity on patches gives back the image's own pattern."""
+    network = PatchSegmenter(channels=1, structures=1, patch=2, init_filters=8, blocks_down=[1], blocks_up=[])
+    network.net = torch.nn.Identity()
+    image = torch.rand(1, 1, 8, 8)
+    torch.testing.assert_close(network(image), 2 * image - 1)
+
+
+def test_devices_and_precisions() -> None:
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type in ("cpu", "cuda")
+    assert choose_precision("float32", torch.device("cpu")) == "float32"
+    assert choose_precision("auto", torch.device("cpu")) in ("float32", "bfloat16")
+    with pytest.raises(UsageError, match="unknown device"):
+        choose_device("quantum")
+    with pytest.raises(UsageError, match="unknown precision"):
+        choose_precision("float8", torch.device("cpu"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_that_is_not_there_is_told() -> None:
+    with pytest.raises(UsageError, match="sees no CUDA device"):
+        choose_device("cuda")
