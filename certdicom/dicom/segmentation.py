@@ -12,7 +12,6 @@ from typing import BinaryIO, Final
 
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence
-from highdicom.base_content import ContributingEquipment
 from highdicom.color import CIELabColor
 from highdicom.seg import Segmentation, SegmentDescription
 from highdicom.sr import CodedConcept
@@ -21,25 +20,27 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from certdicom.certification.certificate import ABSTAIN, Certificate
-from certdicom.dicom import codes, wording
+from certdicom.dicom import codes
+from certdicom.dicom.derived import (
+    LONG_STRING,
+    MANUFACTURER,
+    SHORT_TEXT,
+    algorithm_identification,
+    clip,
+    contribution,
+    device_serial_number,
+    image_comments,
+    inherit,
+)
 from certdicom.dicom.segments import AbstainSegments, Segment, segments_of
 from certdicom.dicom.source import Geometry, Source, describe_source
-from certdicom.dicom.uids import (
-    IMPLEMENTATION_CLASS_UID,
-    IMPLEMENTATION_VERSION_NAME,
-    ResultIdentity,
-    derive_uid,
-)
+from certdicom.dicom.uids import ResultIdentity, derive_uid
 from certdicom.errors import UsageError
 from certdicom.files import write_atomically
 from certdicom.version import VERSION
 
 SERIES_DESCRIPTION: Final = "Certified segmentation, research use only"
 SERIES_NUMBER: Final = 9001
-
-_LONG_STRING = 64
-_SHORT_TEXT = 1024
-_LONG_TEXT = 10240
 
 
 def build_segmentation(
@@ -74,7 +75,7 @@ def build_segmentation(
         draw_identity=draw_identity,
     )
     segments = segments_of(decisions, certificate, abstain=abstain)
-    algorithm = _algorithm(certificate)
+    algorithm = algorithm_identification(certificate)
     segmentation = Segmentation(
         source_images=[source.image],
         pixel_array=_stack([segment.mask for segment in segments]),
@@ -86,17 +87,17 @@ def build_segmentation(
         series_number=SERIES_NUMBER,
         sop_instance_uid=identity.uid("segmentation instance"),
         instance_number=1,
-        manufacturer="certdicom",
+        manufacturer=MANUFACTURER,
         manufacturer_model_name="certdicom",
         software_versions=VERSION,
-        device_serial_number=certificate.bundle_sha256[:_LONG_STRING] or "none",
+        device_serial_number=device_serial_number(certificate),
         content_label="CERTIFIED",
-        content_description=_clip("Certified present per structure; Abstain is not certified", _LONG_STRING),
+        content_description=clip("Certified present per structure; Abstain is not certified", LONG_STRING),
         content_creator_name="certdicom^",
         series_description=SERIES_DESCRIPTION,
         transfer_syntax_uid=ExplicitVRLittleEndian,
         omit_empty_frames=False,
-        contributing_equipment=[_contribution(certificate)],
+        contributing_equipment=[contribution(certificate)],
     )
     _finish(segmentation, source, certificate)
     if deflated:
@@ -134,7 +135,7 @@ def _stack(masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8]:
 
 
 def _describe(number: int, segment: Segment, *, algorithm: AlgorithmIdentificationSequence, identity: ResultIdentity) -> SegmentDescription:
-    label = _clip(segment.structure.label, _LONG_STRING)
+    label = clip(segment.structure.label, LONG_STRING)
     described = SegmentDescription(
         segment_number=number,
         segment_label=label,
@@ -147,55 +148,17 @@ def _describe(number: int, segment: Segment, *, algorithm: AlgorithmIdentificati
         anatomic_regions=None if segment.is_anatomy else [CodedConcept(*codes.CHEST)],
         display_color=CIELabColor.from_rgb(*segment.structure.rgb),
     )
-    described.SegmentDescription = _clip(segment.description, _SHORT_TEXT)
+    described.SegmentDescription = clip(segment.description, SHORT_TEXT)
     return described
-
-
-def _algorithm(certificate: Certificate) -> AlgorithmIdentificationSequence:
-    sequence = AlgorithmIdentificationSequence(
-        name=_clip(f"certdicom with bundle {certificate.bundle_name}", _LONG_STRING),
-        family=CodedConcept(*codes.ARTIFICIAL_INTELLIGENCE),
-        version=VERSION,
-        source="certdicom",
-    )
-    sequence[0].AlgorithmParameters = wording.machine_readable(certificate, software_version=VERSION)
-    return sequence
-
-
-def _contribution(certificate: Certificate) -> ContributingEquipment:
-    return ContributingEquipment(
-        manufacturer="certdicom",
-        purpose_of_reference=CodedConcept(*codes.PROCESSING_EQUIPMENT),
-        manufacturer_model_name="certdicom",
-        software_versions=[VERSION, _clip(f"bundle {certificate.bundle_name}", _LONG_STRING)],
-        device_serial_number=certificate.bundle_sha256[:_LONG_STRING] or None,
-        contribution_description=_clip(f"Certified segmentation by randomized smoothing. {wording.RESEARCH_USE}", _SHORT_TEXT),
-    )
 
 
 def _finish(segmentation: Segmentation, source: Source, certificate: Certificate) -> None:
     """What highdicom leaves random, or does not carry over from the film."""
-    needs_utf8 = not _is_ascii(segmentation)
-    segmentation.update(source.inherited)
-    if needs_utf8:
-        segmentation.SpecificCharacterSet = "ISO_IR 192"
+    inherit(segmentation, source)
     if "FrameOfReferenceUID" not in segmentation and "PatientOrientation" not in segmentation:
         segmentation.PatientOrientation = None  # type 2C: required, but may be empty, where there is no plane (PS3.3 C.7.6.1)
     organization = derive_uid("dimension organization", segmentation.SOPInstanceUID)
     segmentation.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
     for index in segmentation.DimensionIndexSequence:
         index.DimensionOrganizationUID = organization
-    claim = wording.guarantee(certificate, subject="Every pixel outside the Abstain segment")
-    comments = " ".join([claim, wording.STABILITY, wording.RESEARCH_USE, *(f"Note: {note}." for note in source.notes)])
-    segmentation.ImageComments = _clip(comments, _LONG_TEXT)
-    segmentation.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    segmentation.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-
-
-def _is_ascii(own: Dataset) -> bool:
-    """Whether our own words fit the film's character set, whichever it is; a structure's name from a bundle may not."""
-    return all(str(element.value).isascii() for element in own.iterall() if element.VR in ("LO", "SH", "ST", "LT", "UT", "UC"))
-
-
-def _clip(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 3] + "..."
+    segmentation.ImageComments = image_comments(certificate, source, subject="Every pixel outside the Abstain segment")
