@@ -26,6 +26,9 @@ NEARLY_ALL = 0.95
 LEAST_LEFT = 0.1
 """If borders leave less than this share of the film, they were no borders."""
 
+LEAST_SPAN = 1e-3
+"""The two percentiles are the same value, but for rounding, if they are closer than this share of the film's range."""
+
 
 def percentile_window(levels: NDArray[np.number], *, padding: NDArray[np.bool_] | None) -> tuple[float, float]:
     """(lo, hi) of `levels` (rows, columns), which may be stored or modality values; `padding` pixels do not count.
@@ -42,7 +45,7 @@ def percentile_window(levels: NDArray[np.number], *, padding: NDArray[np.bool_] 
     else:
         inside = averages[_without_borders(averages, valid)]
     lo, hi = (float(value) for value in np.percentile(inside, PERCENTILES))
-    if not lo < hi:
+    if hi - lo <= LEAST_SPAN * float(np.ptp(inside)):
         raise FilmRefusedError(f"98 % of the film has the same value ({lo:g}): there is nothing to certify")
     return lo, hi
 

@@ -67,6 +67,8 @@ def _native(film: FileDataset, *, syntax: UID) -> None:
 
 
 def _compressed(film: FileDataset, *, syntax: UID, lossy: str | None = None, **options: int | list[float]) -> None:
+    if syntax == RLELossless and film.BitsStored <= 8 < film.BitsAllocated:
+        raise UsageError(f"the RLE encoder drops the upper byte of {film.BitsStored} bits in {film.BitsAllocated}")
     before = len(film.PixelData)
     film.compress(syntax, generate_instance_uid=False, **options)
     if lossy is not None:

@@ -7,6 +7,7 @@ on one reference grid and interpolated, so that a film of any size shows the sam
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +28,21 @@ class Phantom:
 
 def chest_phantom(rows: int, columns: int, *, seed: int = 0, noise: float = 0.012) -> Phantom:
     """A chest of `rows` × `columns` pixels; `seed` varies its build, `noise` is its standard deviation in density."""
+    density, organs = _organs(seed)
+    film = _interpolate(density, rows, columns)
+    if noise:
+        film += np.random.default_rng([seed, 1]).normal(0.0, noise, film.shape).astype(np.float32)
+    masks = {structure: _interpolate(member, rows, columns) > 0.5 for structure, member in organs.items()}
+    masks["lungs"] &= ~masks["heart"]
+    return Phantom(np.clip(film, 0.0, 1.0), masks)
+
+
+@lru_cache(maxsize=8)
+def _organs(seed: int) -> tuple[Field, dict[str, Field]]:
+    """Density and memberships in [0, 1] on the reference grid, without noise."""
     draw = np.random.default_rng(seed)
     y, x = (axis.astype(np.float32) for axis in np.meshgrid(_centres(REFERENCE), _centres(REFERENCE), indexing="ij"))
-    build = draw.normal(0.0, 1.0, 8).clip(-1.5, 1.5)
+    build = [float(trait) for trait in draw.normal(0.0, 1.0, 8).clip(-1.5, 1.5)]
 
     body = _soft(1.0 - _ellipse(x, y, (0.5, 0.78), (0.47 + 0.01 * build[0], 0.66)), 0.06)
     neck = _soft(1.0 - _ellipse(x, y, (0.5, 0.02), (0.13, 0.22)), 0.12)
@@ -50,18 +63,10 @@ def chest_phantom(rows: int, columns: int, *, seed: int = 0, noise: float = 0.01
     density -= 0.10 * _soft(1.0 - _ellipse(x, y, (0.69, 0.90), (0.085, 0.045)), 0.3)  # gas in the stomach, under the left dome
     density[(_inside(x, 0.90, 0.908) & _inside(y, 0.05, 0.10)) | (_inside(x, 0.90, 0.93) & _inside(y, 0.092, 0.10))] = 0.97  # L
 
-    film = _interpolate(density.astype(np.float32), rows, columns)
-    film += draw.normal(0.0, noise, film.shape).astype(np.float32) if noise else 0.0
-    masks = {
-        "lungs": _interpolate(lungs, rows, columns) > 0.5,
-        "heart": _interpolate(heart, rows, columns) > 0.5,
-        "clavicles": _interpolate(clavicles, rows, columns) > 0.5,
-    }
-    masks["lungs"] &= ~masks["heart"]
-    return Phantom(np.clip(film, 0.0, 1.0), masks)
+    return density.astype(np.float32), {"lungs": lungs, "heart": heart, "clavicles": clavicles}
 
 
-def _lungs_and_heart(x: Field, y: Field, build: NDArray[np.float64]) -> tuple[Field, Field]:
+def _lungs_and_heart(x: Field, y: Field, build: list[float]) -> tuple[Field, Field]:
     """Memberships in [0, 1]; the right lung (on the left) is shorter and wider, the heart lies to the right of the image."""
     edge = 0.035
     right = 1.0 - _ellipse(x, y, (0.305 - 0.008 * build[1], 0.50), (0.175, 0.40), power=2.4)
@@ -78,7 +83,7 @@ def _lungs_and_heart(x: Field, y: Field, build: NDArray[np.float64]) -> tuple[Fi
     return np.clip(lungs, 0.0, 1.0).astype(np.float32), heart.astype(np.float32)
 
 
-def _clavicles(x: Field, y: Field, build: NDArray[np.float64]) -> tuple[Field, Field]:
+def _clavicles(x: Field, y: Field, build: list[float]) -> tuple[Field, Field]:
     """Membership in [0, 1], and how brightly each bone shines (its rim is denser than its middle)."""
     member, shine = np.zeros_like(x), np.zeros_like(x)
     for side, top in ((-1.0, 0.175 + 0.006 * build[6]), (1.0, 0.190 + 0.006 * build[7])):
@@ -93,7 +98,7 @@ def _clavicles(x: Field, y: Field, build: NDArray[np.float64]) -> tuple[Field, F
     return member, shine
 
 
-def _ribs(x: Field, y: Field, build: NDArray[np.float64]) -> Field:
+def _ribs(x: Field, y: Field, build: list[float]) -> Field:
     """Nine pairs of posterior ribs falling outwards, and fainter anterior ones falling inwards."""
     shine = np.zeros_like(x)
     out = np.abs(x - 0.5) / 0.42
@@ -114,7 +119,7 @@ def _mediastinum(x: Field, y: Field) -> Field:
     return np.asarray(0.7 * spine + 0.5 * vessels + 0.7 * knob - 0.6 * trachea)
 
 
-def _liver(x: Field, y: Field, build: NDArray[np.float64]) -> Field:
+def _liver(x: Field, y: Field, build: list[float]) -> Field:
     dome = np.where(x < 0.5, 0.76 + 0.012 * build[2] + 3.6 * (x - 0.33) ** 2, 0.80 + 0.012 * build[3] + 3.6 * (x - 0.70) ** 2)
     return _soft((y - np.minimum(dome, 0.88)) * 5.0, 0.05)
 
