@@ -23,6 +23,22 @@ INDETERMINATE: Final[Concept] = ("82334004", "SCT", "Indeterminate")
 ARTIFICIAL_INTELLIGENCE: Final[Concept] = ("123110", "DCM", "Artificial Intelligence")
 PROCESSING_EQUIPMENT: Final[Concept] = ("109102", "DCM", "Processing Equipment")
 
+LUNGS: Final = frozenset({LUNG[:2], ("44029006", "SCT"), ("3341006", "SCT")})
+"""(value, scheme) of lung, left lung and right lung: together they are as wide as the inner thorax."""
+
+IMAGING_PROCEDURE: Final[Concept] = ("363679005", "SCT", "Imaging procedure")
+AREA: Final[Concept] = ("42798000", "SCT", "Area")
+WIDTH: Final[Concept] = ("103355008", "SCT", "Width")
+MINIMUM: Final[Concept] = ("255605001", "SCT", "Minimum")
+MAXIMUM: Final[Concept] = ("56851009", "SCT", "Maximum")
+
+SQUARE_MILLIMETER: Final[Concept] = ("mm2", "UCUM", "square millimeter")
+MILLIMETER: Final[Concept] = ("mm", "UCUM", "mm")
+PERCENT: Final[Concept] = ("%", "UCUM", "Percent")
+NO_UNITS: Final[Concept] = ("1", "UCUM", "no units")
+PIXELS: Final[Concept] = ("{pixels}", "UCUM", "pixels")
+"""An annotation in braces has the unit 1 in UCUM: a count, said to be one of pixels."""
+
 ALL_CONCEPTS: Final[tuple[Concept, ...]] = (
     LUNG,
     HEART,
@@ -33,8 +49,28 @@ ALL_CONCEPTS: Final[tuple[Concept, ...]] = (
     INDETERMINATE,
     ARTIFICIAL_INTELLIGENCE,
     PROCESSING_EQUIPMENT,
+    IMAGING_PROCEDURE,
+    AREA,
+    WIDTH,
+    MINIMUM,
+    MAXIMUM,
+    SQUARE_MILLIMETER,
+    MILLIMETER,
+    PERCENT,
+    NO_UNITS,
 )
 
 ABSTAIN_SEGMENT: Final = Structure(label="Abstain", code=INDETERMINATE, rgb=(240, 228, 66))
 """What "not certified" is called, coded and coloured. No standard code for abstention was found; PS3.16 CID 7150
 offers the category, and "Indeterminate" says that the answer is open rather than negative."""
+
+PRIVATE_SCHEME: Final = "99CERTDICOM"
+"""Coding scheme of what no standard has a code for. PS3.3 (8.2) reserves designators that begin with 99."""
+
+PRIVATE_SCHEME_NAME: Final = "certdicom private concepts"
+
+CTR_LOWER: Final[Concept] = ("ctr-lower", PRIVATE_SCHEME, "Cardiothoracic ratio, lower bound")
+CTR_UPPER: Final[Concept] = ("ctr-upper", PRIVATE_SCHEME, "Cardiothoracic ratio, upper bound")
+ABSTAINED_SHARE: Final[Concept] = ("abstained-share", PRIVATE_SCHEME, "Abstained share of the film")
+CERTIFIED_RADIUS: Final[Concept] = ("certified-radius", PRIVATE_SCHEME, "Certified L2 radius")
+PRIVATE_CONCEPTS: Final = (CTR_LOWER, CTR_UPPER, ABSTAINED_SHARE, CERTIFIED_RADIUS)

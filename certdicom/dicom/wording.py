@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from certdicom.certification.certificate import Certificate
@@ -43,6 +44,31 @@ def abstain_description(label: str | None) -> str:
         f"Pixels at which the decision for {which} is not certified: the result says nothing there. "
         f"Abstaining is not a finding and not the absence of one. {RESEARCH_USE}"
     )
+
+
+def parameter_lines(certificate: Certificate, *, extra: Sequence[str] = ()) -> list[str]:
+    """The certificate for a structured report, one statement a line: claim, limits, `name = value` and what `extra` adds."""
+    window, parameters = certificate.window, certificate.parameters
+    values: dict[str, object] = {
+        **parameters.as_dict(),
+        "radius on the model grid (L2)": f"{certificate.radius:.6g}",
+        f"radius in {certificate.native_unit} (L2)": f"{certificate.native_radius:.6g}",
+        "model grid": f"{certificate.grid} x {certificate.grid}",
+        "hypotheses": certificate.hypotheses,
+        "family": certificate.family,
+        "window": f"{window.lo:g} to {window.hi:g}, {window.source}",
+        "bundle": certificate.bundle_name,
+        "bundle SHA-256": certificate.bundle_sha256,
+        "draws": certificate.seed_kind,
+        "computed on": f"{certificate.device} in {certificate.precision}",
+    }
+    return [
+        f"claim: {guarantee(certificate, subject='Every pixel outside the Abstain segment')}",
+        f"limits: {STABILITY} {RESEARCH_USE}",
+        *(f"{name} = {value}" for name, value in values.items()),
+        *extra,
+        *(f"note: {note}" for note in certificate.notes),
+    ]
 
 
 def machine_readable(certificate: Certificate, *, software_version: str) -> str:

@@ -25,15 +25,18 @@ def _program(name: str) -> str:
 
 @pytest.fixture
 def dciodvfy():
-    """Run David Clunie's dciodvfy in both of its modes; returns its lines that start with Error or Warning."""
+    """Run David Clunie's dciodvfy in both of its modes; returns its lines that start with Error or Warning.
+
+    `recognised`: what it must have taken the file for.
+    """
     program = _program("dciodvfy")
 
-    def judge(path: Path) -> list[str]:
+    def judge(path: Path, *, recognised: str = "Segmentation") -> list[str]:
         lines: list[str] = []
         for options in ([], ["-new"]):
             done = subprocess.run([program, *options, str(path)], capture_output=True, text=True, check=False, timeout=60)
             report = done.stdout + done.stderr
-            assert "Segmentation" in report, f"dciodvfy did not recognise a Segmentation: {report}"
+            assert recognised in report, f"dciodvfy did not recognise {recognised}: {report}"
             lines += [line for line in report.splitlines() if line.startswith(("Error", "Warning"))]
         return lines
 
@@ -60,6 +63,19 @@ def dcmqi(tmp_path):
             image = sitk.ReadImage(str(folder / f"s-{number}.nrrd"))
             result.append((attributes, sitk.GetArrayFromImage(image)[0] != 0, image))
         return result
+
+    return read
+
+
+@pytest.fixture
+def tid1500reader(tmp_path):
+    """Read a measurement report as dcmqi and 3D Slicer do; returns its JSON."""
+    program = _program("tid1500reader")
+
+    def read(path: Path) -> dict:
+        target = tmp_path / "tid1500.json"
+        subprocess.run([program, "--inputDICOM", str(path), "--outputMetadata", str(target)], check=True, capture_output=True, timeout=60)
+        return json.loads(target.read_text(encoding="utf-8"))
 
     return read
 

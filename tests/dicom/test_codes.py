@@ -27,3 +27,8 @@ def test_anatomy_is_what_pydicom_calls_it(concept, keyword):
 def test_abstain_is_coded_as_indeterminate_and_not_as_anatomy():
     assert codes.ABSTAIN_SEGMENT.code == codes.INDETERMINATE
     assert codes.ABSTAIN_SEGMENT.code not in (codes.LUNG, codes.HEART, codes.CLAVICLE)
+
+
+def test_private_concepts_say_that_they_are_private():
+    assert all(scheme == codes.PRIVATE_SCHEME and scheme.startswith("99") for _, scheme, _ in codes.PRIVATE_CONCEPTS)
+    assert all(len(value) <= 16 and len(meaning) <= 64 for value, _, meaning in codes.PRIVATE_CONCEPTS)

@@ -1,0 +1,204 @@
+"""The structured report as validators and readers see it: what it measures are bounds, and they are right."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+import pydicom
+import pytest
+from highdicom import sr
+
+from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT
+from certdicom.dicom import codes
+from certdicom.dicom.measurements import abstained_percent, structure_area, structure_widths
+from certdicom.dicom.report import build_report
+from certdicom.dicom.segmentation import build_segmentation, save
+from certdicom.dicom.source import PixelSpacing
+from certdicom.errors import UsageError
+
+KINDS = ("overlapping", "no abstention", "all abstain", "all absent", "noise")
+
+
+@pytest.fixture
+def build(make_certificate):
+    def build(film, decisions, certificate=None, *, abstain="union"):
+        certificate = certificate or make_certificate()
+        segmentation = build_segmentation(film, decisions, certificate, file_sha256="ef" * 32, draw_identity="cd" * 32, abstain=abstain)
+        return build_report(film, segmentation, decisions, certificate), segmentation
+
+    return build
+
+
+def faults(lines):
+    """dciodvfy knows no private coding schemes, which the Standard allows and the report declares."""
+    return [line for line in lines if codes.PRIVATE_SCHEME not in line]
+
+
+def numbers(group):
+    """(concept value, derivation value or None) → (value, unit) of a measurement group."""
+    found = {}
+    for measurement in group.get_measurements():
+        derivation = measurement.derivation.value if measurement.derivation else None
+        site = tuple(item.value.value for item in measurement.finding_sites)
+        found[measurement.name.value, derivation, *site] = (measurement.value, measurement.unit.value)
+    return found
+
+
+def read(path):
+    document = sr.srread(path)
+    content = document.content
+    groups = [*content.get_image_measurement_groups(), *content.get_planar_roi_measurement_groups()]
+    return document, {group.tracking_identifier: group for group in groups}
+
+
+@pytest.mark.parametrize("abstain", ["union", "per-structure"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_dciodvfy_finds_no_fault(build, make_film, make_decisions, dciodvfy, tmp_path, kind, abstain):
+    report, _ = build(make_film(), make_decisions(kind), abstain=abstain)
+    assert faults(dciodvfy(save(report, tmp_path / "sr.dcm"), recognised="Comprehensive3DSR")) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("CR", {"PhotometricInterpretation": "MONOCHROME1", "ImagerPixelSpacing": None}),
+        ("SC", {"PatientOrientation": None}),
+        ("DX", {"SpecificCharacterSet": "ISO_IR 100", "PatientName": "Müßig^Jürgen"}),
+        ("DX", dict.fromkeys(("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "Manufacturer", "PatientOrientation"))),
+    ],
+)
+def test_films_of_many_kinds_give_valid_reports(build, make_film, make_decisions, dciodvfy, tmp_path, kind, changes):
+    stream = BytesIO()
+    make_film(kind, **changes).save_as(stream, enforce_file_format=True)
+    stream.seek(0)
+    film = pydicom.dcmread(stream)
+    report, _ = build(film, make_decisions("overlapping"))
+    path = save(report, tmp_path / "sr.dcm")
+    found = [line for line in faults(dciodvfy(path, recognised="Comprehensive3DSR")) if "needed to build DICOMDIR" not in line]
+    assert found == []
+    assert str(pydicom.dcmread(path).get("PatientName") or "") == str(film.get("PatientName") or "")
+
+
+def test_highdicom_reads_the_bounds_back(build, make_film, make_decisions, tmp_path):
+    decisions = make_decisions("overlapping")
+    report, segmentation = build(make_film(ImagerPixelSpacing=["0.2", "0.1"]), decisions)
+    document, groups = read(save(report, tmp_path / "sr.dcm"))
+    assert document.content[0].name.value == "126000"
+    one = 0.02
+    for structure, plane, segment in zip(("lungs", "heart", "clavicles"), decisions, segmentation.SegmentSequence, strict=False):
+        area = numbers(groups[structure])
+        assert area["42798000", "255605001"] == (pytest.approx((plane == PRESENT).sum() * one), "mm2")
+        assert area["42798000", "56851009"] == (pytest.approx((plane != ABSENT).sum() * one), "mm2")
+        assert groups[structure].tracking_uid == segment.TrackingUID
+        assert groups[structure].finding_type.value == segment.SegmentedPropertyTypeCodeSequence[0].CodeValue
+    widths = numbers(groups["Cardiothoracic ratio"])
+    assert widths["103355008", "255605001", "80891009"] == (pytest.approx(5.3), "mm")
+    assert widths["103355008", "56851009", "80891009"] == (pytest.approx(8.3), "mm")
+    assert widths["103355008", "255605001", "39607008"] == widths["103355008", "56851009", "39607008"] == (pytest.approx(5.4), "mm")
+    assert widths["ctr-lower", None] == (0.9814, "1")  # 53 / 54 = 0.98148…, rounded down
+    assert widths["ctr-upper", None] == (1.5371, "1")  # 83 / 54 = 1.53703…, rounded up
+    abstained = (decisions == ABSTAIN).any(axis=0).mean()
+    value, unit = numbers(groups["Whole film"])["abstained-share", None]
+    assert unit == "%"
+    assert 100 * abstained <= value < 100 * abstained + 0.01
+    assert numbers(groups["Abstain"])["42798000", None][0] == pytest.approx(abstained * decisions[0].size * one)
+
+
+def test_dcmqi_reads_the_groups_with_their_findings_and_bounds(build, make_film, make_decisions, tid1500reader, tmp_path):
+    report, segmentation = build(make_film(), make_decisions("overlapping"))
+    found = tid1500reader(save(report, tmp_path / "sr.dcm"))
+    groups = {group["TrackingIdentifier"]: group for group in found["Measurements"]}
+    assert list(groups) == ["Cardiothoracic ratio", "Whole film", "lungs", "heart", "clavicles", "Abstain"]
+    for segment in segmentation.SegmentSequence:
+        group = groups[segment.SegmentLabel]
+        assert group["TrackingUniqueIdentifier"] == segment.TrackingUID
+        assert group["Finding"]["CodeValue"] == segment.SegmentedPropertyTypeCodeSequence[0].CodeValue
+    modifiers = [item["derivationModifier"]["CodeMeaning"] for item in groups["heart"]["measurementItems"]]
+    assert modifiers == ["Minimum", "Maximum"]
+
+
+def test_references_are_to_segments_and_not_to_frames_too(build, make_film, make_decisions):
+    report, segmentation = build(make_film(), make_decisions("overlapping"))
+    referenced = [item for item in report.iterall() if item.keyword == "ReferencedSegmentNumber"]
+    assert [item.value for item in referenced] == [1, 2, 3, 4]
+    assert not any(item.keyword == "ReferencedFrameNumber" for item in report.iterall())
+    evidence = report.CurrentRequestedProcedureEvidenceSequence[0]
+    assert evidence.StudyInstanceUID == "2.25.102"
+    instances = {item.ReferencedSOPInstanceUID for series in evidence.ReferencedSeriesSequence for item in series.ReferencedSOPSequence}
+    assert instances == {"2.25.101", segmentation.SOPInstanceUID}
+
+
+def test_the_certificate_is_in_the_algorithm_parameters(build, make_film, make_decisions, make_certificate, tmp_path):
+    certificate = make_certificate(notes=("percentile window",))
+    _, groups = read(save(build(make_film(), make_decisions("overlapping"), certificate)[0], tmp_path / "sr.dcm"))
+    texts = [item.TextValue for item in groups["heart"][0].ContentSequence if item.name.value == "111002"]
+    for wanted in ("sigma = 0.25", "tau = 0.75", "n0 = 10", "n = 100", "alpha = 0.001", "bundle = cxr-gray-256", "note: percentile window"):
+        assert wanted in texts
+    assert any("Stability, not correctness. Research use only" in text for text in texts)
+    assert any("bundle SHA-256 = abab" in text for text in texts)
+
+
+def test_without_a_spacing_areas_are_counted_in_pixels(build, make_film, make_decisions, tmp_path):
+    report, _ = build(make_film(ImagerPixelSpacing=["0", "0"]), make_decisions("overlapping"))
+    _, groups = read(save(report, tmp_path / "sr.dcm"))
+    assert numbers(groups["lungs"])["42798000", "255605001"] == (45 * 54, "{pixels}")
+    assert numbers(groups["Cardiothoracic ratio"])["103355008", "255605001", "80891009"] == (53, "{pixels}")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_first_group_always_has_something_to_draw(build, make_film, make_decisions, kind):
+    """OHIF shows the first group and stays black where it has no coordinates."""
+    report, _ = build(make_film(), make_decisions(kind))
+    measured = report.ContentSequence[-1].ContentSequence[0]
+    kinds = {item.ValueType for item in _items(measured)}
+    assert "SCOORD" in kinds
+    assert report.ContentSequence[-1].ConceptNameCodeSequence[0].CodeValue == "126010"
+
+
+def _items(dataset):
+    for item in dataset.get("ContentSequence", []):
+        yield item
+        yield from _items(item)
+
+
+def test_bounds_are_rounded_outwards():
+    plane = np.zeros((7, 9), np.uint8)
+    plane[2:4, 3:6], plane[5, 5] = PRESENT, ABSTAIN
+    spacing = PixelSpacing("0.1433", "0.1433", "ImagerPixelSpacing")
+    bounds = structure_area(plane, spacing)
+    exact = 0.1433**2
+    assert bounds.lower <= 6 * exact < bounds.lower + 0.01
+    assert bounds.upper - 0.01 < 7 * exact <= bounds.upper
+    assert 100 / 63 <= abstained_percent(plane[None]) == 1.59
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_reported_widths_hold_for_random_completions(make_certificate, seed):
+    random = np.random.default_rng(seed)
+    decisions = random.choice(np.array([0, 0, 1, 2], np.uint8), (3, 6, 11))
+    found = structure_widths(decisions, make_certificate(), PixelSpacing("0.3", "0.1", "PixelSpacing"))
+    for _ in range(50):
+        lungs, heart, _ = np.where(decisions == ABSTAIN, random.random(decisions.shape) < 0.5, decisions == PRESENT)
+        heart_width, thorax_width = (np.ptp(np.flatnonzero(mask.any(axis=0))) + 1 for mask in (heart, lungs))
+        assert found.heart.lower <= heart_width * 0.1 + 1e-9
+        assert heart_width * 0.1 - 1e-9 <= found.heart.upper
+        assert found.ratio.lower <= heart_width / thorax_width <= found.ratio.upper
+
+
+def test_a_segmentation_of_another_film_is_refused(build, make_film, make_decisions, make_certificate):
+    _, segmentation = build(make_film(), make_decisions("overlapping"))
+    with pytest.raises(UsageError, match="another film"):
+        build_report(make_film(SOPInstanceUID="2.25.999"), segmentation, make_decisions("overlapping"), make_certificate())
+    with pytest.raises(UsageError, match="shape"):
+        build_report(make_film(), segmentation, make_decisions("overlapping")[:, :-1], make_certificate())
+    turned = make_certificate(structures=make_certificate().structures[::-1])
+    with pytest.raises(UsageError, match="other structures"):
+        build_report(make_film(), segmentation, make_decisions("overlapping"), turned)
+
+
+def test_the_same_certificate_names_the_same_report(build, make_film, make_decisions):
+    first, _ = build(make_film(), make_decisions("overlapping"))
+    second, _ = build(make_film(), make_decisions("overlapping"))
+    assert first.SOPInstanceUID == second.SOPInstanceUID
+    assert first.SeriesInstanceUID == second.SeriesInstanceUID != first.SOPInstanceUID
