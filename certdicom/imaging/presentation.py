@@ -211,7 +211,8 @@ def _compose(
     if modality.table is None and voi.width:
         steepest = _steepest_sigmoid(modality, voi, domain)
     table = DisplayTable(int(domain[0]), (1.0 - shown if inverted else shown).astype(np.float32), steepest)
-    return Rendering(window=Window(*ends, voi.source), inverted=inverted != falling, table=table, padding=padding)
+    source = voi.source if modality.table is None else f"{voi.source} after the Modality LUT sequence"
+    return Rendering(window=Window(*ends, source), inverted=inverted != falling, table=table, padding=padding)
 
 
 def _steepest_sigmoid(modality: _Modality, voi: _Voi, domain: NDArray[np.float64]) -> float:

@@ -50,6 +50,15 @@ def test_a_file_cut_off_anywhere_is_refused(data):
         assert not attempt(data[:end]) or (end == len(data) - 1 and attempt(data[:end] + b"\0")), f"cut at {end} of {len(data)}"
 
 
+def test_a_file_cut_off_behind_its_pixels_is_refused():
+    film = synthetic_film(rows=80, columns=72)[0]
+    film.add_new(0xFFFCFFFC, "OB", bytes(range(100)))
+    data = film_bytes(film)
+    assert attempt(data)
+    for missing in range(1, 112):
+        assert not attempt(data[:-missing]), f"{missing} bytes missing"
+
+
 @pytest.mark.parametrize("data", FILES)
 def test_random_damage_gives_a_film_or_a_refusal(data):
     chance = random.Random(20)  # noqa: S311 - repeatable damage

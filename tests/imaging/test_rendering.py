@@ -130,6 +130,14 @@ def test_a_negative_slope_turns_black_and_white_round(read, photometric):
     )
 
 
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_a_negative_slope_turns_percentiles_round_too(read, photometric):
+    rising = read(modality="CR", photometric=photometric, rescale=(2.0, 5.0), window=None).rendering
+    falling = read(modality="CR", photometric=photometric, rescale=(-2.0, 5.0), window=None).rendering
+    assert falling.window == rising.window
+    assert (falling.inverted, rising.inverted) == (photometric == "MONOCHROME2", photometric == "MONOCHROME1")
+
+
 @pytest.mark.parametrize("slope", [1.0, -1.0])
 def test_a_negative_slope_is_kept_in_tables(read, slope):
     film = read(modality="CR", window="SIGMOID", rescale=(slope, 0.0))
@@ -301,6 +309,15 @@ def test_a_sigmoid_whose_centre_no_pixel_reaches_is_less_steep(read):
     film = read(set_window(5000, 4000, "SIGMOID"))
     slope = 1 / 4000 / np.cosh(2 * (5000 - 4095) / 4000) ** 2
     assert film.rendering.steepest_slope == pytest.approx(slope)
+
+
+def test_a_modality_lut_is_named_with_the_window_that_follows_it(read):
+    film = read(modality="CR", modality_lut=True)
+    assert film.rendering.window.source == "WindowCenter/WindowWidth (LINEAR) after the Modality LUT sequence"
+    unwindowed = read(modality="CR", modality_lut=True, window=None)
+    assert unwindowed.rendering.window.source == "percentiles 1-99 of the pixels (held fixed) after the Modality LUT sequence"
+    shown = unwindowed.rendering.display(unwindowed.stored_values)
+    assert 0.9 < ((shown > 0) & (shown < 1)).mean() < 1
 
 
 def test_rendering_refuses_a_window_of_no_width():
