@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from certdicom.certification.certificate import Certificate
     from certdicom.certification.parameters import SmoothingParameters
-    from certdicom.errors import CertdicomError
+    from certdicom.errors import BundleError, CertdicomError, FilmRefusedError, OutputError, UsageError
     from certdicom.imaging.radiograph import Radiograph
     from certdicom.imaging.reading import read_radiograph
     from certdicom.models.bundle import Bundle, load_bundle
@@ -23,10 +23,14 @@ __version__ = VERSION
 
 _HOMES = {
     "Bundle": "certdicom.models.bundle",
+    "BundleError": "certdicom.errors",
     "CertdicomError": "certdicom.errors",
     "Certificate": "certdicom.certification.certificate",
+    "FilmRefusedError": "certdicom.errors",
+    "OutputError": "certdicom.errors",
     "Radiograph": "certdicom.imaging.radiograph",
     "SmoothingParameters": "certdicom.certification.parameters",
+    "UsageError": "certdicom.errors",
     "certify": "certdicom.pipeline",
     "load_bundle": "certdicom.models.bundle",
     "read_radiograph": "certdicom.imaging.reading",
@@ -35,10 +39,14 @@ _HOMES = {
 
 __all__ = [
     "Bundle",
+    "BundleError",
     "CertdicomError",
     "Certificate",
+    "FilmRefusedError",
+    "OutputError",
     "Radiograph",
     "SmoothingParameters",
+    "UsageError",
     "__version__",
     "certify",
     "load_bundle",

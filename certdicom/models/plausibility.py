@@ -29,8 +29,13 @@ MEASUREMENTS = {
     "heart_width": "the heart's width over the lungs' joint width",
     "clavicle_row": "the clavicles' vertical position between the lungs' tops and bottoms",
     "heart_over_lung": "the heart's mean brightness above the lungs'",
+    "lung_edge": "the picture's edge strength along the lungs' outline over that elsewhere",
+    "lung_contrast": "the brightness step from the lungs to their surroundings over the picture's contrast",
 }
 """What is measured, in words; all are dimensionless."""
+
+EVIDENCE = ("lung_edge", "lung_contrast")
+"""Measurements of the picture that may be as large as they like."""
 
 TOLERATED_EXCESS = 0.4
 """Sum of excesses, in interval lengths, up to which a picture passes for a chest film."""
@@ -66,10 +71,24 @@ def measure(masks: NDArray[np.bool_], image: NDArray[np.float32]) -> dict[str, f
         "heart_row": (heart_row - top) / height,
         "heart_width": float(heart_columns[1] - heart_columns[0]) / width,
         "heart_over_lung": float(image[heart].mean() - image[lungs].mean()),
+        **_evidence(lungs, image),
     }
     if clavicles.any():
         values["clavicle_row"] = (_centre(clavicles)[0] - top) / height
     return values
+
+
+def _evidence(lungs: NDArray[np.bool_], image: NDArray[np.float32]) -> dict[str, float]:
+    """Whether the picture shows an outline where the network drew one: networks imagine lungs on plain pictures as well."""
+    edges = ndimage.gaussian_gradient_magnitude(image, 1.5)
+    near = ndimage.binary_dilation(lungs, iterations=2)
+    outline = near & ~ndimage.binary_erosion(lungs, iterations=2)
+    around = ndimage.binary_dilation(near, iterations=10) & ~near
+    tiny = 1e-6
+    return {
+        "lung_edge": float(edges[outline].mean() / (edges[~outline].mean() + tiny)),
+        "lung_contrast": float(abs(image[lungs].mean() - image[around].mean()) / (image.std() + tiny)) if around.any() else 0.0,
+    }
 
 
 def _pieces(mask: NDArray[np.bool_]) -> list[tuple[NDArray[np.bool_], float]]:
@@ -86,29 +105,30 @@ def _centre(mask: NDArray[np.bool_]) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class AnatomyModel:
-    """`limits`: for each measurement, the interval in which it lies on chest films."""
+    """`limits`: for each measurement, the interval in which it lies on chest films; no upper end (None) for evidence."""
 
-    limits: Mapping[str, tuple[float, float]]
+    limits: Mapping[str, tuple[float, float | None]]
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> AnatomyModel:
         unknown = set(fields) - set(MEASUREMENTS)
         if unknown:
             raise ValueError(f"unknown measurements {sorted(unknown)}")
-        return cls({name: (float(low), float(high)) for name, (low, high) in fields.items()})
+        return cls({name: (float(low), None if high is None else float(high)) for name, (low, high) in fields.items()})
 
     @classmethod
     def fit(cls, samples: list[dict[str, float]], *, margin: float = 0.25, least_slack: float = 0.05) -> AnatomyModel:
         """Intervals that hold all but the outer 0.5 % on each side of `samples`, widened on both sides.
 
-        They are widened by `margin` of their length; those of ratios by at least `least_slack`.
+        They are widened by `margin` of their length; those of ratios by at least `least_slack`. Of the EVIDENCE only a low
+        end is kept.
         """
-        limits = {}
+        limits: dict[str, tuple[float, float | None]] = {}
         for name in MEASUREMENTS:
             values = np.array([sample[name] for sample in samples])
-            low, high = np.percentile(values[np.isfinite(values)], (0.5, 99.5))
+            low, high = (float(end) for end in np.percentile(values[np.isfinite(values)], (0.5, 99.5)))
             slack = max(margin * (high - low), 0.0 if name.endswith("_area") else least_slack)
-            limits[name] = (round(float(low - slack), 4), round(float(high + slack), 4))
+            limits[name] = (round(0.8 * low, 4), None) if name in EVIDENCE else (round(low - slack, 4), round(high + slack, 4))
         return cls(limits)
 
     def judge(self, masks: NDArray[np.bool_], image: NDArray[np.float32]) -> Judgement:
@@ -119,7 +139,9 @@ class AnatomyModel:
             value = values[name]
             if np.isnan(value):
                 found.append((1.0, f"{MEASUREMENTS[name]} cannot be measured"))
-            elif not low <= value <= high:
+            elif high is None and value < low:
+                found.append(((low - value) / low, f"{MEASUREMENTS[name]} is {value:.2f} (at least {low:.2f} on chest films)"))
+            elif high is not None and not low <= value <= high:
                 excess = max(low - value, value - high) / (high - low)
                 found.append((excess, f"{MEASUREMENTS[name]} is {value:.2f} ({low:.2f} to {high:.2f} on chest films)"))
         found.sort(reverse=True)

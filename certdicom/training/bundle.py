@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from certdicom.models.bundle import DESCRIPTION
@@ -19,7 +19,8 @@ def write_bundle(folder: Path, *, description: dict[str, Any], networks: dict[st
     digests = {}
     for role, network in networks.items():
         path = folder / f"{role}.safetensors"
-        save_file({name: value.detach().half().contiguous() for name, value in network.state_dict().items()}, path)
-        digests[role] = hashlib.sha256(path.read_bytes()).hexdigest()
+        content = save({name: value.detach().half().contiguous() for name, value in network.state_dict().items()})
+        path.write_bytes(content)
+        digests[role] = hashlib.sha256(content).hexdigest()
     fields = {"format": 1, **description, "weights_sha256": digests}
     (folder / DESCRIPTION).write_text(json.dumps(fields, indent=2) + "\n")

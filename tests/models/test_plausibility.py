@@ -43,7 +43,7 @@ def test_judging_names_what_is_wrong_and_missing() -> None:
     assert not model.judge(np.zeros_like(masks), image).plausible
 
 
-@pytest.mark.parametrize("picture", ["noise", "blank gradient", "checks", "sideways chest"])
+@pytest.mark.parametrize("picture", ["noise", "flat", "checks", "sideways chest"])
 def test_the_shipped_bundle_refuses_what_is_no_chest(picture: str) -> None:
     bundle = load_bundle()
     assert bundle.anatomy is not None
@@ -51,7 +51,7 @@ def test_the_shipped_bundle_refuses_what_is_no_chest(picture: str) -> None:
     chest = to_grid(read_radiograph(film_bytes(synthetic_film(rows=512, columns=512)[0])), 256).u
     pictures = {
         "noise": random.random((1, 256, 256), np.float32),
-        "blank gradient": np.linspace(0, 1, 65536, dtype=np.float32).reshape(1, 256, 256),
+        "flat": np.full((1, 256, 256), 0.5, np.float32),
         "checks": np.kron(np.indices((16, 16)).sum(0) % 2, np.ones((16, 16))).astype(np.float32)[None],
         "sideways chest": np.rot90(chest, axes=(1, 2)).copy(),
     }

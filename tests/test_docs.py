@@ -1,0 +1,71 @@
+"""The documentation against the code: what is not written down fails here."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+
+from certdicom.cli.certify_command import add_arguments
+from certdicom.cli.main import COMMANDS
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def options() -> list[str]:
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser)
+    return [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
+
+
+@pytest.mark.parametrize("option", options())
+def test_every_option_of_the_main_job_is_in_the_readme(option: str) -> None:
+    assert re.search(rf"{option}\b", README) or option == "--output"
+
+
+def test_every_command_is_in_the_readme_or_the_docs() -> None:
+    text = README + "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md"))
+    for command in COMMANDS:
+        assert f"certdicom {command}" in text or command == "certify", command
+
+
+def test_every_exit_code_is_in_the_readme() -> None:
+    for code in (0, 2, 3, 4, 5):
+        assert re.search(rf"^\| {code} \|", README, re.MULTILINE)
+
+
+def test_every_field_of_the_report_is_documented(make_certificate) -> None:
+    import numpy as np
+
+    from certdicom.presentation.report import build_report
+
+    certificate = make_certificate()
+    report = build_report(certificate, np.zeros((3, 20, 30), np.uint8), sop_instance_uid="1.2.3", file_sha256="ab", seconds={"total": 1})
+    text = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+    for field in report:
+        assert f"`{field}`" in text, field
+    for structure_field in report["structures"][0]:
+        assert f"`{structure_field}`" in text, structure_field
+
+
+def test_every_room_is_in_the_architecture() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for room in (ROOT / "certdicom").iterdir():
+        if room.is_dir() and room.name != "__pycache__":
+            assert f"certdicom/{room.name}/" in text, room.name
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document.name} → {target}"
+
+
+def test_research_use_only_is_said_where_it_must_be() -> None:
+    from certdicom.version import RESEARCH_USE
+
+    assert RESEARCH_USE == "Research use only, not a medical device."
+    assert "Research use only, not a medical device" in README
