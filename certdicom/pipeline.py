@@ -122,7 +122,7 @@ class Certifier:
             bundle_name=self.bundle.name,
             bundle_sha256=self.bundle.sha256,
             seed_kind=seed_kind,
-            draw_identity=hashlib.sha256(b"draws" + seed).hexdigest(),
+            draw_identity=hashlib.sha256(seed + self._device.encode()).hexdigest(),  # devices may round differently
             device=self._device,
             precision=self._precision,
             notes=tuple(notes),

@@ -69,3 +69,14 @@ def test_research_use_only_is_said_where_it_must_be() -> None:
 
     assert RESEARCH_USE == "Research use only, not a medical device."
     assert "Research use only, not a medical device" in README
+
+
+def test_the_results_page_is_made_from_the_result_files() -> None:
+    import json
+
+    from certdicom import load_bundle
+    from certdicom.evaluation.tables import results_page
+
+    contents = [json.loads(path.read_text()) for path in sorted((ROOT / "docs" / "results").glob("*.json"))]
+    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == results_page(contents)
+    assert {content["bundle"]["sha256"] for content in contents} == {load_bundle().sha256}, "figures of another bundle"
