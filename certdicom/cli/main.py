@@ -23,6 +23,10 @@ COMMANDS = {
     "bundles": "list the bundles that come with this installation",
     "selftest": "certify a synthetic film whose certificate is known",
     "evaluate": "certified Dice, IoU and abstention on films with reference masks",
+    "node": "receive films as a storage SCP, certify them and return the results to the archive",
+    "worker": "certify for a node on another host",
+    "queue": "list, show, start again or drop the films of a node",
+    "doctor": "check that a node can work: peers, disk, bundle, database, clock, certificates",
     "train": "train the networks of a bundle from images with masks",
 }
 """Command → help line; the command `x` lives in `certdicom.cli.x_command` with add_arguments(parser) and run(arguments)."""

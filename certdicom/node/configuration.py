@@ -43,12 +43,14 @@ class Configuration:
 
     def whole(self, key: str) -> int:
         value = self.values[key]
-        assert isinstance(value, int)
+        if not isinstance(value, int):
+            raise TypeError(key)
         return value
 
     def number(self, key: str) -> float:
         value = self.values[key]
-        assert isinstance(value, int | float)
+        if not isinstance(value, int | float):
+            raise TypeError(key)
         return float(value)
 
     def flag(self, key: str) -> bool:
@@ -56,7 +58,8 @@ class Configuration:
 
     def texts(self, key: str) -> tuple[str, ...]:
         value = self.values[key]
-        assert isinstance(value, list)
+        if not isinstance(value, list):
+            raise TypeError(key)
         return tuple(value)
 
     @property
@@ -104,7 +107,9 @@ def load_configuration(path: Path | None = None, environment: Mapping[str, str] 
             values[setting.key] = _checked(setting, value, place=place)
     for setting in SETTINGS:
         if setting.variable in variables:
-            values[setting.key] = _checked(setting, _from_text(setting, variables[setting.variable]), place=f"the environment variable {setting.variable}")
+            values[setting.key] = _checked(
+                setting, _from_text(setting, variables[setting.variable]), place=f"the environment variable {setting.variable}"
+            )
     if DESTINATIONS_VARIABLE in variables:
         destinations = _destinations_from_text(variables[DESTINATIONS_VARIABLE])
     else:
@@ -121,7 +126,9 @@ def print_configuration(configuration: Configuration) -> str:
         if section == "destination":
             lines += ["", f"# {title} In the environment: {DESTINATIONS_VARIABLE}=AE@host:port,…"]
             for destination in configuration.destinations:
-                lines += _block("[[destination]]", DESTINATION_SETTINGS, {f"destination.{key}": value for key, value in vars(destination).items()})
+                lines += _block(
+                    "[[destination]]", DESTINATION_SETTINGS, {f"destination.{key}": value for key, value in vars(destination).items()}
+                )
             if not configuration.destinations:
                 example = {setting.key: setting.default for setting in DESTINATION_SETTINGS} | {"destination.ae_title": "ARCHIVE"}
                 lines += [f"# {line}" for line in _block("[[destination]]", DESTINATION_SETTINGS, example)]
@@ -236,7 +243,9 @@ def is_loopback(host: str) -> bool:
 
 
 def _check_together(configuration: Configuration) -> None:
-    for owner, title in [("node.ae_title", configuration.text("node.ae_title"))] + [("destination.ae_title", entry.ae_title) for entry in configuration.destinations]:
+    for owner, title in [("node.ae_title", configuration.text("node.ae_title"))] + [
+        ("destination.ae_title", entry.ae_title) for entry in configuration.destinations
+    ]:
         if not title.strip() or len(title) > _MOST_AE_TITLE or not title.isascii() or not title.isprintable() or "\\" in title:
             raise UsageError(f"{owner} must be 1 to {_MOST_AE_TITLE} printable ASCII characters without a backslash, not {title!r}")
     titles = [entry.ae_title for entry in configuration.destinations]
@@ -252,7 +261,9 @@ def _check_together(configuration: Configuration) -> None:
     if url and not url.startswith(("sqlite:///", "postgresql://")):
         raise UsageError(f"jobs.database_url must begin with sqlite:/// or postgresql://, not {url.split(':', 1)[0]!r}")
     if not is_loopback(configuration.text("web.host")) and configuration.whole("web.port") and not configuration.text("web.token_file"):
-        raise UsageError(f"web.host {configuration.text('web.host')} can be reached from outside: name a web.token_file, or set web.port to 0")
+        raise UsageError(
+            f"web.host {configuration.text('web.host')} can be reached from outside: name a web.token_file, or set web.port to 0"
+        )
     tls = [key for key in ("tls.certificate", "tls.key", "tls.ca") if configuration.text(key)]
     if 0 < len(tls) < 3:
         raise UsageError(f"TLS needs tls.certificate, tls.key and tls.ca; only {', '.join(tls)} is set")

@@ -92,13 +92,19 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _text("node.ae_title", "CERTDICOM", "AE title, at most 16 characters"),
     _text("node.host", "127.0.0.1", "address to listen on; 0.0.0.0 for all"),
     _whole("node.port", 11112, "port to listen on; 0 takes a free one", highest=65535),
-    _text("node.state_dir", "", "folder for films, results and the database; empty: the user's state directory; the same shared folder on all hosts"),
+    _text(
+        "node.state_dir",
+        "",
+        "folder for films, results and the database; empty: the user's state directory; the same shared folder on all hosts",
+    ),
     _number("node.grace_s", 30.0, "seconds that running work gets to finish after SIGTERM; it is resumed at the next start"),
     _list("access.calling_ae_titles", [], "AE titles that may send; empty: anybody on this machine, nobody else"),
     _flag("access.require_called_ae_title", default=True, help_line="reject associations that call another AE title than ours"),
     _list("access.peer_addresses", [], "addresses or networks (10.0.0.0/8) that may connect; empty: all"),
     _whole("limits.max_associations", 10, "associations at a time; more are rejected, to be tried again", lowest=1, highest=500),
-    _whole("limits.max_connections", 64, "connections at a time, also those that have not asked for an association yet", lowest=1, highest=5000),
+    _whole(
+        "limits.max_connections", 64, "connections at a time, also those that have not asked for an association yet", lowest=1, highest=5000
+    ),
     _whole("limits.max_pdu_kb", 256, "largest PDU in KiB", lowest=16, highest=16384),
     _whole("limits.max_object_mb", 256, "largest instance in MiB; a larger one is cut off", lowest=1, highest=1900),
     _whole("limits.max_inflight_mb", 1024, "instances being received, all together, in MiB", lowest=1),
@@ -121,7 +127,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _text("certificate.abstain", "union", "abstain segments", choices=("union", "per-structure")),
     _flag("certificate.accept_any", default=False, help_line="certify also what header or picture say is no frontal chest film"),
     _number("certificate.expected_abstain", 0.0, "abstaining share of the model card; 0: none known, no alarm", highest=1.0),
-    _number("certificate.abstain_drift", 0.1, "alarm when the mean share of the last 50 films is further than this from the expected one", highest=1.0),
+    _number(
+        "certificate.abstain_drift",
+        0.1,
+        "alarm when the mean share of the last 50 films is further than this from the expected one",
+        highest=1.0,
+    ),
     _text("jobs.database_url", "", "sqlite:///FILE or postgresql://…; empty: a SQLite file in state_dir"),
     _whole("jobs.workers", 1, "films certified at a time in this process; 0: only receive", highest=64),
     _whole("jobs.max_attempts", 5, "times that certifying a film may be interrupted before the film is set aside as failed", lowest=1),
@@ -150,7 +161,9 @@ DESTINATION_SETTINGS: Final[tuple[Setting, ...]] = (
     _text("destination.ae_title", "", "AE title of the archive"),
     _text("destination.host", "127.0.0.1", "its address"),
     _whole("destination.port", 104, "its port", lowest=1, highest=65535),
-    _flag("destination.storage_commitment", default=False, help_line="ask for storage commitment, and wait for it before anything is deleted"),
+    _flag(
+        "destination.storage_commitment", default=False, help_line="ask for storage commitment, and wait for it before anything is deleted"
+    ),
     _flag("destination.tls", default=False, help_line="use TLS, with the files of [tls]"),
 )
 """Keys of each `[[destination]]`; the environment gives them all in CERTDICOM_DESTINATIONS=AE@host:port,…"""

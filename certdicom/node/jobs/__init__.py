@@ -1,0 +1,1 @@
+"""Durable jobs: one port, DBOS behind it, and an engine in memory for tests."""

@@ -1,0 +1,31 @@
+"""The queue from outside the node: its ledger and its spool, opened by the node's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from certdicom.errors import UsageError
+from certdicom.node.configuration import load_configuration
+from certdicom.node.identity import pseudonym, read_site_key
+from certdicom.node.ledger import Ledger, connect
+from certdicom.node.spool import Spool
+
+
+def open_queue(config: Path | None) -> tuple[Ledger, Spool, Callable[[str], str]]:
+    """Ledger, spool, and the function from a SOP Instance UID to its pseudonym. UsageError when there is no node's state."""
+    configuration = load_configuration(config)
+    key = configuration.state_dir / "site.key"
+    if not key.exists():
+        raise UsageError(f"there is no node's state in {configuration.state_dir}; name the node's configuration with --config")
+    ledger = Ledger(connect(configuration.database_url))
+    try:
+        ledger.ping()
+        ledger.counts()
+    except SQLAlchemyError as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise UsageError(f"the node's database cannot be read: {reason}") from error
+    return ledger, Spool(configuration.state_dir), partial(pseudonym, site_key=read_site_key(key))

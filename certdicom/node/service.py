@@ -1,0 +1,226 @@
+"""The node and the worker put together, started and stopped."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from certdicom.errors import UsageError
+from certdicom.models.bundle import load_bundle
+from certdicom.node.certifying import FilmCertifier, PipelineCertifier
+from certdicom.node.configuration import Configuration
+from certdicom.node.dispatcher import CERTIFY_QUEUE, Dispatcher, delivery_queue
+from certdicom.node.housekeeping import Housekeeper
+from certdicom.node.identity import Work, read_site_key
+from certdicom.node.jobs.dbos_engine import DbosEngine
+from certdicom.node.jobs.port import JobEngine, Queue
+from certdicom.node.ledger import Ledger, connect
+from certdicom.node.metrics import Metrics
+from certdicom.node.receiving import Receiver, reconcile
+from certdicom.node.rules import Rules
+from certdicom.node.scp import StorageScp
+from certdicom.node.spool import Spool
+from certdicom.node.tasks import Tasks
+
+if TYPE_CHECKING:
+    from certdicom.node.web.server import WebServer
+
+LOG = logging.getLogger("certdicom.node.service")
+
+_DATABASE_WAIT_S: Final = 60.0
+_MOST_PROCESSES: Final = 64
+
+
+class Service:
+    """A node (`listens`) or a worker: everything made and checked in the constructor, running between `start` and `stop`."""
+
+    def __init__(
+        self, configuration: Configuration, *, listens: bool = True, certifier: FilmCertifier | None = None, engine: JobEngine | None = None
+    ) -> None:
+        """`certifier`, `engine`: others than the bundle of the configuration and DBOS. UsageError for anything that cannot work."""
+        _use_pynetdicom_frugally()
+        self.configuration = configuration
+        if not listens and configuration.database_url.startswith("sqlite"):
+            raise UsageError("certdicom worker needs jobs.database_url = postgresql://…: a SQLite file serves one process only")
+        self.spool = Spool(configuration.state_dir)
+        self.site_key = read_site_key(self.spool.root / "site.key")
+        bundle = load_bundle(configuration.text("certificate.bundle"))
+        self.work = Work(bundle.sha256, configuration.smoothing)
+        self.metrics = Metrics()
+        self.ledger = Ledger(_connected(configuration.database_url))
+        self.ledger.prepare(spool=self.spool.identity)
+        self.metrics.watch(
+            self.ledger,
+            self.spool,
+            expected_abstain=configuration.number("certificate.expected_abstain"),
+            drift=configuration.number("certificate.abstain_drift"),
+        )
+        self._lock, self.executor_id = _claim_name(self.spool.root, "node" if listens else "worker")
+        self.engine = engine or DbosEngine(
+            database_url=configuration.database_url, executor_id=self.executor_id, poll_s=configuration.number("jobs.poll_s")
+        )
+        titles = tuple(destination.ae_title for destination in configuration.destinations)
+        self.dispatcher = Dispatcher(self.ledger, self.engine, titles)
+        self.tasks = Tasks(
+            configuration=configuration,
+            spool=self.spool,
+            ledger=self.ledger,
+            certifier=certifier or PipelineCertifier(configuration, bundle, self.site_key),
+            metrics=self.metrics,
+            dispatcher=self.dispatcher,
+        )
+        self.housekeeper = Housekeeper(
+            configuration=configuration,
+            spool=self.spool,
+            ledger=self.ledger,
+            engine=self.engine,
+            dispatcher=self.dispatcher,
+            metrics=self.metrics,
+            executor_id=self.executor_id,
+        )
+        self.scp = self._scp() if listens else None
+        self.web: WebServer | None = None
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        """Take up what was left, then listen. UsageError when an address is taken."""
+        number = self.configuration.whole
+        self.ledger.heartbeat(self.executor_id)
+        entered = reconcile(spool=self.spool, ledger=self.ledger, site_key=self.site_key) if self.scp is not None else 0
+        certify = Queue(CERTIFY_QUEUE, self.tasks.certify, number("jobs.workers"))
+        titles = [destination.ae_title for destination in self.configuration.destinations]
+        self.engine.start([certify, *(Queue(delivery_queue(title), self.tasks.deliver, number("delivery.at_once")) for title in titles)])
+        self.housekeeper.start()
+        if self.scp is not None:
+            self.scp.start()
+            LOG.info("listening", extra={"address": f"{self.configuration.text('node.host')}:{self.scp.port}", "count": entered})
+            self._start_web()
+        LOG.info("started", extra={"executor": self.executor_id})
+
+    def ready(self) -> dict[str, bool]:
+        """What must hold for the node to take films, by name."""
+        try:
+            self.ledger.ping()
+            database = True
+        except SQLAlchemyError:
+            database = False
+        disk = self.spool.free_bytes() > self.configuration.whole("limits.min_free_mb") * 1024 * 1024
+        return {"database": database, "disk": disk, "listening": self.scp is None or self.scp.listening}
+
+    def retry(self, job_id: str) -> None:
+        """Start again what failed or was left alone. UsageError when there is nothing to start again."""
+        self.spool.recall(job_id)
+        self.ledger.retry(job_id)
+        self.dispatcher.tell(job_id)
+
+    def stop(self) -> bool:
+        """No new associations; running work gets `node.grace_s`. False when some of it did not end and waits for the next start."""
+        started, grace = time.monotonic(), self.configuration.number("node.grace_s")
+        LOG.info("stopping")
+        if self.scp is not None:
+            self.scp.stop(grace_s=min(10.0, grace))
+        finished = self.engine.stop(max(0.0, grace - (time.monotonic() - started)))
+        self.housekeeper.stop()
+        if self.web is not None:
+            self.web.stop()
+        try:
+            self.ledger.farewell(self.executor_id)
+        except SQLAlchemyError as error:
+            LOG.warning("could not sign off", extra={"error": type(error).__name__})
+        self._lock.close()
+        LOG.info("stopped" if finished else "stopped; unfinished work is resumed at the next start")
+        return finished
+
+    def _scp(self) -> StorageScp:
+        receiver = Receiver(
+            spool=self.spool,
+            ledger=self.ledger,
+            dispatcher=self.dispatcher,
+            rules=Rules.of(self.configuration),
+            work=self.work,
+            site_key=self.site_key,
+            metrics=self.metrics,
+            min_free=self.configuration.whole("limits.min_free_mb") * 1024 * 1024,
+        )
+        return StorageScp(self.configuration, receiver, self.ledger, self.metrics)
+
+    def _start_web(self) -> None:
+        if not self.configuration.whole("web.port"):
+            return
+        from certdicom.node.web.server import WebServer
+
+        self.web = WebServer(self)
+        self.web.start()
+        LOG.info("status page", extra={"address": self.web.address})
+
+
+def _use_pynetdicom_frugally() -> None:
+    from pynetdicom import _config
+
+    _config.STORE_SEND_CHUNKED_DATASET = True  # sends the file's own bytes, a piece at a time
+    _config.LOG_HANDLER_LEVEL = "none"
+    _config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False
+
+
+def _connected(database_url: str) -> sa.Engine:
+    """An engine whose database answers; after a power cut the database may start later than we do. UsageError when it does not."""
+    engine = connect(database_url)
+    deadline = time.monotonic() + _DATABASE_WAIT_S
+    said = False
+    while True:
+        try:
+            with engine.connect() as connection:
+                connection.execute(sa.text("SELECT 1"))
+        except SQLAlchemyError as error:
+            if time.monotonic() > deadline or database_url.startswith("sqlite"):
+                reason = str(error.__cause__ or error).splitlines()[0]
+                raise UsageError(f"the database {engine.url.render_as_string(hide_password=True)} cannot be used: {reason}") from error
+            if not said:
+                LOG.warning("waiting for the database")
+            said = True
+            time.sleep(1.0)
+        else:
+            return engine
+
+
+def _claim_name(root: Path, role: str) -> tuple[_Lock, str]:
+    """A name for this process that its successor after a restart gets again, and no other living process has."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:64]
+    folder = root / "processes"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    for number in range(1, _MOST_PROCESSES + 1):
+        name = f"{host}-{role}-{number}"
+        lock = _Lock(folder / f"{name}.lock")
+        if lock.held:
+            return lock, name
+        if role == "node":
+            raise UsageError(f"another certdicom node runs on this machine with node.state_dir {root}; stop it, or choose another folder")
+    raise UsageError(f"{_MOST_PROCESSES} workers run on this machine with node.state_dir {root}; stop some")
+
+
+class _Lock:
+    """A file that is locked while this process lives."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.held = True
+        except OSError:
+            os.close(self._descriptor)
+            self.held = False
+
+    def close(self) -> None:
+        if self.held:
+            os.close(self._descriptor)
+            self.held = False

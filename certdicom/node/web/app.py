@@ -1,0 +1,201 @@
+"""The status page and the addresses for monitors. Everything shown comes from the ledger and the results' reports."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from jinja2 import Environment, FileSystemLoader
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from certdicom import __version__
+from certdicom.errors import UsageError
+from certdicom.node.ledger import JOB_STATES
+from certdicom.node.metrics import drifted
+from certdicom.node.spool import PREVIEW, REPORT
+from certdicom.node.web.access import COOKIE, admitted, cookie_value, from_the_page
+
+if TYPE_CHECKING:
+    from certdicom.node.service import Service
+
+_HERE: Final = Path(__file__).parent
+_ROWS: Final = 50
+_JOB_ID: Final = re.compile(r"[0-9a-f-]{36}")
+_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_OPEN: Final = ("/healthz", "/readyz", "/login", "/style.css")
+
+
+def build_app(service: Service, *, token: str | None) -> Starlette:
+    """The ASGI application; `token`: what opens it, None on loopback."""
+    page = _Pages(service, token)
+    routes = [
+        Route("/", page.status),
+        Route("/jobs/{job_id}", page.job),
+        Route("/jobs/{job_id}/preview.png", page.preview),
+        Route("/jobs/{job_id}/retry", page.retry, methods=["POST"]),
+        Route("/login", page.login, methods=["GET", "POST"]),
+        Route("/style.css", page.style),
+        Route("/healthz", page.healthz),
+        Route("/readyz", page.readyz),
+        Route("/metrics", page.metrics),
+    ]
+    app = Starlette(routes=routes, exception_handlers={SQLAlchemyError: _no_database})  # type: ignore[dict-item]
+
+    @app.middleware("http")  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
+    async def guard(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await (_refuse(token) if request.url.path not in _OPEN and not admitted(request, token) else proceed(request))
+        response.headers.update(_HEADERS)
+        return response
+
+    return app
+
+
+async def _refuse(token: str | None) -> Response:
+    if token is None:
+        return PlainTextResponse("This page answers on this machine only. Set web.token_file to open it to others.\n", status_code=403)
+    return RedirectResponse("/login", status_code=303)
+
+
+async def _no_database(request: Request, error: Exception) -> Response:  # Starlette awaits it
+    del request, error
+    return PlainTextResponse("The database does not answer.\n", status_code=503)
+
+
+class _Pages:
+    """One method for each address."""
+
+    def __init__(self, service: Service, token: str | None) -> None:
+        self._service, self._token = service, token
+        self._templates = Environment(loader=FileSystemLoader(_HERE), autoescape=True)
+        self._templates.filters["ago"] = ago
+        self._templates.filters["duration"] = duration
+
+    def status(self, request: Request) -> Response:
+        state = request.query_params.get("state", "")
+        ledger, configuration = self._service.ledger, self._service.configuration
+        jobs = ledger.jobs(states=(state,) if state in JOB_STATES else (), limit=_ROWS)  # type: ignore[arg-type]
+        expected = configuration.number("certificate.expected_abstain")
+        return self._html(
+            "status.html",
+            jobs=jobs,
+            deliveries=_by_job(ledger.deliveries([job.job_id for job in jobs])),
+            counts=ledger.counts(),
+            chosen=state,
+            ready=self._service.ready(),
+            done_hour=ledger.finished_since(time.time() - 3600),
+            done_day=ledger.finished_since(time.time() - 86400),
+            free_gb=self._service.spool.free_bytes() / 1e9,
+            drifting=drifted(ledger, expected=expected, drift=configuration.number("certificate.abstain_drift")),
+            port=self._service.scp.port if self._service.scp is not None and self._service.scp.listening else 0,
+        )
+
+    def job(self, request: Request) -> Response:
+        job = self._find(request)
+        if job is None:
+            return self._html("missing.html", status=404)
+        report = self._service.spool.result(job.job_id) / REPORT
+        return self._html(
+            "job.html",
+            job=job,
+            deliveries=self._service.ledger.deliveries([job.job_id]),
+            report=json.loads(report.read_bytes()) if report.exists() else None,
+            preview=(self._service.spool.result(job.job_id) / PREVIEW).exists(),
+        )
+
+    def preview(self, request: Request) -> Response:
+        job = self._find(request)
+        path = self._service.spool.result(job.job_id) / PREVIEW if job is not None else None
+        if path is None or not path.exists():
+            return PlainTextResponse("There is no such preview.\n", status_code=404)
+        return FileResponse(path, media_type="image/png")
+
+    def retry(self, request: Request) -> Response:
+        if not from_the_page(request):
+            return PlainTextResponse("This button works on the page only.\n", status_code=403)
+        job_id = str(request.path_params["job_id"])
+        try:
+            self._service.retry(job_id)
+        except UsageError as error:
+            return PlainTextResponse(f"{error}\n", status_code=409)
+        return RedirectResponse(f"/jobs/{job_id}", status_code=303)
+
+    async def login(self, request: Request) -> Response:
+        if self._token is None:
+            return RedirectResponse("/", status_code=303)
+        if request.method == "GET":
+            return self._html("login.html", wrong=False)
+        given = (await request.body()).decode("utf-8", "replace").partition("token=")[2].strip()
+        if not from_the_page(request) or not _same(given, self._token):
+            return self._html("login.html", wrong=True, status=403)
+        response = RedirectResponse("/", status_code=303)
+        response.set_cookie(COOKIE, cookie_value(self._token), httponly=True, samesite="strict", max_age=12 * 3600)
+        return response
+
+    def style(self, request: Request) -> Response:
+        del request
+        return FileResponse(_HERE / "style.css", media_type="text/css")
+
+    def healthz(self, request: Request) -> Response:
+        del request
+        return PlainTextResponse("ok\n")
+
+    def readyz(self, request: Request) -> Response:
+        del request
+        ready = self._service.ready()
+        return JSONResponse(ready, status_code=200 if all(ready.values()) else 503)
+
+    def metrics(self, request: Request) -> Response:
+        del request
+        return Response(generate_latest(self._service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    def _find(self, request: Request) -> Any:
+        job_id = str(request.path_params["job_id"])
+        return self._service.ledger.job(job_id) if _JOB_ID.fullmatch(job_id) else None
+
+    def _html(self, name: str, *, status: int = 200, **values: Any) -> Response:
+        ae_title = self._service.configuration.text("node.ae_title")
+        text = self._templates.get_template(name).render(version=__version__, ae_title=ae_title, now=time.time(), **values)
+        return HTMLResponse(text, status_code=status)
+
+
+def _same(given: str, token: str) -> bool:
+    import hmac
+    from urllib.parse import unquote_plus
+
+    return hmac.compare_digest(unquote_plus(given).strip().encode(), token.encode())
+
+
+def _by_job(deliveries: list[Any]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for delivery in deliveries:
+        found.setdefault(delivery.job_id, []).append(delivery)
+    return found
+
+
+def ago(moment: float) -> str:
+    """How long ago a moment (seconds since 1970) was, in words."""
+    seconds = max(0, int(time.time() - moment))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
+
+
+def duration(seconds: float | None) -> str:
+    """A duration in seconds, as short as it is exact enough."""
+    return "" if seconds is None else f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"

@@ -1,0 +1,218 @@
+"""One film's way through a node: received, certified, delivered, cleaned up."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from fakes import Archive, CheapCertifier, wait_until
+from pydicom import dcmread
+from pydicom.filebase import DicomBytesIO
+
+
+def states(service) -> list[str]:
+    return [job.state for job in service.ledger.jobs()]
+
+
+def test_a_film_comes_back_as_one_segmentation_and_is_then_removed(run_node, configure, archive, make_film, send):
+    film = make_film()
+    node = run_node(configure(archive))
+    assert send(node, film) == [0x0000]
+    wait_until(lambda: states(node) == ["done"])
+    assert len(archive.received) == 1
+    uid, content = archive.received[0]
+    segmentation = dcmread(DicomBytesIO(content), force=True)
+    assert segmentation.SOPInstanceUID == uid
+    assert segmentation.StudyInstanceUID == dcmread(film).StudyInstanceUID
+    wait_until(lambda: not list(node.spool.film_ids()), what="the film's removal")
+    (job,) = node.ledger.jobs()
+    assert (node.spool.result(job.job_id) / "seg.dcm").exists()
+    assert job.abstain == pytest.approx(4 / 256, abs=0.01)
+
+
+def test_the_same_film_again_is_acknowledged_and_not_certified_again(run_node, configure, archive, make_film, send):
+    certifier = CheapCertifier()
+    node = run_node(configure(archive), certifier)
+    film = make_film()
+    assert send(node, film, film) == [0x0000, 0x0000]
+    wait_until(lambda: states(node) == ["done"])
+    assert send(node, film) == [0x0000]
+    assert states(node) == ["done"]
+    assert certifier.calls == 1
+    assert len(archive.received) == 1
+
+
+def test_the_same_uid_with_other_contents_is_another_film(run_node, configure, archive, make_film, send):
+    node = run_node(configure(archive))
+    first = make_film(1)
+    second = make_film(2, SOPInstanceUID=dcmread(first).SOPInstanceUID)
+    assert send(node, first, second) == [0x0000, 0x0000]
+    wait_until(lambda: states(node) == ["done", "done"])
+    assert len(archive.instances) == 2
+    assert len({job.subject for job in node.ledger.jobs()}) == 1
+
+
+def test_every_destination_gets_the_same_bytes_and_a_dead_one_holds_up_nobody(run_node, configure, archive, make_film, send):
+    other = Archive().start()
+    other.stop()  # its port is known, and nobody listens there
+    node = run_node(configure(archive, other))
+    assert send(node, make_film(1), make_film(2), make_film(3)) == [0, 0, 0]
+    wait_until(lambda: len(archive.received) == 3)
+    assert states(node) == ["delivering"] * 3
+    assert list(node.spool.film_ids()), "a film was removed before every destination had confirmed"
+    other.start()
+    wait_until(lambda: states(node) == ["done"] * 3)
+    assert archive.instances == other.instances
+    other.stop()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "answers"),
+    [
+        ("out of resources", [0xA700, 0xA700, 0x0000]),
+        ("breaks the association off", [None, 0x0000]),
+        ("a warning", [0xB000]),
+        ("has it already", [0x0111]),
+        ("refuses once", [0xC000, 0x0000]),
+    ],
+)
+def test_delivery_survives_an_archive_that(run_node, configure, archive, make_film, send, trouble, answers):
+    archive.behaviour = lambda number: answers[min(number, len(answers)) - 1]
+    node = run_node(configure(archive))
+    assert send(node, make_film()) == [0]
+    wait_until(lambda: states(node) == ["done"], what=trouble)
+    assert archive.requests == len(answers)
+
+
+def test_a_delivery_that_is_always_refused_fails_says_why_and_can_be_started_again(run_node, configure, archive, make_film, send):
+    archive.behaviour = lambda number: 0xA900
+    node = run_node(configure(archive))
+    assert send(node, make_film()) == [0]
+    wait_until(lambda: states(node) == ["failed"])
+    (job,) = node.ledger.jobs()
+    assert "0xA900" in job.reason
+    assert "refused 3 times" in job.reason
+    assert node.spool.film(job.job_id).exists()
+    archive.behaviour = lambda number: 0x0000
+    node.ledger.retry(job.job_id)
+    wait_until(lambda: states(node) == ["done"])
+    assert len(archive.received) == 1
+
+
+def test_an_archive_that_knows_implicit_vr_only_is_served(run_node, configure, make_film, send):
+    peer = Archive()
+    peer.syntaxes = peer.syntaxes[1:]
+    peer.start()
+    node = run_node(configure(peer))
+    assert send(node, make_film()) == [0]
+    wait_until(lambda: states(node) == ["done"])
+    assert len(peer.received) == 1
+    peer.stop()
+
+
+def test_commitment_is_waited_for_and_a_refused_one_makes_it_send_again(run_node, configure, make_film, send, tmp_path):
+    peer = Archive(commitment=lambda number: number > 1).start()
+    toml = tmp_path / "node.toml"
+    toml.write_text(f'[[destination]]\nae_title = "ARCHIVE"\nport = {peer.port}\nstorage_commitment = true\n', encoding="utf-8")
+    node = run_node(configure(path=toml))
+    peer.report_to = ("CERTDICOM", node.scp.port)
+    assert send(node, make_film()) == [0]
+    wait_until(lambda: states(node) == ["done"])
+    assert peer.requests == 2
+    assert len(peer.instances) == 1
+    assert len(set(peer.transactions)) == 2
+    peer.stop()
+
+
+def test_without_an_answer_commitment_is_asked_for_again_and_nothing_is_removed(run_node, configure, make_film, send, tmp_path):
+    peer = Archive().start()
+    toml = tmp_path / "node.toml"
+    toml.write_text(f'[[destination]]\nae_title = "ARCHIVE"\nport = {peer.port}\nstorage_commitment = true\n', encoding="utf-8")
+    node = run_node(configure(path=toml, delivery__commitment_wait_s=0.3))
+    assert send(node, make_film()) == [0]
+    wait_until(lambda: len(peer.transactions) >= 2)
+    assert states(node) == ["delivering"]
+    assert len(list(node.spool.film_ids())) == 1
+    peer.commitment = lambda number: True
+    peer.report_to = ("CERTDICOM", node.scp.port)
+    wait_until(lambda: states(node) == ["done"])
+    peer.stop()
+
+
+def test_instances_that_the_rules_leave_alone_are_stored_with_the_reason(run_node, configure, archive, make_film, send):
+    node = run_node(configure(archive))
+    computed_tomography = make_film(1, Modality="CT", SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
+    mammogram = make_film(2, Modality="MG")
+    assert send(node, computed_tomography, mammogram) == [0, 0]
+    jobs = node.ledger.jobs()
+    assert [job.state for job in jobs] == ["ignored", "ignored"]
+    assert {job.reason for job in jobs} == {"rules.sop_classes does not list CT Image Storage", "rules.modalities does not list MG"}
+    assert all(node.spool.ignored_instance(job.job_id).exists() for job in jobs)
+    assert archive.requests == 0
+
+
+def test_a_film_that_cannot_be_certified_is_put_aside_with_the_reason(run_node, configure, archive, make_film, send):
+    node = run_node(configure(archive))
+    assert send(node, make_film(BodyPartExamined="KNEE")) == [0]
+    wait_until(lambda: states(node) == ["ignored"])
+    (job,) = node.ledger.jobs()
+    assert "KNEE" in job.reason
+    wait_until(lambda: node.spool.ignored_instance(job.job_id).exists())
+
+
+def test_a_defect_sets_the_film_aside_after_the_last_attempt_and_a_retry_helps(run_node, configure, archive, make_film, send):
+    broken = threading.Event()
+    broken.set()
+
+    def fail(film):
+        if broken.is_set():
+            raise ValueError("Zwiebelfisch^Querulant")
+
+    certifier = CheapCertifier(fail)
+    node = run_node(configure(archive, jobs__max_attempts=3), certifier)
+    assert send(node, make_film()) == [0]
+    wait_until(lambda: states(node) == ["failed"])
+    assert certifier.calls == 3
+    (job,) = node.ledger.jobs()
+    assert "Zwiebelfisch" not in job.reason
+    broken.clear()
+    node.ledger.retry(job.job_id)
+    wait_until(lambda: states(node) == ["done"])
+
+
+def test_without_a_destination_the_result_stays_in_the_spool(run_node, configure, make_film, send):
+    node = run_node(configure())
+    assert send(node, make_film()) == [0]
+    wait_until(lambda: states(node) == ["done"])
+    (job,) = node.ledger.jobs()
+    assert "no destination" in job.reason
+    assert (node.spool.result(job.job_id) / "seg.dcm").exists()
+
+
+def test_a_film_on_disk_without_a_job_is_entered_at_the_start(run_node, configure, archive, make_film, send):
+    first = run_node(configure(archive))
+    assert send(first, make_film()) == [0]
+    wait_until(lambda: states(first) == ["done"])
+    first.stop()
+    film = make_film(9)
+    first.spool.store(first.spool.film("0f0e0d0c-aaaa-5bbb-8ccc-0123456789ab"), film.read_bytes())
+    second = run_node(configure(archive))
+    wait_until(lambda: states(second) == ["done", "done"])
+    assert len(archive.instances) == 2
+
+
+def test_stopping_lets_running_work_end_and_leaves_the_rest_for_the_next_start(run_node, configure, archive, make_film, send):
+    inside, go_on = threading.Event(), threading.Event()
+
+    def wait(film):
+        inside.set()
+        assert go_on.wait(10)
+
+    node = run_node(configure(archive), CheapCertifier(wait))
+    assert send(node, make_film(1), make_film(2)) == [0, 0]
+    assert inside.wait(10)
+    threading.Timer(0.2, go_on.set).start()
+    assert node.stop() is True
+    (result,) = node.spool.results.iterdir()
+    assert (result / "seg.dcm").exists()
+    assert sorted(states(node)) == ["certifying", "queued"]
