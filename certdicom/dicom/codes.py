@@ -26,6 +26,7 @@ PROCESSING_EQUIPMENT: Final[Concept] = ("109102", "DCM", "Processing Equipment")
 LUNGS: Final = frozenset({LUNG[:2], ("44029006", "SCT"), ("3341006", "SCT")})
 """(value, scheme) of lung, left lung and right lung: together they are as wide as the inner thorax."""
 
+SOURCE_IMAGE: Final[Concept] = ("121322", "DCM", "Source image for image processing operation")
 IMAGING_PROCEDURE: Final[Concept] = ("363679005", "SCT", "Imaging procedure")
 AREA: Final[Concept] = ("42798000", "SCT", "Area")
 WIDTH: Final[Concept] = ("103355008", "SCT", "Width")
@@ -49,6 +50,7 @@ ALL_CONCEPTS: Final[tuple[Concept, ...]] = (
     INDETERMINATE,
     ARTIFICIAL_INTELLIGENCE,
     PROCESSING_EQUIPMENT,
+    SOURCE_IMAGE,
     IMAGING_PROCEDURE,
     AREA,
     WIDTH,

@@ -75,6 +75,12 @@ def inherit(derived: Dataset, source: Source, *, without: Collection[str] = ()) 
     derived.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
 
 
+def leave_laterality_open(derived: Dataset) -> None:
+    """An image of an unnamed body part must have a Laterality (type 2C, PS3.3 C.7.3.1); empty says that nobody knows it."""
+    if not derived.get("BodyPartExamined"):
+        derived.Laterality = None
+
+
 def image_comments(certificate: Certificate, source: Source, *, subject: str) -> str:
     """The claim in words, what it does not say, and what was odd in the film; at most 10240 characters."""
     claim = wording.guarantee(certificate, subject=subject)

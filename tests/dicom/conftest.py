@@ -24,6 +24,12 @@ def _program(name: str) -> str:
 
 
 @pytest.fixture
+def program():
+    """The path of an external program by its name; skips the test where it is not installed."""
+    return _program
+
+
+@pytest.fixture
 def dciodvfy():
     """Run David Clunie's dciodvfy in both of its modes; returns its lines that start with Error or Warning.
 
@@ -41,6 +47,16 @@ def dciodvfy():
         return lines
 
     return judge
+
+
+@pytest.fixture
+def faults():
+    """Take from dciodvfy's lines what it says of every object with a private code or of a body part that nobody named."""
+
+    def without(lines: list[str]) -> list[str]:
+        return [line for line in lines if "99CERTDICOM" not in line and "only permitted to be empty when actually unknown" not in line]
+
+    return without
 
 
 @pytest.fixture

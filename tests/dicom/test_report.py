@@ -10,7 +10,6 @@ import pytest
 from highdicom import sr
 
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT
-from certdicom.dicom import codes
 from certdicom.dicom.measurements import abstained_percent, structure_area, structure_widths
 from certdicom.dicom.report import build_report
 from certdicom.dicom.segmentation import build_segmentation, save
@@ -28,11 +27,6 @@ def build(make_certificate):
         return build_report(film, segmentation, decisions, certificate), segmentation
 
     return build
-
-
-def faults(lines):
-    """dciodvfy knows no private coding schemes, which the Standard allows and the report declares."""
-    return [line for line in lines if codes.PRIVATE_SCHEME not in line]
 
 
 def numbers(group):
@@ -54,7 +48,7 @@ def read(path):
 
 @pytest.mark.parametrize("abstain", ["union", "per-structure"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_dciodvfy_finds_no_fault(build, make_film, make_decisions, dciodvfy, tmp_path, kind, abstain):
+def test_dciodvfy_finds_no_fault(build, make_film, make_decisions, dciodvfy, faults, tmp_path, kind, abstain):
     report, _ = build(make_film(), make_decisions(kind), abstain=abstain)
     assert faults(dciodvfy(save(report, tmp_path / "sr.dcm"), recognised="Comprehensive3DSR")) == []
 
@@ -68,7 +62,7 @@ def test_dciodvfy_finds_no_fault(build, make_film, make_decisions, dciodvfy, tmp
         ("DX", dict.fromkeys(("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "Manufacturer", "PatientOrientation"))),
     ],
 )
-def test_films_of_many_kinds_give_valid_reports(build, make_film, make_decisions, dciodvfy, tmp_path, kind, changes):
+def test_films_of_many_kinds_give_valid_reports(build, make_film, make_decisions, dciodvfy, faults, tmp_path, kind, changes):
     stream = BytesIO()
     make_film(kind, **changes).save_as(stream, enforce_file_format=True)
     stream.seek(0)
