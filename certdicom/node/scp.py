@@ -360,7 +360,8 @@ def _entity(configuration: Configuration) -> ApplicationEntity:
     for sop_class in storage_sop_classes():
         entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
     entity.add_supported_context(Verification)
-    entity.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=False)
+    # The archive asks for the SCP role; who asks for none is heard too.
+    entity.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
     return entity
 
 

@@ -50,7 +50,11 @@ class DbosEngine:
             }
         )
         # The engine's own limit is far above ours (`jobs.max_attempts`), which also knows the reason.
-        self._run = DBOS.workflow(name="certdicom.task", max_recovery_attempts=1000)(self._task)
+
+        def run_task(queue: str, argument: str) -> None:
+            self._tasks[queue].task(self, argument)
+
+        self._run = DBOS.workflow(name="certdicom.task", max_recovery_attempts=1000)(run_task)
         DBOS.listen_queues([queue.name for queue in queues if queue.at_once])
         DBOS.launch()
         for queue in queues:
@@ -103,6 +107,3 @@ class DbosEngine:
         from dbos import DBOS
 
         DBOS.sleep(seconds)
-
-    def _task(self, queue: str, argument: str) -> None:
-        self._tasks[queue].task(self, argument)

@@ -1,0 +1,76 @@
+"""Runs `certdicom node` or `certdicom worker` with a certifier that costs nothing, and dies by SIGKILL where a test says so.
+
+    python harness.py node|worker KILL_DIR
+
+A file in KILL_DIR named like a boundary below kills the process that next comes there; the file is removed first, so it kills once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fakes import CheapCertifier
+
+BOUNDARIES = ("received", "entered", "enqueued", "certifying", "made", "written", "recorded", "sending", "sent", "confirming", "cleaning")
+
+
+def main() -> int:
+    role, kill_dir = sys.argv[1], Path(sys.argv[2])
+
+    def boundary(name: str) -> None:
+        try:
+            (kill_dir / name).unlink()
+        except FileNotFoundError:
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def before(owner: object, method: str, name: str) -> None:
+        original = getattr(owner, method)
+
+        def changed(*arguments, **options):
+            boundary(name)
+            return original(*arguments, **options)
+
+        setattr(owner, method, changed)
+
+    def after(owner: object, method: str, name: str) -> None:
+        original = getattr(owner, method)
+
+        def changed(*arguments, **options):
+            result = original(*arguments, **options)
+            boundary(name)
+            return result
+
+        setattr(owner, method, changed)
+
+    from certdicom.node import delivery, dispatcher, ledger, service, spool, tasks
+
+    def certifying(film: Path) -> None:
+        boundary("certifying")
+        time.sleep(float(os.environ.get("HARNESS_DELAY_S", "0")))
+
+    service.PipelineCertifier = lambda *_: CheapCertifier(certifying)
+    before(ledger.Ledger, "enter", "received")
+    after(ledger.Ledger, "enter", "entered")
+    after(dispatcher.Dispatcher, "tell", "enqueued")
+    before(spool.Spool, "adopt", "made")
+    after(spool.Spool, "adopt", "written")
+    after(ledger.Ledger, "certified", "recorded")
+    before(delivery, "send", "sending")
+    after(delivery, "send", "sent")
+    before(tasks.Tasks, "_confirm", "confirming")
+    before(tasks.Tasks, "clean", "cleaning")
+
+    from certdicom.cli.main import main as certdicom
+
+    return certdicom([role, "--config", str(kill_dir / "node.toml")])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""Nodes, workers and a PostgreSQL in processes of their own, for tests that kill them."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fakes import Archive, free_port, wait_until, write_bundle
+from pydicom import dcmread
+from pydicom.filebase import DicomBytesIO
+from pynetdicom.ae import ApplicationEntity
+
+HARNESS = Path(__file__).parent / "harness.py"
+
+
+class Cluster:
+    """A folder with a configuration, and the processes that were started from it."""
+
+    def __init__(self, folder: Path, archive: Archive, *, database_url: str = "", workers: int = 1, extra: str = "") -> None:
+        self.folder, self.archive = folder, archive
+        self.port = free_port()
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.database_url = database_url
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "node.toml").write_text(
+            f"""
+[node]
+port = {self.port}
+state_dir = "{folder / "state"}"
+grace_s = 5.0
+[web]
+port = 0
+[limits]
+min_free_mb = 1
+[certificate]
+bundle = "{write_bundle(folder / "bundle")}"
+[jobs]
+database_url = "{database_url}"
+workers = {workers}
+poll_s = 0.1
+stale_after_s = 4.0
+max_attempts = 50
+[delivery]
+first_wait_s = 0.1
+longest_wait_s = 1.0
+timeout_s = 10.0
+[[destination]]
+ae_title = "ARCHIVE"
+port = {archive.port}
+{extra}
+""",
+            encoding="utf-8",
+        )
+
+    def start(self, name: str, role: str = "node") -> None:
+        """Start a process; a node is waited for until it listens."""
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        with (self.folder / f"{name}.log").open("ab") as log:
+            command = [sys.executable, str(HARNESS), role, str(self.folder)]
+            self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        if role == "node":
+            wait_until(lambda: self.listens() or self.dead(name), 120, "listening")
+            assert not self.dead(name), self.logs()
+
+    def listens(self) -> bool:
+        import socket
+
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def dead(self, name: str) -> bool:
+        return self.processes[name].poll() is not None
+
+    def kill(self, name: str) -> None:
+        self.processes[name].send_signal(signal.SIGKILL)
+        self.processes[name].wait(30)
+
+    def stop(self, name: str) -> int:
+        self.processes[name].terminate()
+        return self.processes[name].wait(60)
+
+    def stop_all(self) -> None:
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.kill()
+                process.wait(30)
+
+    def logs(self) -> str:
+        return "\n".join(path.read_text(encoding="utf-8") for path in sorted(self.folder.glob("*.log")))
+
+    def arm(self, boundary: str) -> None:
+        """Kill the next process that comes to a boundary."""
+        (self.folder / boundary).touch()
+
+    def armed(self, boundary: str) -> bool:
+        return (self.folder / boundary).exists()
+
+    def send(self, *films: Path) -> list[bool]:
+        """C-STORE each film; whether it was answered with 0x0000."""
+        meta = dcmread(films[0], stop_before_pixels=True).file_meta
+        entity = ApplicationEntity("MODALITY")
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
+        entity.add_requested_context(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID)
+        association = entity.associate("127.0.0.1", self.port, ae_title="CERTDICOM")
+        answers = []
+        for film in films:
+            if not association.is_established:
+                answers.append(False)
+                continue
+            try:
+                status = association.send_c_store(film)
+            except RuntimeError:  # the association broke
+                answers.append(False)
+                continue
+            answers.append("Status" in status and status.Status == 0)
+        if association.is_established:
+            association.release()
+        return answers
+
+    def segmentations(self) -> dict[str, set[str]]:
+        """SOP Instance UIDs of the segmentations in the archive, by the film that they refer to."""
+        found: dict[str, set[str]] = {}
+        for uid, contents in self.archive.instances.items():
+            assert len(contents) == 1, "an instance was sent twice with different contents"
+            dataset = dcmread(DicomBytesIO(next(iter(contents))), force=True, stop_before_pixels=True)
+            film = dataset.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPInstanceUID
+            found.setdefault(str(film), set()).add(uid)
+        return found
+
+
+def each_film_once(cluster: Cluster, films: list[Path]) -> bool:
+    found = cluster.segmentations()
+    return all(len(found.get(str(dcmread(film, stop_before_pixels=True).SOPInstanceUID), ())) == 1 for film in films)
+
+
+class PostgreSql:
+    """A PostgreSQL server of its own, on a free port of this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.binaries = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
+        if self.binaries is None or not (self.binaries / "initdb").exists():
+            pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+        self.folder, self.port = folder / "postgres", free_port()
+        self.folder.mkdir()
+        self._prefix: list[str] = []
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            shutil.chown(self.folder, "postgres", "postgres")
+            for parent in self.folder.parents:
+                if parent.stat().st_mode & 0o001 == 0:
+                    parent.chmod(parent.stat().st_mode | 0o011)
+            self._prefix = ["runuser", "-u", "postgres", "--"]
+        self._call("initdb", "-D", str(self.folder / "data"), "-U", "certdicom", "--auth=trust", "--no-sync")
+        self.start()
+        self._call("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "certdicom", "certdicom")
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://certdicom@127.0.0.1:{self.port}/certdicom"
+
+    def start(self) -> None:
+        options = f"-h 127.0.0.1 -p {self.port} -k {self.folder} -c fsync=off"
+        self._call("pg_ctl", "-D", str(self.folder / "data"), "-o", options, "-w", "-l", str(self.folder / "log"), "start")
+
+    def stop(self) -> None:
+        self._call("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "-w", "stop")
+
+    def _call(self, program: str, *arguments: str) -> None:
+        subprocess.run([*self._prefix, str(self.binaries / program), *arguments], check=True, capture_output=True, timeout=120, cwd=self.folder)
+
+
+def shuffled(names: tuple[str, ...], count: int, seed: int) -> list[str]:
+    """`count` names in random order, each about equally often."""
+    chosen = [names[index % len(names)] for index in range(count)]
+    random.Random(seed).shuffle(chosen)
+    return chosen

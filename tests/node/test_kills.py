@@ -1,0 +1,109 @@
+"""kill -9 at every boundary between steps: every film that was answered with 0x0000 ends as exactly one SEG in the archive."""
+
+from __future__ import annotations
+
+import pytest
+from fakes import Archive, wait_until
+from harness import BOUNDARIES
+from processes import Cluster, PostgreSql, each_film_once, shuffled
+
+AT_RECEIPT = ("received", "entered", "enqueued")
+
+
+@pytest.fixture
+def make_cluster(tmp_path):
+    clusters = []
+
+    def make(**options) -> Cluster:
+        cluster = Cluster(tmp_path / f"cluster-{len(clusters)}", Archive().start(), **options)
+        clusters.append(cluster)
+        return cluster
+
+    yield make
+    for cluster in clusters:
+        cluster.stop_all()
+        cluster.archive.stop()
+
+
+def die_and_recover(cluster: Cluster, boundary: str, film) -> None:
+    """Send a film into a node that dies at `boundary`, start it again, and send again until it is acknowledged."""
+    cluster.arm(boundary)
+    (acknowledged,) = cluster.send(film)
+    wait_until(lambda: cluster.dead("node"), 120, f"death at {boundary}")
+    assert not cluster.armed(boundary)
+    cluster.start("node")
+    while not acknowledged:
+        (acknowledged,) = cluster.send(film)
+
+
+def test_a_node_that_is_killed_after_sending_delivers_once_and_ends_well_on_sigterm(make_cluster, make_film):
+    cluster, film = make_cluster(), make_film()
+    cluster.start("node")
+    die_and_recover(cluster, "sent", film)
+    wait_until(lambda: each_film_once(cluster, [film]), what="delivery")
+    assert len(cluster.archive.received) >= 1
+    assert cluster.stop("node") == 0
+    assert '"message": "stopped"' in cluster.logs()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_fifty_kills_of_a_node_lose_nothing_and_double_nothing(make_cluster, make_film):
+    cluster = make_cluster()
+    cluster.start("node")
+    films = []
+    for number, boundary in enumerate(shuffled(BOUNDARIES, 55, seed=7)):
+        films.append(make_film(number))
+        die_and_recover(cluster, boundary, films[-1])
+    wait_until(lambda: each_film_once(cluster, films), 300, "delivery of all films")
+    assert len(cluster.segmentations()) == len(films) == 55
+    assert sum(len(uids) for uids in cluster.segmentations().values()) == 55
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_on_postgresql_another_worker_takes_over_what_a_killed_one_had(make_cluster, make_film, tmp_path):
+    database = PostgreSql(tmp_path)
+    try:
+        cluster = make_cluster(database_url=database.url, workers=1)
+        cluster.start("node")
+        for name in ("worker-1", "worker-2"):
+            cluster.start(name, "worker")
+        films = []
+        at_work = tuple(boundary for boundary in BOUNDARIES if boundary not in AT_RECEIPT)
+        for number, boundary in enumerate(shuffled(at_work, 8, seed=3)):
+            film = make_film(number)
+            cluster.arm(boundary)
+            assert cluster.send(film) == [True]
+            films.append(film)
+            wait_until(lambda: any(map(cluster.dead, cluster.processes)), 120, f"death at {boundary}")  # noqa: B023
+            # Nobody is started again before the others have finished the dead one's work.
+            if not cluster.dead("node"):
+                wait_until(lambda: each_film_once(cluster, films), 90, "take-over")
+            for name in [name for name in cluster.processes if cluster.dead(name)]:
+                cluster.start(name, "node" if name == "node" else "worker")
+        wait_until(lambda: each_film_once(cluster, films), 120, "delivery of all films")
+        assert len(cluster.segmentations()) == len(films)
+    finally:
+        database.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_restart_of_postgresql_is_survived_and_told(make_cluster, make_film, tmp_path):
+    database = PostgreSql(tmp_path)
+    try:
+        cluster = make_cluster(database_url=database.url)
+        cluster.start("node")
+        first, second, third = make_film(1), make_film(2), make_film(3)
+        assert cluster.send(first) == [True]
+        database.stop()
+        assert cluster.send(second) == [False]
+        database.start()
+        while cluster.send(third) != [True]:
+            pass
+        assert cluster.send(second) == [True]
+        wait_until(lambda: each_film_once(cluster, [first, second, third]), 180, "delivery")
+        assert "could not be stored" in cluster.logs()
+    finally:
+        database.stop()
