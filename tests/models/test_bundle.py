@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from certdicom import load_bundle
+from certdicom.certification.noise import noisy_batch
 from certdicom.errors import BundleError, UsageError
 from certdicom.models.bundle import shipped_bundles
 from certdicom.models.networks import PatchDenoiser, PatchSegmenter, build_network
-from certdicom.models.runtime import choose_device, choose_precision, load_network
+from certdicom.models.runtime import DenoisedSegmenter, choose_device, choose_precision, load_network
 
 SHIPPED_MOST = 40 * 1024**2
 
@@ -36,7 +37,23 @@ def test_the_shipped_denoiser_is_a_gray_diffusers_unet_on_a_linear_schedule() ->
     assert isinstance(denoiser, PatchDenoiser)
     assert isinstance(denoiser.net, UNet2DModel)
     assert (bundle.schedule.steps, bundle.schedule.beta_start, bundle.schedule.beta_end) == (1000, 1e-4, 2e-2)
-    assert not denoiser.training
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_base_segmenter_is_one_fixed_function_fed_with_float32_noise(precision: str) -> None:
+    """Eval mode, no layer with batch statistics, the same decisions whoever shares the batch; noise is float32 in any precision."""
+    decide = DenoisedSegmenter(load_bundle(), sigma=0.25, device=torch.device("cpu"), precision=precision)
+    for network in (decide._predict_noise, decide._segment):
+        assert not any(module.training for module in network.modules())
+        assert not any(
+            isinstance(module, torch.nn.modules.batchnorm._BatchNorm | torch.nn.Dropout) and module.training for module in network.modules()
+        )
+    noisy = noisy_batch(torch.full((1, 256, 256), 0.5), 0.25, seed=b"fixed", draws=range(3))
+    assert noisy.dtype == torch.float32
+    together = decide(noisy)
+    swapped = decide(noisy[[0, 2, 1]])[[0, 2, 1]]
+    assert torch.equal(together, swapped)
+    assert decide.denoise(noisy).dtype == torch.float32
 
 
 def test_every_shipped_bundle_has_a_model_card_and_a_self_test() -> None:
