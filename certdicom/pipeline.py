@@ -36,7 +36,15 @@ Geometry = Literal["viewer", "none"]
 AbstainSegments = Literal["union", "per-structure"]
 Progress = Callable[[int, int], None]
 
-TARGETS = {"output": ".seg.dcm", "preview": ".png", "report": ".json", "nrrd": ".seg.nrrd"}
+TARGETS = {
+    "output": ".seg.dcm",
+    "sr": ".sr.dcm",
+    "sc": ".sc.dcm",
+    "radius_map": ".radius.dcm",
+    "preview": ".png",
+    "report": ".json",
+    "nrrd": ".seg.nrrd",
+}
 """What can be written of a result, and the ending of its file's name."""
 
 DEFAULT_BATCH = 10
@@ -238,7 +246,7 @@ def write_results(
 
     watch = _Stopwatch()
     decisions = film_decisions(certificate, film)
-    if "output" in targets:
+    if "output" in targets or "sr" in targets:  # the report points at the segmentation, whether or not that is written too
         from certdicom.dicom.segmentation import build_segmentation, save
 
         with watch.stage("seg"):
@@ -251,13 +259,36 @@ def write_results(
                 file_sha256=film.file_sha256,
                 draw_identity=certificate.draw_identity,
             )
-            save(segmentation, targets["output"], force=force)
-    if "preview" in targets:
+            if "output" in targets:
+                save(segmentation, targets["output"], force=force)
+        if "sr" in targets:
+            from certdicom.dicom.report import build_measurement_report
+
+            with watch.stage("sr"):
+                save(build_measurement_report(film.dataset, segmentation, decisions, certificate), targets["sr"], force=force)
+    if "preview" in targets or "sc" in targets:
         from certdicom.presentation.preview import render_preview, save_preview
 
         with watch.stage("preview"):
             picture = render_preview(film.rendering.display(film.stored_values), decisions, certificate)
-            save_preview(picture, targets["preview"], force=force)
+            if "preview" in targets:
+                save_preview(picture, targets["preview"], force=force)
+        if "sc" in targets:
+            from certdicom.dicom.secondary_capture import build_secondary_capture
+            from certdicom.dicom.segmentation import save
+
+            with watch.stage("sc"):
+                capture = build_secondary_capture(
+                    film.dataset,
+                    np.asarray(picture),
+                    certificate,
+                    file_sha256=film.file_sha256,
+                    draw_identity=certificate.draw_identity,
+                )
+                save(capture, targets["sc"], force=force)
+    if "radius_map" in targets:
+        with watch.stage("radius_map"):
+            _write_radius_map(certificate, film, targets["radius_map"], force=force)
     if "nrrd" in targets:
         from certdicom.presentation.nrrd import save_seg_nrrd
 
@@ -269,3 +300,13 @@ def write_results(
     if "report" in targets:
         write_atomically(targets["report"], report_json(report), force=force)
     return report
+
+
+def _write_radius_map(certificate: Certificate, film: Radiograph, path: Path, *, force: bool) -> None:
+    from certdicom.dicom.radius_map import build_radius_map, joint_radii
+    from certdicom.dicom.segmentation import save
+    from certdicom.imaging.grid import to_film
+
+    radii = to_film(joint_radii(certificate), rows=film.rows, columns=film.columns).astype(np.float32, copy=False)
+    radius_map = build_radius_map(film.dataset, radii, certificate, file_sha256=film.file_sha256, draw_identity=certificate.draw_identity)
+    save(radius_map, path, force=force)

@@ -58,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--geometry", choices=("viewer", "none"), default="viewer", help="viewer: with the plane that OHIF and Slicer need (default)"
     )
     output.add_argument("--abstain", choices=("union", "per-structure"), default="union", help="abstain segments (default %(default)s)")
+    output.add_argument("--sr", metavar="FILE", type=Path, help="write a DICOM SR: certified areas and cardiothoracic ratio with bounds")
+    output.add_argument("--sc", metavar="FILE", type=Path, help="write the picture as a DICOM Secondary Capture")
+    output.add_argument("--radius-map", metavar="FILE", type=Path, help="write the certified radius per pixel as a DICOM Parametric Map")
     output.add_argument("--preview", metavar="PNG", type=Path, help="write a picture of the result")
     output.add_argument("--report", metavar="JSON", type=Path, help="write the certificate and its figures")
     output.add_argument("--nrrd", metavar="FILE", type=Path, help="write a 3D Slicer segmentation (.seg.nrrd)")
@@ -147,7 +150,7 @@ def _plan(arguments: argparse.Namespace) -> tuple[bool, list[_Job]]:
     else:
         for option, path in wanted.items():
             if path.exists() and not path.is_dir():
-                raise UsageError(f"--{option} {path} is a file; with several films it must be a folder")
+                raise UsageError(f"--{option.replace('_', '-')} {path} is a file; with several films it must be a folder")
         jobs = [_Job(film, {option: _in_folder(path, name, option) for option, path in wanted.items()}) for film, name in films]
     seen: dict[Path, Path] = {}
     for job in jobs:

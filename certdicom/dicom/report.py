@@ -53,7 +53,9 @@ _GAP = 60
 """The line of an upper bound lies a sixtieth of the film below that of the lower one, so that both are seen."""
 
 
-def build_report(film: Dataset, segmentation: Dataset, decisions: NDArray[np.uint8], certificate: Certificate) -> sr.Comprehensive3DSR:
+def build_measurement_report(
+    film: Dataset, segmentation: Dataset, decisions: NDArray[np.uint8], certificate: Certificate
+) -> sr.Comprehensive3DSR:
     """Build the report of one film; neither `film` nor `segmentation` is changed.
 
     `film`: its data set, pixel data not needed; `segmentation`: the SEG built from the same `decisions` (structures, rows,

@@ -11,7 +11,7 @@ from highdicom import sr
 
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT
 from certdicom.dicom.measurements import abstained_percent, structure_area, structure_widths
-from certdicom.dicom.report import build_report
+from certdicom.dicom.report import build_measurement_report
 from certdicom.dicom.segmentation import build_segmentation, save
 from certdicom.dicom.source import PixelSpacing
 from certdicom.errors import UsageError
@@ -24,7 +24,7 @@ def build(make_certificate):
     def build(film, decisions, certificate=None, *, abstain="union"):
         certificate = certificate or make_certificate()
         segmentation = build_segmentation(film, decisions, certificate, file_sha256="ef" * 32, draw_identity="cd" * 32, abstain=abstain)
-        return build_report(film, segmentation, decisions, certificate), segmentation
+        return build_measurement_report(film, segmentation, decisions, certificate), segmentation
 
     return build
 
@@ -183,12 +183,12 @@ def test_reported_widths_hold_for_random_completions(make_certificate, seed):
 def test_a_segmentation_of_another_film_is_refused(build, make_film, make_decisions, make_certificate):
     _, segmentation = build(make_film(), make_decisions("overlapping"))
     with pytest.raises(UsageError, match="another film"):
-        build_report(make_film(SOPInstanceUID="2.25.999"), segmentation, make_decisions("overlapping"), make_certificate())
+        build_measurement_report(make_film(SOPInstanceUID="2.25.999"), segmentation, make_decisions("overlapping"), make_certificate())
     with pytest.raises(UsageError, match="shape"):
-        build_report(make_film(), segmentation, make_decisions("overlapping")[:, :-1], make_certificate())
+        build_measurement_report(make_film(), segmentation, make_decisions("overlapping")[:, :-1], make_certificate())
     turned = make_certificate(structures=make_certificate().structures[::-1])
     with pytest.raises(UsageError, match="other structures"):
-        build_report(make_film(), segmentation, make_decisions("overlapping"), turned)
+        build_measurement_report(make_film(), segmentation, make_decisions("overlapping"), turned)
 
 
 def test_the_same_certificate_names_the_same_report(build, make_film, make_decisions):

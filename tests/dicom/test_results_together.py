@@ -1,0 +1,48 @@
+"""All objects of one film, as the pipeline writes them: one study, one certificate, each pointing where it should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pydicom
+import pytest
+
+from certdicom.certification.certificate import ABSTAIN, PRESENT
+from certdicom.imaging.reading import read_radiograph
+from certdicom.pipeline import write_results
+
+
+@pytest.fixture
+def film(make_film, tmp_path):
+    path = tmp_path / "film.dcm"
+    make_film(rows=128, columns=112).save_as(path, enforce_file_format=True)
+    return read_radiograph(path, accept_any=True)
+
+
+@pytest.fixture
+def certificate(make_certificate):
+    decisions = np.zeros((3, 16, 16), np.uint8)
+    decisions[0, 2:12, 2:14], decisions[1, 6:10, 5:11], decisions[:, 12] = PRESENT, PRESENT, ABSTAIN
+    return make_certificate(decisions=decisions)
+
+
+def test_they_lie_in_one_study_in_series_of_their_own(certificate, film, tmp_path):
+    targets = {name: tmp_path / f"{name}.dcm" for name in ("output", "sr", "sc", "radius_map")}
+    report = write_results(certificate, film, targets)
+    written = {name: pydicom.dcmread(path) for name, path in targets.items()}
+    assert [written[name].Modality for name in targets] == ["SEG", "SR", "OT", "OT"]
+    assert len({item.SeriesInstanceUID for item in (film.dataset, *written.values())}) == 5
+    assert {item.StudyInstanceUID for item in written.values()} == {film.dataset.StudyInstanceUID}
+    assert all("research use" in item.SeriesDescription for item in written.values())
+    evidence = written["sr"].CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    referenced = {instance.ReferencedSOPInstanceUID for series in evidence for instance in series.ReferencedSOPSequence}
+    assert written["output"].SOPInstanceUID in referenced
+    assert (written["radius_map"].Rows, written["radius_map"].Columns) == (film.rows, film.columns)
+    assert {"seg_s", "sr_s", "sc_s", "radius_map_s"} <= set(report["timing"])
+
+
+@pytest.mark.parametrize("name", ["sr", "sc", "radius_map"])
+def test_each_is_written_alone_too(certificate, film, tmp_path, name):
+    path = tmp_path / "alone.dcm"
+    write_results(certificate, film, {name: path})
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["alone.dcm", "film.dcm"]
+    assert pydicom.dcmread(path).StudyInstanceUID == film.dataset.StudyInstanceUID
