@@ -2,7 +2,8 @@
 
     CertdicomError
     ├── UsageError        the request cannot be carried out as asked      exit 2
-    │   └── BundleError   a bundle is unknown, damaged or does not fit
+    │   ├── BundleError       a bundle is unknown, damaged or does not fit
+    │   └── UnreadableError   a file cannot be opened or read
     ├── FilmRefusedError  this film is not one that can be certified      exit 3
     └── OutputError       a result could not be written                   exit 4
 
@@ -29,6 +30,10 @@ class BundleError(UsageError):
     """The bundle is unknown, damaged, or was not trained for what is asked of it."""
 
 
+class UnreadableError(UsageError):
+    """The file is not there, is no regular file, or may not be read."""
+
+
 class FilmRefusedError(CertdicomError):
     """The film cannot, or by default should not, be certified; other films are not affected."""
 
@@ -39,3 +44,8 @@ class OutputError(CertdicomError):
     """A result could not be written; nothing half-written is left behind."""
 
     exit_code = 4
+
+
+def one_line(error: BaseException) -> str:
+    """The error's message without line breaks."""
+    return " ".join(str(error).split())

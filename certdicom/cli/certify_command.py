@@ -6,13 +6,14 @@ import argparse
 import os
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.cli.progress import progress_bar
 from certdicom.cli.summary import print_films, print_result
-from certdicom.errors import FilmRefusedError, OutputError, UsageError
+from certdicom.errors import CertdicomError, FilmRefusedError, OutputError, UnreadableError, UsageError, one_line
 from certdicom.models.bundle import DEFAULT_BUNDLE, load_bundle
 from certdicom.pipeline import DEFAULT_BATCH, TARGETS, Certifier, Computation, write_results
 
@@ -94,17 +95,33 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     rows, code = [], 0
     for number, job in enumerate(jobs, 1):
-        try:
-            for path in job.targets.values():
-                _make_folder(path.parent)
-            _check_writable(job.targets, force=arguments.force)
-            rows.append((str(job.film), "certified", _run_one(job, certifier, arguments, label=f"{number}/{len(jobs)} ")))
-        except (FilmRefusedError, OutputError) as error:
-            rows.append((str(job.film), "refused" if isinstance(error, FilmRefusedError) else "not written", " ".join(str(error).split())))
-            code = max(code, error.exit_code)
+        outcome, detail, film_code = _one_of_several(job, certifier, arguments, label=f"{number}/{len(jobs)} ")
+        rows.append((str(job.film), outcome, detail))
+        code = max(code, film_code)
     if code or not arguments.quiet:
         print_films(rows, stream=sys.stderr if code else sys.stdout)
     return code
+
+
+def _one_of_several(job: _Job, certifier: Certifier, arguments: argparse.Namespace, *, label: str) -> tuple[str, str, int]:
+    """Certify one film of many, whatever is wrong with it: (outcome, detail, exit code). A wrong request still raises."""
+    try:
+        for path in job.targets.values():
+            _make_folder(path.parent)
+        _check_writable(job.targets, force=arguments.force)
+        return "certified", _run_one(job, certifier, arguments, label=label), 0
+    except UnreadableError as error:
+        return "not read", one_line(error), FilmRefusedError.exit_code
+    except FilmRefusedError as error:
+        return "refused", one_line(error), error.exit_code
+    except OutputError as error:
+        return "not written", one_line(error), error.exit_code
+    except CertdicomError:
+        raise
+    except Exception as error:  # noqa: BLE001  # a defect that one film meets must not keep the others from being done
+        if arguments.debug:
+            traceback.print_exc()
+        return "internal error", f"{type(error).__name__}: {one_line(error)}; run it alone with --debug", CertdicomError.exit_code
 
 
 def _batch(size: int) -> int:
@@ -128,37 +145,46 @@ def _site_key(path: Path | None) -> bytes | None:
 
 
 def _plan(arguments: argparse.Namespace) -> tuple[bool, list[_Job]]:
-    """All films with their files, checked as far as can be before any slow work."""
-    films: list[tuple[Path, Path]] = []  # the film, and its name below an output folder
-    for given in arguments.films:
-        if given.is_dir():
-            found = sorted(
-                path
-                for path in given.rglob("*")
-                if path.is_file() and not any(part.startswith(".") for part in path.relative_to(given).parts)
-            )
-            films += [(path, path.relative_to(given)) for path in found]
-        else:
-            films.append((given, Path(given.name)))
-    if not films:
-        raise UsageError(f"no files in {', '.join(map(str, arguments.films))}")
+    """Whether there are several films, and each film with its files, checked as far as can be before any slow work."""
+    films = _find_films(arguments.films)
     several = len(arguments.films) > 1 or arguments.films[0].is_dir()
     wanted = {option: getattr(arguments, option) for option in TARGETS if getattr(arguments, option) is not None}
-    if not several:
-        targets = {option: _in_folder(path, films[0][1], option) if path.is_dir() else path for option, path in wanted.items()}
-        jobs = [_Job(films[0][0], targets)]
-    else:
-        for option, path in wanted.items():
-            if path.exists() and not path.is_dir():
-                raise UsageError(f"--{option.replace('_', '-')} {path} is a file; with several films it must be a folder")
-        jobs = [_Job(film, {option: _in_folder(path, name, option) for option, path in wanted.items()}) for film, name in films]
-    seen: dict[Path, Path] = {}
+    for option, path in wanted.items():
+        if several and path.exists() and not path.is_dir():
+            raise UsageError(f"--{option.replace('_', '-')} {path} is a file; with several films it must be a folder")
+    jobs = [
+        _Job(film, {option: _in_folder(path, name, option) if several or path.is_dir() else path for option, path in wanted.items()})
+        for film, name in films
+    ]
+    _check_names(jobs)
+    return several, jobs
+
+
+def _find_films(given: list[Path]) -> list[tuple[Path, Path]]:
+    """Each film with its name below an output folder; folders are searched, hidden files left out."""
+    films: list[tuple[Path, Path]] = []
+    for path in given:
+        if path.is_dir():
+            inside = ((found, found.relative_to(path)) for found in sorted(path.rglob("*")) if found.is_file())
+            films += [(found, name) for found, name in inside if not any(part.startswith(".") for part in name.parts)]
+        else:
+            films.append((path, Path(path.name)))
+    if not films:
+        raise UsageError(f"no files in {', '.join(map(str, given))}")
+    return films
+
+
+def _check_names(jobs: list[_Job]) -> None:
+    """No result may take the place of a film or of another result."""
+    sources = {job.film.resolve() for job in jobs}
+    owners: dict[Path, Path] = {}
     for job in jobs:
         for path in job.targets.values():
-            if path in seen:
-                raise UsageError(f"{seen[path]} and {job.film} would both be written to {path}; give them in separate runs")
-            seen[path] = job.film
-    return several, jobs
+            if path.resolve() in sources:
+                raise UsageError(f"{path} is a film to be certified; choose another name for the result")
+            if path in owners:
+                raise UsageError(f"two results, of {owners[path]} and {job.film}, would both be written to {path}; give them other names")
+            owners[path] = job.film
 
 
 def _in_folder(folder: Path, name: Path, option: str) -> Path:

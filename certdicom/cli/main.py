@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
-from certdicom.errors import CertdicomError
+from certdicom.errors import CertdicomError, one_line
 from certdicom.version import RESEARCH_USE, VERSION
 
 COMMANDS = {
@@ -80,11 +80,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 5
-
-
-def one_line(error: BaseException) -> str:
-    """The error's message without line breaks."""
-    return " ".join(str(error).split())
 
 
 def run() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from certdicom.errors import FilmRefusedError, UsageError
+from certdicom.errors import FilmRefusedError, UnreadableError
 from certdicom.imaging import header
 from certdicom.imaging.acceptance import judge
 from certdicom.imaging.parsing import MOST_BYTES, parse
@@ -26,27 +26,27 @@ def read_radiograph(source: Source, *, accept_any: bool = False) -> Radiograph:
     """The film in a file, or in the bytes of one.
 
     `accept_any` waives the judgements about what the film shows (modality, body part, view), and no other. Raises
-    UsageError for a path that cannot be read, FilmRefusedError with the reason for anything that is not
+    UnreadableError for a path that cannot be read, FilmRefusedError with the reason for anything that is not
     one whole gray film.
     """
     return radiograph_of(load(source), accept_any=accept_any)
 
 
 def load(source: Source) -> bytes:
-    """The bytes of a file; UsageError if it cannot be read, FilmRefusedError if it is too large to be a film."""
+    """The bytes of a file; UnreadableError if it cannot be read, FilmRefusedError if it is too large to be a film."""
     if isinstance(source, bytes):
         return source
     path = Path(source)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # asked before opening: opening a pipe would wait for its writer
-            raise UsageError(f"{path} is not a regular file: give the path of a DICOM file")
+            raise UnreadableError(f"{path} is not a regular file: give the path of a DICOM file")
         if status.st_size > MOST_BYTES:
             raise FilmRefusedError(f"the file has {status.st_size:,} bytes, more than the {MOST_BYTES:,} that are read")
         return path.read_bytes()
     except (OSError, ValueError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else "not a path"
-        raise UsageError(f"cannot read {path}: {reason}") from problem
+        raise UnreadableError(f"cannot read {path}: {reason}") from problem
 
 
 def radiograph_of(data: bytes, *, accept_any: bool) -> Radiograph:

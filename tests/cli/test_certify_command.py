@@ -221,3 +221,36 @@ def test_a_mirrored_and_a_wide_film_come_back_in_place(certdicom, tmp_path: Path
     assert certdicom(path, "-o", tmp_path / "s.dcm", *FAST).code == 0
     written = dcmread(tmp_path / "s.dcm")
     assert (written.Rows, written.Columns) == (200, 390)
+
+
+def test_a_film_is_never_overwritten_by_its_result(certdicom, film: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "film.dcm"
+    shutil.copy(film, mine)
+    outcome = certdicom(mine, "-o", mine, "--force", *FAST)
+    assert outcome.code == 2
+    assert mine.read_bytes() == film.read_bytes()
+
+
+def test_a_film_that_cannot_be_read_or_meets_a_defect_does_not_stop_the_others(
+    certdicom, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from certdicom.imaging import reading
+
+    read = reading.read_radiograph
+
+    def sometimes(path: Path, **options: bool):
+        if path.name == "a.dcm":
+            raise ZeroDivisionError("a defect")
+        return read(path, **options)
+
+    monkeypatch.setattr(reading, "read_radiograph", sometimes)
+    films = tmp_path / "films"
+    films.mkdir()
+    for name in ("a.dcm", "c.dcm"):
+        shutil.copy(film, films / name)
+    (films / "b.dcm").symlink_to(tmp_path / "gone")
+    outcome = certdicom(films / "a.dcm", films / "b.dcm", films / "c.dcm", "-o", tmp_path / "out", *FAST)
+    assert outcome.code == 5
+    assert "ZeroDivisionError" in outcome.err
+    assert "not read" in outcome.err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["c.seg.dcm"]
