@@ -15,6 +15,7 @@ from certdicom.node.settings import SETTINGS, Setting
 _SEGMENTATION = UID("1.2.840.10008.5.1.4.1.1.66.4")
 _COMMITMENT = UID("1.2.840.10008.1.20.1")
 _VERIFICATION = UID("1.2.840.10008.1.1")
+_SECTIONS = ("node", "access", "limits", "rules", "tls")
 _ANSWERS = (0x0000, 0x0111, 0x0122, 0x0124, 0xA700, 0xA900, 0xB000, 0xB006, 0xB007, 0xC000)
 
 
@@ -39,7 +40,7 @@ def conformance_statement() -> str:
             f"| AE title | {defaults['node.ae_title'].default} (`node.ae_title`) |",
             f"| Port | {defaults['node.port'].default} (`node.port`) |",
             f"| Application context | {UID('1.2.840.10008.3.1.1.1')} |",
-            f"| Largest PDU received | {defaults['limits.max_pdu_kb'].default} KiB (`limits.max_pdu_kb`); a longer one ends the connection |",
+            f"| Largest PDU received | {defaults['limits.max_pdu_kb'].default} KiB (`limits.max_pdu_kb`); longer ones end the connection |",
             f"| Associations at a time | {defaults['limits.max_associations'].default} (`limits.max_associations`) |",
             "| Asynchronous operations | none |",
             "| Extended negotiation | SCP/SCU role selection, for storage commitment |",
@@ -48,8 +49,8 @@ def conformance_statement() -> str:
             "## As an acceptor",
             "",
             f"* {_VERIFICATION.name} ({_VERIFICATION}), SCP",
-            f"* {_COMMITMENT.name} ({_COMMITMENT}), SCU: the archive's N-EVENT-REPORT is taken on an association that it opens with the",
-            "  SCP role for itself",
+            f"* {_COMMITMENT.name} ({_COMMITMENT}), SCU: the archive's N-EVENT-REPORT is taken",
+            "  on an association that it opens with the SCP role for itself",
             "* Storage, SCP, level 2 (full): all attributes are kept as they came while the instance is in the spool",
             "",
             "Storage SOP classes that are certified by default (`rules.sop_classes`):",
@@ -76,8 +77,9 @@ def conformance_statement() -> str:
             "| --- | --- |",
             *(f"| 0x{status:04X} | {text} |" for status, text in STATUSES.items()),
             "",
-            "0x0000 is sent after the instance was written, synced to the disk and entered in the job table. An instance that comes again with the",
-            "same bytes is answered with 0x0000 and not certified again. One with the same SOP Instance UID and other contents is another film.",
+            "0x0000 is sent after the instance was written, synced to the disk and entered in the job table. An instance that comes",
+            "again with the same bytes is answered with 0x0000 and not certified again. One with the same SOP Instance UID and other",
+            "contents is another film.",
             "",
             "## As a requestor",
             "",
@@ -90,23 +92,26 @@ def conformance_statement() -> str:
             "",
             "| status | meaning | taken as |",
             "| --- | --- | --- |",
-            *(f"| 0x{status:04X} | {'success' if not status else meaning(status)} | {_taken(judge(status))} |" for status in _ANSWERS),
+            *(f"| 0x{status:04X} | {meaning(status)} | {_taken(judge(status))} |" for status in _ANSWERS),
             f"| none | the association broke or timed out | {_taken(judge(None))} |",
             "",
-            "0x0111 counts as delivered because the UID follows from the result's content: the instance is our own, from an attempt whose answer was",
-            "lost. Each result is one instance in a series of its own, in the study of its film, and refers to the film. Every repetition sends the same bytes.",
+            "0x0111 counts as delivered because the UID follows from the result's content: the instance is our own, from an attempt",
+            "whose answer was lost. Each result is one instance in a series of its own, in the study of its film, and refers to the",
+            "film. Every repetition sends the same bytes.",
             "",
             "## The identity plane",
             "",
-            "A projection radiograph has no frame of reference, and viewers do not open a segmentation without one. The segmentation is placed in a synthetic",
-            "plane (a frame of reference derived from the film's UID, orientation 1\\0\\0\\0\\1\\0, position 0\\0\\0, pixel spacing of the detector or 1\\1). It is a",
-            "convention for readers without anatomical meaning, and its millimetres are those of the detector. `certificate.geometry = \"none\"` leaves it out.",
+            "A projection radiograph has no frame of reference, and viewers do not open a segmentation without one. The",
+            "segmentation is placed in a synthetic plane (a frame of reference derived from the film's UID,",
+            "orientation 1\\0\\0\\0\\1\\0, position 0\\0\\0, pixel spacing of the detector or 1\\1). It is a convention for readers",
+            "without anatomical meaning, and its millimetres are",
+            "those of the detector. With `certificate.geometry` none it is left out.",
             "",
             "## Settings that change this statement",
             "",
             "| setting | default | |",
             "| --- | --- | --- |",
-            *(f"| `{setting.key}` | {_default(setting)} | {setting.help} |" for setting in SETTINGS if setting.section in ("node", "access", "limits", "rules", "tls")),
+            *(f"| `{setting.key}` | {_default(setting)} | {setting.help} |" for setting in SETTINGS if setting.section in _SECTIONS),
             "",
         ]
     )  # fmt: skip

@@ -19,6 +19,7 @@ Verdict = Literal["stored", "refused", "unreachable"]
 
 DUPLICATE_SOP_INSTANCE: Final = 0x0111
 _MEANINGS: Final = {
+    0x0000: "success",
     0xA700: "out of resources",
     0xA900: "data set does not match SOP class",
     0xC000: "cannot understand",

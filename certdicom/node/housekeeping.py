@@ -62,7 +62,7 @@ class Housekeeper:
         if time.monotonic() - self._last_sweep > _SWEEP_S or not self._last_sweep:
             self._last_sweep = time.monotonic()
             self.sweep()
-            self._watch_drift()
+        self._watch_drift()
 
     def reap(self) -> int:
         """Take over what dead processes left unfinished; returns how many runs."""
@@ -102,8 +102,8 @@ class Housekeeper:
                 LOG.info("removed an ignored instance after spool.keep_ignored_days", extra={"job": job.job_id})
 
     def _watch_drift(self) -> None:
-        number = self._configuration.number
-        drifting = drifted(self._ledger, expected=number("certificate.expected_abstain"), drift=number("certificate.abstain_drift"))
+        expected, drift = (self._configuration.number(f"certificate.{name}") for name in ("expected_abstain", "abstain_drift"))
+        drifting = expected > 0 and drifted(self._ledger, expected=expected, drift=drift)
         if drifting and not self._drifting:
             LOG.error("the abstaining share has left what the model card expects: look at the last films")
         self._drifting = drifting

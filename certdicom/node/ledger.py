@@ -376,9 +376,7 @@ class Ledger:
             jobs = connection.execute(sa.select(_JOBS.c.job_id, _JOBS.c.generation).where(~_JOBS.c.told, _JOBS.c.state == "queued", of_job))
             orders = [Order(row.job_id, row.generation) for row in jobs]
             found = connection.execute(
-                sa.select(_DELIVERIES.c.job_id, _DELIVERIES.c.generation, _DELIVERIES.c.destination).where(
-                    ~_DELIVERIES.c.told, of_delivery
-                )
+                sa.select(_DELIVERIES.c.job_id, _DELIVERIES.c.generation, _DELIVERIES.c.destination).where(~_DELIVERIES.c.told, of_delivery)
             )
             return orders + [Order(row.job_id, row.generation, row.destination) for row in found]
 

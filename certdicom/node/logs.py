@@ -43,7 +43,7 @@ def start_logging(level: str, stream: TextIO | None = None) -> None:
     handler.setFormatter(JsonLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.CRITICAL)
+    root.setLevel(logging.ERROR)
     ours = logging.getLogger("certdicom.node")
     ours.setLevel(level)
     # Peers that break off make pynetdicom log errors in plenty; what matters is logged by us.

@@ -95,7 +95,7 @@ class StorageScp:
         host, port = self._configuration.text("node.host"), self._configuration.whole("node.port")
         if self._configuration.tls:
             server_context(self._configuration)  # says at once what is wrong with the files
-        handlers = [
+        handlers: list[Any] = [
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_ECHO, lambda _: 0x0000),
             (evt.EVT_N_EVENT_REPORT, lambda event: commitment.answer(event, self._ledger)),
@@ -128,13 +128,13 @@ class StorageScp:
         server.stop_watching()
 
     def _store(self, event: evt.Event) -> int:
-        request, context = event.request, event.context
+        request: Any = event.request
         started = time.perf_counter()
         try:
             instance = Instance(
                 sop_class_uid=str(request.AffectedSOPClassUID),
                 sop_instance_uid=str(request.AffectedSOPInstanceUID),
-                transfer_syntax_uid=str(context.transfer_syntax),
+                transfer_syntax_uid=str(event.context.transfer_syntax),
                 content=event.encoded_dataset(include_meta=False),
                 sender=_shown(event.assoc.requestor.ae_title),
             )
@@ -210,7 +210,7 @@ class _Server(ThreadedAssociationServer):
         self._open = 0
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        super().__init__(*arguments, request_handler=_Handler, **options)
+        super().__init__(*arguments, **{**options, "request_handler": _Handler})
 
     # connections
 

@@ -34,7 +34,7 @@ def make_film(tmp_path):
 
     def make(seed: int = 0, **changes):
         dataset, _ = synthetic_film(rows=80, columns=72, seed=seed)
-        dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = "Zwiebelfisch^Querulant", "PID-4711-SECRET", "19530217"
+        dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = "Zwiebelfisch^Querulant", "PID_4711_SECRET", "19530217"
         for keyword, value in changes.items():
             setattr(dataset, keyword, value)
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID

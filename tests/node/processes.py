@@ -174,11 +174,13 @@ class PostgreSql:
         self._call("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "-w", "stop")
 
     def _call(self, program: str, *arguments: str) -> None:
-        subprocess.run([*self._prefix, str(self.binaries / program), *arguments], check=True, capture_output=True, timeout=120, cwd=self.folder)
+        subprocess.run(
+            [*self._prefix, str(self.binaries / program), *arguments], check=True, capture_output=True, timeout=120, cwd=self.folder
+        )
 
 
 def shuffled(names: tuple[str, ...], count: int, seed: int) -> list[str]:
     """`count` names in random order, each about equally often."""
     chosen = [names[index % len(names)] for index in range(count)]
-    random.Random(seed).shuffle(chosen)
+    random.Random(seed).shuffle(chosen)  # noqa: S311  # an order that can be repeated
     return chosen

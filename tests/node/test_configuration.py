@@ -17,9 +17,9 @@ NODE_DOCS = Path(__file__).parents[2] / "docs" / "node.md"
 
 FIXED_KEYS = [
     "node.ae_title", "node.host", "node.port", "node.state_dir", "access.calling_ae_titles", "access.require_called_ae_title",
-    "certificate.bundle", "certificate.sigma", "certificate.tau", "certificate.n0", "certificate.n", "certificate.alpha", "certificate.device",
-    "jobs.database_url", "jobs.workers", "web.host", "web.port", "web.token_file", "tls.certificate", "tls.key", "tls.ca",
-    "destination.ae_title", "destination.host", "destination.port", "destination.storage_commitment",
+    "certificate.bundle", "certificate.sigma", "certificate.tau", "certificate.n0", "certificate.n", "certificate.alpha",
+    "certificate.device", "jobs.database_url", "jobs.workers", "web.host", "web.port", "web.token_file", "tls.certificate", "tls.key",
+    "tls.ca", "destination.ae_title", "destination.host", "destination.port", "destination.storage_commitment",
 ]  # fmt: skip
 
 
@@ -38,7 +38,11 @@ def test_the_keys_that_installations_rely_on_keep_their_names():
 
 
 def test_the_printed_configuration_holds_every_setting_and_reads_back_the_same(toml):
-    environment = {"CERTDICOM_NODE_AE_TITLE": "OTHER", "CERTDICOM_ACCESS_CALLING_AE_TITLES": "CR1, CR2", "CERTDICOM_DESTINATIONS": "PACS@10.0.0.5:104"}
+    environment = {
+        "CERTDICOM_NODE_AE_TITLE": "OTHER",
+        "CERTDICOM_ACCESS_CALLING_AE_TITLES": "CR1, CR2",
+        "CERTDICOM_DESTINATIONS": "PACS@10.0.0.5:104",
+    }
     configuration = load_configuration(None, environment)
     text = print_configuration(configuration)
     written = tomllib.loads(text)
@@ -108,7 +112,7 @@ def test_a_wrong_environment_variable_is_named(name, value, said):
 
 
 def test_a_missing_file_is_one_clear_line(tmp_path):
-    with pytest.raises(UsageError, match="cannot read the configuration .*: No such file"):
+    with pytest.raises(UsageError, match=r"cannot read the configuration .*: No such file"):
         load_configuration(tmp_path / "none.toml", {})
 
 

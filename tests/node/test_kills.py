@@ -76,7 +76,7 @@ def test_on_postgresql_another_worker_takes_over_what_a_killed_one_had(make_clus
             cluster.arm(boundary)
             assert cluster.send(film) == [True]
             films.append(film)
-            wait_until(lambda: any(map(cluster.dead, cluster.processes)), 120, f"death at {boundary}")  # noqa: B023
+            wait_until(lambda: any(map(cluster.dead, cluster.processes)), 120, f"death at {boundary}")
             # Nobody is started again before the others have finished the dead one's work.
             if not cluster.dead("node"):
                 wait_until(lambda: each_film_once(cluster, films), 90, "take-over")

@@ -56,7 +56,11 @@ def test_addresses_that_are_not_listed_are_turned_away(run_node, configure, make
         struct.pack(">BBL", 0x01, 0, 0xFFFFFFFF) + b"\0" * 100,
         struct.pack(">BBL", 0x01, 0, 80) + b"\xff" * 80,
         struct.pack(">BBL", 0x04, 0, 6) + struct.pack(">L", 2) + b"\x01\x03",
-        struct.pack(">BBL", 0x01, 0, 72) + struct.pack(">HH", 1, 0) + b"CERTDICOM       MODALITY        " + b"\0" * 32 + struct.pack(">BBH", 0x10, 0, 0xFFFF),
+        struct.pack(">BBL", 0x01, 0, 72)
+        + struct.pack(">HH", 1, 0)
+        + b"CERTDICOM       MODALITY        "
+        + b"\0" * 32
+        + struct.pack(">BBH", 0x10, 0, 0xFFFF),
     ],
     ids=["http", "noise", "4 GiB associate", "associate of 0xff", "data before associate", "item longer than the PDU"],
 )
@@ -197,14 +201,14 @@ def test_nothing_private_is_in_logs_database_metrics_or_names(run_node, configur
         make_film(1),
         make_film(2, InstanceNumber=2),
         make_film(3, Modality="CT"),
-        make_film(4, BodyPartExamined="PID-4711-SECRET"),
-        make_film(5, ViewPosition="Querulant"),
+        make_film(4, BodyPartExamined="PID_4711_SECRET"),
+        make_film(5, ViewPosition="QUERULANT"),
     ]
     assert send(node, *films) == [0] * 5
     wait_until(lambda: {job.state for job in node.ledger.jobs()} <= {"done", "ignored", "failed"})
     uids = {str(dcmread(film).SOPInstanceUID) for film in films}
     node.stop()
-    words = {"Zwiebelfisch", "ZWIEBELFISCH", "Querulant", "QUERULANT", "PID-4711-SECRET", "19530217", "1953-02-17", *uids}
+    words = {"Zwiebelfisch", "ZWIEBELFISCH", "Querulant", "QUERULANT", "PID_4711_SECRET", "19530217", "1953-02-17", *uids}
     ours = "\n".join(record.getMessage() + str(record.__dict__) for record in caplog.records if record.name.startswith("certdicom"))
     database = b"".join(path.read_bytes() for path in node.spool.root.glob("node.sqlite*"))
     names = "\n".join(str(path) for path in node.spool.root.rglob("*"))
@@ -231,7 +235,22 @@ def certificates(tmp_path):
             return
         openssl("req", "-new", "-key", f"{name}.key", "-out", f"{name}.csr", *subject)
         dates = ["-days", str(days)]
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.pem", "-CAkey", f"{authority}.key", "-CAcreateserial", "-copy_extensions", "copy", "-out", f"{name}.pem", *dates)
+        openssl(
+            "x509",
+            "-req",
+            "-in",
+            f"{name}.csr",
+            "-CA",
+            f"{authority}.pem",
+            "-CAkey",
+            f"{authority}.key",
+            "-CAcreateserial",
+            "-copy_extensions",
+            "copy",
+            "-out",
+            f"{name}.pem",
+            *dates,
+        )
 
     make("authority", None)
     make("stranger-authority", None)

@@ -36,7 +36,6 @@ class DbosEngine:
     def start(self, queues: Sequence[Queue]) -> None:
         from dbos import DBOS
 
-        logging.getLogger("dbos").setLevel(logging.ERROR)
         self._tasks = {queue.name: queue for queue in queues}
         DBOS(
             config={
@@ -52,11 +51,16 @@ class DbosEngine:
         # The engine's own limit is far above ours (`jobs.max_attempts`), which also knows the reason.
 
         def run_task(queue: str, argument: str) -> None:
-            self._tasks[queue].task(self, argument)
+            try:
+                self._tasks[queue].task(self, argument)
+            except Exception as error:  # noqa: BLE001  # raised again, without its text
+                # The engine keeps what a task raises in its database and logs it: nothing that an exception quotes belongs there.
+                raise RuntimeError(f"a task ended with {type(error).__name__}") from None
 
         self._run = DBOS.workflow(name="certdicom.task", max_recovery_attempts=1000)(run_task)
         DBOS.listen_queues([queue.name for queue in queues if queue.at_once])
         DBOS.launch()
+        _quieten()
         for queue in queues:
             limit, policy = (queue.at_once, "always_update") if queue.at_once else (1, "never_update")
             DBOS.register_queue(queue.name, worker_concurrency=limit, polling_interval_sec=self._poll_s, on_conflict=policy)  # type: ignore[arg-type]
@@ -107,3 +111,11 @@ class DbosEngine:
         from dbos import DBOS
 
         DBOS.sleep(seconds)
+
+
+def _quieten() -> None:
+    """Let the engine's errors go where ours go, instead of to a handler of its own."""
+    logger = logging.getLogger("dbos")
+    logger.handlers.clear()
+    logger.propagate = True
+    logger.setLevel(logging.ERROR)

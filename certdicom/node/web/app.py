@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +12,8 @@ from jinja2 import Environment, FileSystemLoader
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -54,18 +55,19 @@ def build_app(service: Service, *, token: str | None) -> Starlette:
         Route("/readyz", page.readyz),
         Route("/metrics", page.metrics),
     ]
-    app = Starlette(routes=routes, exception_handlers={SQLAlchemyError: _no_database})  # type: ignore[dict-item]
 
-    @app.middleware("http")  # type: ignore[attr-defined,untyped-decorator,unused-ignore]
-    async def guard(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await (_refuse(token) if request.url.path not in _OPEN and not admitted(request, token) else proceed(request))
+    async def guard(request: Request, proceed: RequestResponseEndpoint) -> Response:
+        refused = request.url.path not in _OPEN and not admitted(request, token)
+        response = _refusal(token) if refused else await proceed(request)
         response.headers.update(_HEADERS)
         return response
 
-    return app
+    return Starlette(
+        routes=routes, middleware=[Middleware(BaseHTTPMiddleware, dispatch=guard)], exception_handlers={SQLAlchemyError: _no_database}
+    )
 
 
-async def _refuse(token: str | None) -> Response:
+def _refusal(token: str | None) -> Response:
     if token is None:
         return PlainTextResponse("This page answers on this machine only. Set web.token_file to open it to others.\n", status_code=403)
     return RedirectResponse("/login", status_code=303)
@@ -88,7 +90,7 @@ class _Pages:
     def status(self, request: Request) -> Response:
         state = request.query_params.get("state", "")
         ledger, configuration = self._service.ledger, self._service.configuration
-        jobs = ledger.jobs(states=(state,) if state in JOB_STATES else (), limit=_ROWS)  # type: ignore[arg-type]
+        jobs = ledger.jobs(states=(state,) if state in JOB_STATES else (), limit=_ROWS)
         expected = configuration.number("certificate.expected_abstain")
         return self._html(
             "status.html",
