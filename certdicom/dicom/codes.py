@@ -36,6 +36,7 @@ MAXIMUM: Final[Concept] = ("56851009", "SCT", "Maximum")
 SQUARE_MILLIMETER: Final[Concept] = ("mm2", "UCUM", "square millimeter")
 MILLIMETER: Final[Concept] = ("mm", "UCUM", "mm")
 PERCENT: Final[Concept] = ("%", "UCUM", "Percent")
+RATIO: Final[Concept] = ("{ratio}", "UCUM", "ratio")
 NO_UNITS: Final[Concept] = ("1", "UCUM", "no units")
 PIXELS: Final[Concept] = ("{pixels}", "UCUM", "pixels")
 """An annotation in braces has the unit 1 in UCUM: a count, said to be one of pixels."""
@@ -59,6 +60,7 @@ ALL_CONCEPTS: Final[tuple[Concept, ...]] = (
     SQUARE_MILLIMETER,
     MILLIMETER,
     PERCENT,
+    RATIO,
     NO_UNITS,
 )
 

@@ -1,7 +1,7 @@
 """What a report measures: bounds on the film, in millimetres where the film states a spacing, rounded outwards.
 
 The numbers are exact until they are rounded: pixel counts times decimal strings. A lower bound is rounded down and an upper
-bound up, so that a bound is one in the report too.
+bound up, to two decimals and no more: viewers show two, and would round a longer bound to the wrong side.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from certdicom.dicom import codes
 from certdicom.dicom.source import PixelSpacing
 
 _HUNDREDTH: Final = Decimal("0.01")
-_TEN_THOUSANDTH: Final = Decimal("0.0001")
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,8 @@ def structure_widths(decisions: NDArray[np.uint8], certificate: Certificate, spa
     ratio = cardiothoracic_ratio_bounds(heart=heart_columns, thorax=thorax_columns)
     rounded = None
     if ratio is not None:
-        upper = math.inf if ratio.upper is None else _up(Decimal(heart_columns.upper) / thorax_columns.lower, _TEN_THOUSANDTH)
-        rounded = Bounds(_down(Decimal(heart_columns.lower) / thorax_columns.upper, _TEN_THOUSANDTH), upper, codes.NO_UNITS)
+        upper = math.inf if ratio.upper is None else _up(Decimal(heart_columns.upper) / thorax_columns.lower, _HUNDREDTH)
+        rounded = Bounds(_down(Decimal(heart_columns.lower) / thorax_columns.upper, _HUNDREDTH), upper, codes.RATIO)
     return Widths(_length(heart_columns, spacing), _length(thorax_columns, spacing), rounded, heart_columns, thorax_columns)
 
 

@@ -2,8 +2,8 @@
 
 It measures what the SEG shows and points at its segments, so that a report without its SEG does not exist. Bounds are pairs of
 measurements with the derivations Minimum and Maximum. Groups, in this order: the widths with the lines along which they
-were taken (where there is a heart and a thorax), the film, each structure, Abstain. OHIF shows the first group and needs
-an outline in it; the widths or the film always have one.
+were taken (where there is a heart and a thorax), the film, each structure, Abstain. OHIF shows the first group, and shows nothing
+unless every group has coordinates: widths have lines, the film its outline, segments a point inside.
 """
 
 from __future__ import annotations
@@ -181,9 +181,9 @@ class _Groups:
     def _width_group(self, widths: Widths) -> sr.MeasurementsAndQualitativeEvaluations:
         measurements = []
         if widths.ratio is not None:
-            measurements.append(_measure(codes.CTR_LOWER, widths.ratio.lower, codes.NO_UNITS))
+            measurements.append(_measure(codes.CTR_LOWER, widths.ratio.lower, codes.RATIO))
             if math.isfinite(widths.ratio.upper):
-                measurements.append(_measure(codes.CTR_UPPER, widths.ratio.upper, codes.NO_UNITS))
+                measurements.append(_measure(codes.CTR_UPPER, widths.ratio.upper, codes.RATIO))
         heart = self._planes({codes.HEART[:2]})
         lungs = self._planes(set(codes.LUNGS))
         measurements += self._width(widths.heart, heart, codes.HEART)
@@ -213,7 +213,10 @@ class _Groups:
             (masks[1], bounds.upper, _MAXIMUM, min(rows - 1, middle + max(1, rows // _GAP))),
         ):
             ends = _ends(mask, column_support(rows))
-            line = None if ends is None else [self._line(ends, row)]
+            line = None
+            if ends is not None:
+                points = np.array([[ends[0], row + 0.5], [ends[1] + 1, row + 0.5]])
+                line = [self._coordinates(sr.GraphicTypeValues.POLYLINE, points)]
             yield sr.Measurement(
                 name=CodedConcept(*codes.WIDTH),
                 value=value,
@@ -223,32 +226,29 @@ class _Groups:
                 referenced_coordinates=line,
             )
 
-    def _line(self, ends: tuple[int, int], row: int) -> sr.CoordinatesForMeasurement:
-        return sr.CoordinatesForMeasurement(
-            graphic_type=sr.GraphicTypeValues.POLYLINE,
-            # Image relative coordinates: a pixel's centre is at .5 (PS3.3 C.18.6.1.2).
-            graphic_data=np.array([[ends[0], row + 0.5], [ends[1] + 1, row + 0.5]]),
-            source_image=self._region_image(),
-        )
+    def _coordinates(self, graphic_type: sr.GraphicTypeValues, points: NDArray[np.float64]) -> sr.CoordinatesForMeasurement:
+        """Image relative coordinates, columns before rows: a pixel's centre is at .5 (PS3.3 C.18.6.1.2)."""
+        return sr.CoordinatesForMeasurement(graphic_type=graphic_type, graphic_data=points, source_image=self._region_image())
+
+    def _film_outline(self) -> NDArray[np.float64]:
+        rows, columns = self.decisions.shape[1:]
+        return np.array([[0, 0], [columns, 0], [columns, rows], [0, rows], [0, 0]], np.float64)
 
     def _region_image(self) -> sr.SourceImageForRegion:
         return sr.SourceImageForRegion(self.source.image.SOPClassUID, self.source.image.SOPInstanceUID)
 
     def _film_group(self) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
-        rows, columns = self.decisions.shape[1:]
-        corners = np.array([[0, 0], [columns, 0], [columns, rows], [0, rows], [0, 0]], float)
         return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
             tracking_identifier=self._tracking("film", "Whole film"),
-            referenced_region=sr.ImageRegion(sr.GraphicTypeValues.POLYLINE, corners, self._region_image()),
+            referenced_region=sr.ImageRegion(sr.GraphicTypeValues.POLYLINE, self._film_outline(), self._region_image()),
             algorithm_id=self.algorithm,
-            finding_sites=[sr.FindingSite(CodedConcept(*codes.CHEST))],
             measurements=[_measure(codes.ABSTAINED_SHARE, abstained_percent(self.decisions), codes.PERCENT)],
         )
 
     def _segment_group(self, number: int, segment: Dataset) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
         finding = segment.SegmentedPropertyTypeCodeSequence[0]
         sites = list(segment.get("AnatomicRegionSequence", [])) or [finding]
-        return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
             tracking_identifier=sr.TrackingIdentifier(uid=segment.TrackingUID, identifier=segment.TrackingID),
             referenced_segment=sr.ReferencedSegmentationFrame(
                 sop_class_uid=self.segmentation.SOPClassUID,
@@ -263,6 +263,24 @@ class _Groups:
             finding_sites=[sr.FindingSite(_concept(site)) for site in sites],
             measurements=list(self._areas(number)),
         )
+        self._point_at(self._masks[number - 1], group)
+        return group
+
+    def _point_at(self, mask: NDArray[np.bool_], group: sr.PlanarROIMeasurementsAndQualitativeEvaluations) -> None:
+        """Say by a point where the segment's measurements belong, or by the film's outline that it is nowhere.
+
+        TID 1410 is extensible, and OHIF 3.13 shows no report at all in which one group has no coordinates.
+        """
+        place = _inner_point(mask)
+        for item in group[0].ContentSequence:
+            if item.ValueType == "NUM":
+                if place is None:
+                    coordinates = self._coordinates(sr.GraphicTypeValues.POLYLINE, self._film_outline())
+                else:
+                    coordinates = self._coordinates(sr.GraphicTypeValues.POINT, np.array([place]))
+                if "ContentSequence" not in item:
+                    item.ContentSequence = sr.ContentSequence()
+                item.ContentSequence.append(coordinates)
 
     def _areas(self, number: int) -> Iterator[sr.Measurement]:
         """Both bounds of a structure; of an Abstain segment its area, which is what it is."""
@@ -287,6 +305,17 @@ def _ends(mask: NDArray[np.bool_], support: int) -> tuple[int, int] | None:
     """First and last column that count for the width; None where there are none."""
     columns = np.flatnonzero(mask.sum(axis=0) >= support)
     return (int(columns[0]), int(columns[-1])) if columns.size else None
+
+
+def _inner_point(mask: NDArray[np.bool_]) -> tuple[float, float] | None:
+    """(column, row) in the middle of the longest run of the fullest row; None for an empty mask."""
+    row = int(mask.sum(axis=1).argmax())
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask[row], [False]]).astype(np.int8)))
+    if not edges.size:
+        return None
+    starts, ends = edges[::2], edges[1::2]
+    longest = int((ends - starts).argmax())
+    return (int(starts[longest]) + int(ends[longest]) - 1) // 2 + 0.5, row + 0.5
 
 
 def _middle_row(mask: NDArray[np.bool_]) -> int:

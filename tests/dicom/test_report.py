@@ -90,8 +90,8 @@ def test_highdicom_reads_the_bounds_back(build, make_film, make_decisions, tmp_p
     assert widths["103355008", "255605001", "80891009"] == (pytest.approx(5.3), "mm")
     assert widths["103355008", "56851009", "80891009"] == (pytest.approx(8.3), "mm")
     assert widths["103355008", "255605001", "39607008"] == widths["103355008", "56851009", "39607008"] == (pytest.approx(5.4), "mm")
-    assert widths["ctr-lower", None] == (0.9814, "1")  # 53 / 54 = 0.98148…, rounded down
-    assert widths["ctr-upper", None] == (1.5371, "1")  # 83 / 54 = 1.53703…, rounded up
+    assert widths["ctr-lower", None] == (0.98, "{ratio}")  # 53 / 54 = 0.981…, rounded down
+    assert widths["ctr-upper", None] == (1.54, "{ratio}")  # 83 / 54 = 1.537…, rounded up
     abstained = (decisions == ABSTAIN).any(axis=0).mean()
     value, unit = numbers(groups["Whole film"])["abstained-share", None]
     assert unit == "%"
@@ -141,13 +141,24 @@ def test_without_a_spacing_areas_are_counted_in_pixels(build, make_film, make_de
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_first_group_always_has_something_to_draw(build, make_film, make_decisions, kind):
-    """OHIF shows the first group and stays black where it has no coordinates."""
+def test_every_group_has_something_to_draw(build, make_film, make_decisions, kind):
+    """OHIF stays black where one group has no coordinates."""
     report, _ = build(make_film(), make_decisions(kind))
-    measured = report.ContentSequence[-1].ContentSequence[0]
-    kinds = {item.ValueType for item in _items(measured)}
-    assert "SCOORD" in kinds
-    assert report.ContentSequence[-1].ConceptNameCodeSequence[0].CodeValue == "126010"
+    measured = report.ContentSequence[-1]
+    assert measured.ConceptNameCodeSequence[0].CodeValue == "126010"
+    for group in measured.ContentSequence:
+        assert "SCOORD" in {item.ValueType for item in _items(group)}
+
+
+def test_points_lie_in_their_segments(build, make_film, make_decisions):
+    decisions = make_decisions("overlapping")
+    report, _ = build(make_film(), decisions)
+    masks = [*(decisions == PRESENT), (decisions == ABSTAIN).any(axis=0)]
+    groups = report.ContentSequence[-1].ContentSequence[2:]
+    for mask, group in zip(masks, groups, strict=True):
+        points = [item.GraphicData for item in _items(group) if item.ValueType == "SCOORD" and item.GraphicType == "POINT"]
+        assert points
+        assert all(mask[int(row), int(column)] for column, row in points)
 
 
 def _items(dataset):

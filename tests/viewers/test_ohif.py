@@ -1,0 +1,167 @@
+"""OHIF shows what was certified: names, colours and places, from the page and from its pixels.
+
+Slow: a browser is started. `scripts/fetch_ohif` and Debian's orthanc, orthanc-dicomweb, chromium, chromium-driver are needed.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+
+from certdicom.certification.certificate import ABSTAIN, PRESENT
+from certdicom.dicom import radius_map, report, secondary_capture, segmentation
+from certdicom.imaging.synthetic import compress, film_bytes, synthetic_film
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+ROWS, COLUMNS = 400, 320
+COLOURS = {"lungs": "rgb(86, 180, 233)", "heart": "rgb(213, 94, 0)", "clavicles": "rgb(0, 158, 115)", "Abstain": "rgb(240, 228, 66)"}
+IDENTITY = {"file_sha256": "ef" * 32, "draw_identity": "cd" * 32}
+
+
+def asymmetric() -> np.ndarray:
+    """Blocks that no mirroring, transposing or shifting brings onto themselves; lungs and heart overlap."""
+    decisions = np.zeros((3, ROWS, COLUMNS), np.uint8)
+    decisions[0, 40:240, 30:110] = PRESENT
+    decisions[1, 180:300, 80:200] = PRESENT
+    decisions[2, 30:60, 220:300] = PRESENT
+    decisions[0, 250:290, 30:70] = ABSTAIN
+    decisions[2, 340:380, 240:310] = ABSTAIN
+    return decisions
+
+
+@dataclass(frozen=True)
+class Study:
+    film: Dataset
+    study_instance_uid: str
+    files: dict[str, Path]
+
+
+@pytest.fixture
+def make_study(make_certificate, tmp_path):
+    """A film with its own study, and all that is written of it."""
+
+    def make(decisions: np.ndarray, *, encoding: str = "explicit-little", **options) -> Study:
+        film, _ = synthetic_film(rows=ROWS, columns=COLUMNS, **options)
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+            setattr(film, keyword, generate_uid())
+        film.file_meta.MediaStorageSOPInstanceUID = film.SOPInstanceUID
+        film_file = tmp_path / "film.dcm"
+        film_file.write_bytes(film_bytes(compress(film, encoding)))
+        certificate = make_certificate()
+        seg = segmentation.build_segmentation(film, decisions, certificate, **IDENTITY)
+        picture = np.zeros((60, 80, 3), np.uint8)
+        picture[10:30, 10:60] = (213, 94, 0)
+        radii = np.where((decisions == ABSTAIN).any(axis=0), 0, 0.2).astype(np.float32)
+        objects = {
+            "seg": seg,
+            "sr": report.build_measurement_report(film, seg, decisions, certificate),
+            "sc": secondary_capture.build_secondary_capture(film, picture, certificate, **IDENTITY),
+            "map": radius_map.build_radius_map(film, radii, certificate, **IDENTITY),
+        }
+        files = {"film": film_file, **{name: segmentation.save(item, tmp_path / f"{name}.dcm") for name, item in objects.items()}}
+        return Study(film, str(film.StudyInstanceUID), files)
+
+    return make
+
+
+def tinted(colour: np.ndarray) -> bool:
+    """Whether a pixel of the window has a colour; the film itself is gray."""
+    return bool(np.ptp(colour) > 20)
+
+
+FILMS = {
+    "DX": {"modality": "DX"},
+    "DX in JPEG-LS, no spacing": {"modality": "DX", "encoding": "jpeg-ls", "spacing": None},
+    "CR MONOCHROME1": {"modality": "CR", "photometric": "MONOCHROME1", "spacing": (0.2, 0.1)},
+}
+
+
+@pytest.mark.parametrize("name", FILMS)
+def test_a_segmentation_shows_its_names_its_colours_and_its_places(page, stored, make_study, tmp_path, name):
+    decisions = asymmetric()
+    study = make_study(decisions, **FILMS[name])
+    stored(study.files["film"], study.files["seg"])
+    page.open_study(study.study_instance_uid)
+    page.load_segmentation("Certified segmentation")
+    assert page.listed_segments() == COLOURS
+    drawn = decisions.astype(bool).any(axis=0)
+    inner = [(row, column) for row in range(20, ROWS, 40) for column in range(15, COLUMNS, 30) if uniform(drawn, row, column)]
+    time.sleep(3)  # the overlay's texture follows the list
+    seen = page.colours([(column, row) for row, column in inner], picture=tmp_path / "ohif.png")
+    wrong = [place for place, colour in zip(inner, seen, strict=True) if tinted(colour) != drawn[place]]
+    assert not wrong
+    for place, strongest in (((140, 50), 2), ((45, 260), 1)):  # lungs are blue, clavicles green
+        colour = seen_at(page, place, tmp_path)
+        assert colour.argmax() == strongest
+    abstain = seen_at(page, (360, 275), tmp_path)
+    assert abstain[:2].min() > abstain[2] + 20  # yellow
+    assert page.browser.complaints() == []
+
+
+def uniform(drawn: np.ndarray, row: int, column: int) -> bool:
+    """Whether a place is far enough from every edge of the masks that an outline of some pixels does not reach it."""
+    patch = drawn[max(0, row - 8) : row + 9, max(0, column - 8) : column + 9]
+    return bool(patch.all() or not patch.any())
+
+
+def seen_at(page, place, tmp_path) -> np.ndarray:
+    row, column = place
+    return page.colours([(column, row)], picture=tmp_path / "place.png")[0]
+
+
+@pytest.mark.parametrize("value", [ABSTAIN, PRESENT])
+def test_segmentations_that_are_all_or_nothing_open_with_every_segment_listed(page, stored, make_study, value):
+    study = make_study(np.full((3, ROWS, COLUMNS), value, np.uint8))
+    stored(study.files["film"], study.files["seg"])
+    page.open_study(study.study_instance_uid)
+    page.load_segmentation("Certified segmentation")
+    assert page.listed_segments() == COLOURS
+    assert page.browser.complaints() == []
+
+
+@pytest.mark.parametrize("decisions", [asymmetric(), np.zeros((3, ROWS, COLUMNS), np.uint8)], ids=["some", "nothing"])
+def test_the_report_opens_on_its_film_with_every_group(page, stored, make_study, tmp_path, decisions):
+    study = make_study(decisions)
+    stored(study.files["film"], study.files["seg"], study.files["sr"])
+    page.open_study(study.study_instance_uid)
+    page.open_series("Certified measurements")
+    page.answer("No")  # it asks whether to continue tracking: the report is shown behind
+    shown = page.measurements()
+    groups = ["Cardiothoracic ratio"] if decisions.any() else []
+    assert list(shown) == [*groups, "Whole film", "lungs", "heart", "clavicles", "Abstain"]
+    if decisions.any():
+        assert shown["Cardiothoracic ratio"][0] == "Cardiothoracic ratio, lower bound: 1.50 {ratio}"
+    picture = page.browser.picture(tmp_path / "ohif.png")
+    assert picture[100:800, 300:1400].max() > 100  # the film, not a black viewport
+    assert page.browser.complaints() == []
+
+
+def test_the_capture_opens_in_its_colours(page, stored, make_study, tmp_path):
+    study = make_study(asymmetric())
+    stored(study.files["film"], study.files["sc"])
+    page.open_study(study.study_instance_uid)
+    page.open_series("Certified overlay")
+    time.sleep(5)
+    picture = page.browser.picture(tmp_path / "ohif.png").astype(int)
+    assert (np.abs(picture - (213, 94, 0)).max(axis=2) < 8).sum() > 10_000
+    assert page.browser.complaints() == []
+
+
+def test_the_radius_map_opens_over_its_film(page, stored, make_study, tmp_path):
+    decisions = asymmetric()
+    study = make_study(decisions)
+    stored(study.files["film"], study.files["map"])
+    page.open_study(study.study_instance_uid)
+    page.open_series("Certified radius map")
+    time.sleep(8)
+    sure, unsure = page.colours([(160, 200), (275, 360)], picture=tmp_path / "ohif.png")
+    assert tinted(sure)
+    assert not tinted(unsure)
+    assert page.browser.complaints() == []
