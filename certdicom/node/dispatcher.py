@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from certdicom.node.jobs.port import JobEngine
 from certdicom.node.ledger import Ledger, Order
 
@@ -18,6 +20,11 @@ class Dispatcher:
 
     def __init__(self, ledger: Ledger, engine: JobEngine, destinations: tuple[str, ...]) -> None:
         self._ledger, self._engine, self._destinations = ledger, engine, destinations
+        self.nudged = threading.Event()
+
+    def nudge(self) -> None:
+        """Have everything told soon, by another thread: an engine must not be spoken to from inside a step."""
+        self.nudged.set()
 
     def tell(self, job_id: str) -> None:
         """Tell what there is to do about one job."""

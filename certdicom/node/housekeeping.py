@@ -50,6 +50,7 @@ class Housekeeper:
 
     def stop(self) -> None:
         self._stopping.set()
+        self._dispatcher.nudge()
         self._thread.join(timeout=10)
 
     def round(self) -> None:
@@ -109,9 +110,15 @@ class Housekeeper:
         self._drifting = drifting
 
     def _run(self) -> None:
+        due = 0.0
         while not self._stopping.is_set():
+            self._dispatcher.nudged.clear()
             try:
-                self.round()
+                if time.monotonic() >= due:
+                    due = time.monotonic() + ROUND_S
+                    self.round()
+                else:
+                    self._dispatcher.tell_all()
                 if self._database_down:
                     LOG.warning("the database answers again")
                 self._database_down = False
@@ -121,4 +128,4 @@ class Housekeeper:
                 self._database_down = True
             except Exception as error:  # noqa: BLE001  # a failed duty is done again in the next round
                 LOG.error("housekeeping failed and will be repeated", extra={"error": type(error).__name__})
-            self._stopping.wait(ROUND_S)
+            self._dispatcher.nudged.wait(max(0.05, due - time.monotonic()))

@@ -50,7 +50,7 @@ class Tasks:
             outcome = self._repeat(run, "certify", lambda: self._certify(job_id), longest=_LONGEST_PAUSE_S)
             if outcome == "go on":
                 self._repeat(run, "record", lambda: self._record(job_id))
-                self._repeat(run, "order deliveries", lambda: self._order(job_id))
+                self.dispatcher.nudge()
         except Exception as error:
             # A run must not end without its row saying so: people could not see it, nor start it again.
             self._fail(job_id, f"internal error: {type(error).__name__}, {_public(error)}")
@@ -126,10 +126,6 @@ class Tasks:
         for stage, seconds in result.seconds.items():
             self.metrics.stage.labels(stage=stage).observe(seconds)
         LOG.info("certified", extra={"job": job_id, "abstain": round(result.abstain, 4), "seconds": result.seconds.get("total")})
-        return "go on"
-
-    def _order(self, job_id: str) -> Next:
-        self.dispatcher.tell(job_id)
         if not self.configuration.destinations:
             self.clean(job_id)
         return "go on"
