@@ -7,7 +7,11 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from pathlib import Path
+from typing import NoReturn
+
+from certdicom.errors import CertdicomError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,11 +28,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         print(print_configuration(configuration), end="")
         return 0
-    return serve(arguments.config, listens=True)
+    return serve(arguments.config, listens=True, debug=arguments.debug)
 
 
-def serve(config: Path | None, *, listens: bool) -> int:
-    """Run until SIGTERM or SIGINT. Does not return: the process ends at once, because sleeping deliveries have threads of their own."""
+def serve(config: Path | None, *, listens: bool, debug: bool) -> NoReturn:
+    """Run until SIGTERM or SIGINT, and end the process at once: deliveries that wait have threads of their own."""
     from certdicom.node.configuration import load_configuration
     from certdicom.node.logs import start_logging
     from certdicom.node.service import Service
@@ -39,27 +43,17 @@ def serve(config: Path | None, *, listens: bool) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
     service = Service(configuration, listens=listens)
+    code = 0
     try:
         service.start()
         asked.wait()
-    except BaseException as error:
-        _leave(service, error)
-        raise
-    service.stop()
-    _end(0)
-    return 0
-
-
-def _leave(service: object, error: BaseException) -> None:
-    from certdicom.errors import CertdicomError
-
-    del service
-    if isinstance(error, CertdicomError):
-        print(f"certdicom: {' '.join(str(error).split())}", file=sys.stderr)
-        _end(error.exit_code)
-
-
-def _end(code: int) -> None:
+        service.stop()
+    except Exception as error:  # noqa: BLE001  # whatever it is, the other threads must not keep the process
+        if debug:
+            traceback.print_exc()
+        known = isinstance(error, CertdicomError)
+        code = error.exit_code if isinstance(error, CertdicomError) else CertdicomError.exit_code
+        print(f"certdicom: {'' if known else f'internal error: {type(error).__name__}: '}{' '.join(str(error).split())}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

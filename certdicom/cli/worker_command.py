@@ -13,4 +13,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return serve(arguments.config, listens=False)
+    return serve(arguments.config, listens=False, debug=arguments.debug)

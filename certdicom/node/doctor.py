@@ -98,7 +98,7 @@ def _device(configuration: Configuration) -> Finding:
     wanted = configuration.text("certificate.device")
     device = str(choose_device(wanted))
     if wanted == "auto" and device == "cpu":
-        return Finding("warn", "device", "no GPU was found: films are certified on the CPU, which takes minutes instead of seconds")
+        return Finding("warn", "device", "no GPU was found: films are certified on the CPU, which takes much longer")
     return Finding("ok", "device", device)
 
 
