@@ -60,7 +60,9 @@ def one_shot_batch(denoiser: nn.Module, schedule: LinearSchedule) -> Callable[[T
 
 
 @torch.no_grad()
-def validate_segmenter(network: nn.Module, films: FilmSet, denoise: Callable[[Tensor, Tensor], Tensor] | None = None) -> dict[str, list[float]]:
+def validate_segmenter(
+    network: nn.Module, films: FilmSet, denoise: Callable[[Tensor, Tensor], Tensor] | None = None
+) -> dict[str, list[float]]:
     """Mean Dice per structure on films as they are and, with a denoiser, after noise at two levels."""
     schedule = LinearSchedule()
     random_state = torch.get_rng_state()
