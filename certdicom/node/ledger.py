@@ -15,63 +15,12 @@ from typing import Any, Final, Literal
 import sqlalchemy as sa
 
 from certdicom.errors import UsageError
+from certdicom.node.tables import COMMITMENTS, DELIVERIES, EXECUTORS, JOBS, META, METADATA
 
 JobState = Literal["queued", "certifying", "delivering", "done", "ignored", "failed", "dropped"]
 JOB_STATES: Final[tuple[JobState, ...]] = ("queued", "certifying", "delivering", "done", "ignored", "failed", "dropped")
 
 DeliveryState = Literal["queued", "waiting", "committing", "done", "failed"]
-
-_METADATA = sa.MetaData()
-_JOBS = sa.Table(
-    "certdicom_jobs",
-    _METADATA,
-    sa.Column("job_id", sa.String(36), primary_key=True),
-    sa.Column("subject", sa.String(16), nullable=False, index=True),
-    sa.Column("state", sa.String(16), nullable=False, index=True),
-    sa.Column("reason", sa.Text, nullable=False, default=""),
-    sa.Column("generation", sa.Integer, nullable=False, default=1),
-    sa.Column("told", sa.Boolean, nullable=False, default=False),
-    sa.Column("attempts", sa.Integer, nullable=False, default=0),
-    sa.Column("sender", sa.String(16), nullable=False, default=""),
-    sa.Column("size", sa.BigInteger, nullable=False, default=0),
-    sa.Column("received_at", sa.Float, nullable=False),
-    sa.Column("updated_at", sa.Float, nullable=False, index=True),
-    sa.Column("seg_sha256", sa.String(64), nullable=False, default=""),
-    sa.Column("abstain", sa.Float, nullable=True),
-    sa.Column("seconds", sa.Text, nullable=False, default="{}"),
-)
-_DELIVERIES = sa.Table(
-    "certdicom_deliveries",
-    _METADATA,
-    sa.Column("job_id", sa.String(36), primary_key=True),
-    sa.Column("destination", sa.String(16), primary_key=True),
-    sa.Column("state", sa.String(16), nullable=False, index=True),
-    sa.Column("reason", sa.Text, nullable=False, default=""),
-    sa.Column("generation", sa.Integer, nullable=False, default=1),
-    sa.Column("told", sa.Boolean, nullable=False, default=False),
-    sa.Column("attempts", sa.Integer, nullable=False, default=0),
-    sa.Column("refusals", sa.Integer, nullable=False, default=0),
-    sa.Column("created_at", sa.Float, nullable=False),
-    sa.Column("updated_at", sa.Float, nullable=False),
-)
-_COMMITMENTS = sa.Table(
-    "certdicom_commitments",
-    _METADATA,
-    sa.Column("transaction_uid", sa.String(64), primary_key=True),
-    sa.Column("job_id", sa.String(36), nullable=False),
-    sa.Column("destination", sa.String(16), nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("asked_at", sa.Float, nullable=False),
-)
-_EXECUTORS = sa.Table(
-    "certdicom_executors",
-    _METADATA,
-    sa.Column("executor_id", sa.String(128), primary_key=True),
-    sa.Column("seen_at", sa.Float, nullable=False),
-)
-_META = sa.Table(
-    "certdicom_meta", _METADATA, sa.Column("name", sa.String(32), primary_key=True), sa.Column("value", sa.Text, nullable=False)
-)
 
 
 @dataclass(frozen=True)
@@ -156,13 +105,13 @@ class Ledger:
     def prepare(self, *, spool: str) -> None:
         """Make the tables, and tie the database to its spool. UsageError when it belongs to another one."""
         try:
-            _METADATA.create_all(self._engine)
+            METADATA.create_all(self._engine)
         except sa.exc.DatabaseError:
             # Two processes that start at the same moment may both make them; the second finds them there.
-            _METADATA.create_all(self._engine)
-        if not self._insert_once(_META, name="spool", value=spool):
+            METADATA.create_all(self._engine)
+        if not self._insert_once(META, name="spool", value=spool):
             with self._engine.connect() as connection:
-                known = connection.execute(sa.select(_META.c.value).where(_META.c.name == "spool")).scalar_one()
+                known = connection.execute(sa.select(META.c.value).where(META.c.name == "spool")).scalar_one()
             if known != spool:
                 raise UsageError(
                     "node.state_dir is not the folder that this database's films are in; give all hosts the same shared folder"
@@ -179,7 +128,7 @@ class Ledger:
         """Enter a film; False when its job is known already."""
         now = time.time()
         return self._insert_once(
-            _JOBS,
+            JOBS,
             job_id=job_id,
             subject=subject,
             state=state,
@@ -197,16 +146,16 @@ class Ledger:
 
     def job(self, job_id: str) -> Job | None:
         with self._engine.connect() as connection:
-            row = connection.execute(sa.select(_JOBS).where(_JOBS.c.job_id == job_id)).one_or_none()
+            row = connection.execute(sa.select(JOBS).where(JOBS.c.job_id == job_id)).one_or_none()
         return _job(row) if row else None
 
     def jobs(self, *, states: Sequence[JobState] = (), subject: str | None = None, limit: int = 100, offset: int = 0) -> list[Job]:
         """Jobs, the last changed first."""
-        query = sa.select(_JOBS).order_by(_JOBS.c.updated_at.desc(), _JOBS.c.job_id).limit(limit).offset(offset)
+        query = sa.select(JOBS).order_by(JOBS.c.updated_at.desc(), JOBS.c.job_id).limit(limit).offset(offset)
         if states:
-            query = query.where(_JOBS.c.state.in_(states))
+            query = query.where(JOBS.c.state.in_(states))
         if subject is not None:
-            query = query.where(_JOBS.c.subject == subject)
+            query = query.where(JOBS.c.subject == subject)
         with self._engine.connect() as connection:
             return [_job(row) for row in connection.execute(query)]
 
@@ -214,7 +163,7 @@ class Ledger:
         """Jobs whose id begins with `text`."""
         with self._engine.connect() as connection:
             return [
-                _job(row) for row in connection.execute(sa.select(_JOBS).where(_JOBS.c.job_id.startswith(text, autoescape=True)).limit(10))
+                _job(row) for row in connection.execute(sa.select(JOBS).where(JOBS.c.job_id.startswith(text, autoescape=True)).limit(10))
             ]
 
     def counts(self) -> dict[JobState, int]:
@@ -222,48 +171,53 @@ class Ledger:
         with self._engine.connect() as connection:
             found = {
                 str(state): int(number)
-                for state, number in connection.execute(sa.select(_JOBS.c.state, sa.func.count()).group_by(_JOBS.c.state))
+                for state, number in connection.execute(sa.select(JOBS.c.state, sa.func.count()).group_by(JOBS.c.state))
             }
         return {state: found.get(state, 0) for state in JOB_STATES}
 
     def finished_since(self, moment: float) -> int:
         """How many jobs were done after `moment` (seconds since 1970)."""
         with self._engine.connect() as connection:
-            query = sa.select(sa.func.count()).select_from(_JOBS).where(_JOBS.c.state == "done", _JOBS.c.updated_at > moment)
+            query = sa.select(sa.func.count()).select_from(JOBS).where(JOBS.c.state == "done", JOBS.c.updated_at > moment)
             return int(connection.execute(query).scalar_one())
 
     def recent_abstain(self, number: int) -> list[float]:
         """Abstaining shares of the last `number` certificates."""
-        query = sa.select(_JOBS.c.abstain).where(_JOBS.c.abstain.is_not(None)).order_by(_JOBS.c.updated_at.desc()).limit(number)
+        query = sa.select(JOBS.c.abstain).where(JOBS.c.abstain.is_not(None)).order_by(JOBS.c.updated_at.desc()).limit(number)
         with self._engine.connect() as connection:
             return [float(value) for (value,) in connection.execute(query)]
 
     def begin(self, job_id: str) -> int:
         """Note that certifying starts; returns how many times it has been started without an end."""
         with self._engine.begin() as connection:
-            connection.execute(_change(_JOBS, job_id, state="certifying", attempts=_JOBS.c.attempts + 1))
-            return int(connection.execute(sa.select(_JOBS.c.attempts).where(_JOBS.c.job_id == job_id)).scalar_one())
+            connection.execute(_change(JOBS, job_id, state="certifying", attempts=JOBS.c.attempts + 1))
+            return int(connection.execute(sa.select(JOBS.c.attempts).where(JOBS.c.job_id == job_id)).scalar_one())
+
+    def forgive(self, job_id: str, reason: str) -> None:
+        """Take the last start back: it came to nothing for a reason that is not the film's, such as a full disk."""
+        with self._engine.begin() as connection:
+            connection.execute(_change(JOBS, job_id, attempts=JOBS.c.attempts - 1, reason=reason))
 
     def move(self, job_id: str, state: JobState, reason: str = "") -> None:
         with self._engine.begin() as connection:
-            connection.execute(_change(_JOBS, job_id, state=state, reason=reason))
+            connection.execute(_change(JOBS, job_id, state=state, reason=reason))
 
     def certified(self, job_id: str, result: Result, destinations: Sequence[str]) -> None:
         """Record the result, and a delivery to each destination; done at once when there is none."""
         now = time.time()
         with self._engine.begin() as connection:
-            known = set(connection.execute(sa.select(_DELIVERIES.c.destination).where(_DELIVERIES.c.job_id == job_id)).scalars())
+            known = set(connection.execute(sa.select(DELIVERIES.c.destination).where(DELIVERIES.c.job_id == job_id)).scalars())
             for destination in destinations:
                 if destination not in known:
                     connection.execute(
-                        sa.insert(_DELIVERIES).values(
+                        sa.insert(DELIVERIES).values(
                             job_id=job_id, destination=destination, state="queued", reason="", told=False, created_at=now, updated_at=now
                         )
                     )
             open_deliveries = bool(set(destinations) - known) or self._open_deliveries(connection, job_id) > 0
             connection.execute(
                 _change(
-                    _JOBS,
+                    JOBS,
                     job_id,
                     state="delivering" if open_deliveries else "done",
                     reason="" if destinations else "no destination is configured; the result stays in the spool",
@@ -277,14 +231,14 @@ class Ledger:
     # deliveries
 
     def delivery(self, job_id: str, destination: str) -> Delivery | None:
-        query = sa.select(_DELIVERIES).where(_DELIVERIES.c.job_id == job_id, _DELIVERIES.c.destination == destination)
+        query = sa.select(DELIVERIES).where(DELIVERIES.c.job_id == job_id, DELIVERIES.c.destination == destination)
         with self._engine.connect() as connection:
             row = connection.execute(query).one_or_none()
         return _delivery(row) if row else None
 
     def deliveries(self, job_ids: Sequence[str]) -> list[Delivery]:
         with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(_DELIVERIES).where(_DELIVERIES.c.job_id.in_(job_ids)).order_by(_DELIVERIES.c.destination))
+            rows = connection.execute(sa.select(DELIVERIES).where(DELIVERIES.c.job_id.in_(job_ids)).order_by(DELIVERIES.c.destination))
             return [_delivery(row) for row in rows]
 
     def note_delivery(
@@ -292,32 +246,32 @@ class Ledger:
     ) -> Delivery:
         """Change a delivery's state, adding to its attempts and refusals; settles the job with its last one."""
         with self._engine.begin() as connection:
-            mine = (_DELIVERIES.c.job_id == job_id) & (_DELIVERIES.c.destination == destination)
+            mine = (DELIVERIES.c.job_id == job_id) & (DELIVERIES.c.destination == destination)
             change = {"state": state, "reason": reason, "updated_at": time.time()}
-            counts = {"attempts": _DELIVERIES.c.attempts + attempts, "refusals": _DELIVERIES.c.refusals + refusals}
-            connection.execute(sa.update(_DELIVERIES).where(mine).values(**change, **counts))
+            counts = {"attempts": DELIVERIES.c.attempts + attempts, "refusals": DELIVERIES.c.refusals + refusals}
+            connection.execute(sa.update(DELIVERIES).where(mine).values(**change, **counts))
             if state == "done" and not self._open_deliveries(connection, job_id):
-                connection.execute(_change(_JOBS, job_id, state="done", reason=""))
+                connection.execute(_change(JOBS, job_id, state="done", reason=""))
             elif state == "failed":
-                connection.execute(_change(_JOBS, job_id, state="failed", reason=f"not delivered to {destination}: {reason}"))
-            return _delivery(connection.execute(sa.select(_DELIVERIES).where(mine)).one())
+                connection.execute(_change(JOBS, job_id, state="failed", reason=f"not delivered to {destination}: {reason}"))
+            return _delivery(connection.execute(sa.select(DELIVERIES).where(mine)).one())
 
     def _open_deliveries(self, connection: sa.Connection, job_id: str) -> int:
-        query = sa.select(sa.func.count()).select_from(_DELIVERIES).where(_DELIVERIES.c.job_id == job_id, _DELIVERIES.c.state != "done")
+        query = sa.select(sa.func.count()).select_from(DELIVERIES).where(DELIVERIES.c.job_id == job_id, DELIVERIES.c.state != "done")
         return int(connection.execute(query).scalar_one())
 
     # commitment
 
     def ask_commitment(self, transaction_uid: str, job_id: str, destination: str) -> None:
         self._insert_once(
-            _COMMITMENTS, transaction_uid=transaction_uid, job_id=job_id, destination=destination, state="asked", asked_at=time.time()
+            COMMITMENTS, transaction_uid=transaction_uid, job_id=job_id, destination=destination, state="asked", asked_at=time.time()
         )
 
     def answer_commitment(self, transaction_uid: str, *, committed: bool) -> bool:
         """Record a destination's answer; False when nobody asked."""
         query = (
-            sa.update(_COMMITMENTS)
-            .where(_COMMITMENTS.c.transaction_uid == transaction_uid)
+            sa.update(COMMITMENTS)
+            .where(COMMITMENTS.c.transaction_uid == transaction_uid)
             .values(state="committed" if committed else "refused")
         )
         with self._engine.begin() as connection:
@@ -325,69 +279,69 @@ class Ledger:
 
     def commitments(self, job_id: str, destination: str) -> set[str]:
         """States of all requests about a delivery: "asked", "committed", "refused"."""
-        query = sa.select(_COMMITMENTS.c.state).where(_COMMITMENTS.c.job_id == job_id, _COMMITMENTS.c.destination == destination)
+        query = sa.select(COMMITMENTS.c.state).where(COMMITMENTS.c.job_id == job_id, COMMITMENTS.c.destination == destination)
         with self._engine.connect() as connection:
             return set(connection.execute(query).scalars())
 
     def forget_commitments(self, job_id: str, destination: str) -> None:
         """Forget the answers about a delivery, before it is sent again."""
         with self._engine.begin() as connection:
-            connection.execute(sa.delete(_COMMITMENTS).where(_COMMITMENTS.c.job_id == job_id, _COMMITMENTS.c.destination == destination))
+            connection.execute(sa.delete(COMMITMENTS).where(COMMITMENTS.c.job_id == job_id, COMMITMENTS.c.destination == destination))
 
     # people
 
     def retry(self, job_id: str) -> Job:
         """Start again what failed or was left alone. UsageError when there is nothing to start again."""
         with self._engine.begin() as connection:
-            row = connection.execute(sa.select(_JOBS).where(_JOBS.c.job_id == job_id)).one_or_none()
+            row = connection.execute(sa.select(JOBS).where(JOBS.c.job_id == job_id)).one_or_none()
             if row is None:
                 raise UsageError(f"there is no job {job_id}")
             if row.state not in ("failed", "ignored", "dropped"):
                 raise UsageError(f"job {job_id} is {row.state}; only failed, ignored and dropped jobs can be started again")
             if row.seg_sha256:
-                failed = (_DELIVERIES.c.job_id == job_id) & (_DELIVERIES.c.state == "failed")
+                failed = (DELIVERIES.c.job_id == job_id) & (DELIVERIES.c.state == "failed")
                 fresh = {"state": "queued", "reason": "", "told": False, "refusals": 0, "created_at": time.time()}
-                connection.execute(sa.update(_DELIVERIES).where(failed).values(**fresh, generation=_DELIVERIES.c.generation + 1))
-                connection.execute(_change(_JOBS, job_id, state="delivering", reason=""))
+                connection.execute(sa.update(DELIVERIES).where(failed).values(**fresh, generation=DELIVERIES.c.generation + 1))
+                connection.execute(_change(JOBS, job_id, state="delivering", reason=""))
             else:
                 connection.execute(
-                    _change(_JOBS, job_id, state="queued", reason="", told=False, attempts=0, generation=_JOBS.c.generation + 1)
+                    _change(JOBS, job_id, state="queued", reason="", told=False, attempts=0, generation=JOBS.c.generation + 1)
                 )
-            return _job(connection.execute(sa.select(_JOBS).where(_JOBS.c.job_id == job_id)).one())
+            return _job(connection.execute(sa.select(JOBS).where(JOBS.c.job_id == job_id)).one())
 
     def drop(self, job_id: str) -> Job:
         """Give a job up. UsageError when it is running or finished."""
         with self._engine.begin() as connection:
-            row = connection.execute(sa.select(_JOBS).where(_JOBS.c.job_id == job_id)).one_or_none()
+            row = connection.execute(sa.select(JOBS).where(JOBS.c.job_id == job_id)).one_or_none()
             if row is None:
                 raise UsageError(f"there is no job {job_id}")
             if row.state not in ("queued", "failed", "ignored"):
                 raise UsageError(f"job {job_id} is {row.state}; only queued, failed and ignored jobs can be dropped")
-            connection.execute(_change(_JOBS, job_id, state="dropped", reason="dropped by hand"))
+            connection.execute(_change(JOBS, job_id, state="dropped", reason="dropped by hand"))
             return _job(row)
 
     # the engine
 
     def untold(self, job_id: str | None = None) -> list[Order]:
         """What the engine has not been told yet, of one job or of all."""
-        of_job = sa.true() if job_id is None else _JOBS.c.job_id == job_id
-        of_delivery = sa.true() if job_id is None else _DELIVERIES.c.job_id == job_id
+        of_job = sa.true() if job_id is None else JOBS.c.job_id == job_id
+        of_delivery = sa.true() if job_id is None else DELIVERIES.c.job_id == job_id
         with self._engine.connect() as connection:
-            jobs = connection.execute(sa.select(_JOBS.c.job_id, _JOBS.c.generation).where(~_JOBS.c.told, _JOBS.c.state == "queued", of_job))
+            jobs = connection.execute(sa.select(JOBS.c.job_id, JOBS.c.generation).where(~JOBS.c.told, JOBS.c.state == "queued", of_job))
             orders = [Order(row.job_id, row.generation) for row in jobs]
             found = connection.execute(
-                sa.select(_DELIVERIES.c.job_id, _DELIVERIES.c.generation, _DELIVERIES.c.destination).where(~_DELIVERIES.c.told, of_delivery)
+                sa.select(DELIVERIES.c.job_id, DELIVERIES.c.generation, DELIVERIES.c.destination).where(~DELIVERIES.c.told, of_delivery)
             )
             return orders + [Order(row.job_id, row.generation, row.destination) for row in found]
 
     def mark_told(self, order: Order) -> None:
         with self._engine.begin() as connection:
             if order.destination is None:
-                mine = (_JOBS.c.job_id == order.job_id) & (_JOBS.c.generation == order.generation)
-                connection.execute(sa.update(_JOBS).where(mine).values(told=True))
+                mine = (JOBS.c.job_id == order.job_id) & (JOBS.c.generation == order.generation)
+                connection.execute(sa.update(JOBS).where(mine).values(told=True))
             else:
-                here = (_DELIVERIES.c.job_id == order.job_id) & (_DELIVERIES.c.destination == order.destination)
-                connection.execute(sa.update(_DELIVERIES).where(here, _DELIVERIES.c.generation == order.generation).values(told=True))
+                here = (DELIVERIES.c.job_id == order.job_id) & (DELIVERIES.c.destination == order.destination)
+                connection.execute(sa.update(DELIVERIES).where(here, DELIVERIES.c.generation == order.generation).values(told=True))
 
     # signs of life
 
@@ -395,18 +349,18 @@ class Ledger:
         """Say that a process is alive, by the database's clock."""
         now = self._clock()
         with self._engine.begin() as connection:
-            if not connection.execute(sa.update(_EXECUTORS).where(_EXECUTORS.c.executor_id == executor_id).values(seen_at=now)).rowcount:
-                connection.execute(sa.insert(_EXECUTORS).values(executor_id=executor_id, seen_at=now))
+            if not connection.execute(sa.update(EXECUTORS).where(EXECUTORS.c.executor_id == executor_id).values(seen_at=now)).rowcount:
+                connection.execute(sa.insert(EXECUTORS).values(executor_id=executor_id, seen_at=now))
 
     def farewell(self, executor_id: str) -> None:
         with self._engine.begin() as connection:
-            connection.execute(sa.delete(_EXECUTORS).where(_EXECUTORS.c.executor_id == executor_id))
+            connection.execute(sa.delete(EXECUTORS).where(EXECUTORS.c.executor_id == executor_id))
 
     def alive(self, within_s: float) -> set[str]:
         """Processes that gave a sign of life in the last `within_s` seconds."""
         with self._engine.connect() as connection:
             return set(
-                connection.execute(sa.select(_EXECUTORS.c.executor_id).where(_EXECUTORS.c.seen_at > self._clock() - within_s)).scalars()
+                connection.execute(sa.select(EXECUTORS.c.executor_id).where(EXECUTORS.c.seen_at > self._clock() - within_s)).scalars()
             )
 
     def _clock(self) -> sa.ColumnElement[float]:

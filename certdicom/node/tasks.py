@@ -114,6 +114,12 @@ class Tasks:
             self.metrics.ignored.inc()
             LOG.info("stored and left alone", extra={"job": job_id, "reason": reason})
             return "stop"
+        except (OutputError, OSError) as error:
+            self.ledger.forgive(job_id, _public(error))
+            raise
+        except Exception as error:
+            self.ledger.move(job_id, "certifying", f"{type(error).__name__}, {_public(error)}")
+            raise
         finally:
             self.spool.discard(folder)
         return "go on"

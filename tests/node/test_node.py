@@ -9,6 +9,8 @@ from fakes import Archive, CheapCertifier, wait_until
 from pydicom import dcmread
 from pydicom.filebase import DicomBytesIO
 
+from certdicom.errors import OutputError
+
 
 def states(service) -> list[str]:
     return [job.state for job in service.ledger.jobs()]
@@ -175,9 +177,23 @@ def test_a_defect_sets_the_film_aside_after_the_last_attempt_and_a_retry_helps(r
     assert certifier.calls == 3
     (job,) = node.ledger.jobs()
     assert "Zwiebelfisch" not in job.reason
+    assert "interrupted or failed 3 times: ValueError, test_node.py" in job.reason
     broken.clear()
     node.ledger.retry(job.job_id)
     wait_until(lambda: states(node) == ["done"])
+
+
+def test_a_full_disk_while_certifying_is_waited_for_however_long_it_takes(run_node, configure, archive, make_film, send):
+    full = iter([True] * 6 + [False])
+
+    def fail(film):
+        if next(full):
+            raise OutputError("seg.dcm cannot be written: the disk is full")
+
+    node = run_node(configure(archive, jobs__max_attempts=2), CheapCertifier(fail))
+    assert send(node, make_film()) == [0]
+    wait_until(lambda: states(node) == ["done"])
+    assert len(archive.received) == 1
 
 
 def test_without_a_destination_the_result_stays_in_the_spool(run_node, configure, make_film, send):
