@@ -36,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         child.add_argument("jobs", metavar="JOB|UID", nargs="*", help="job ids, their beginnings, or SOP Instance UIDs")
         if verb == "retry":
             child.add_argument("--all-failed", action="store_true", help="all that failed")
+    for child in verbs.choices.values():  # people write it after the verb as well
+        child.add_argument("--config", metavar="TOML", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def run(arguments: argparse.Namespace) -> int:

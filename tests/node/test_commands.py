@@ -54,6 +54,13 @@ def test_the_queue_lists_shows_retries_and_drops(run_node, configure, archive, m
     assert (code, errors.count("\n")) == (2, 1)
 
 
+def test_the_configuration_may_be_named_before_or_after_the_verb(tmp_path, capsys):
+    missing = str(tmp_path / "none.toml")
+    for words in (["queue", "--config", missing, "ls"], ["queue", "ls", "--config", missing]):
+        assert main(words) == 2
+        assert "cannot read the configuration" in capsys.readouterr().err
+
+
 def test_a_queue_without_a_node_is_one_clear_line(configure, command):
     code, _, errors = command(configure(), "queue", "ls")
     assert code == 2
