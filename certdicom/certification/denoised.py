@@ -13,22 +13,31 @@ PredictNoise = Callable[[Tensor, Tensor], Tensor]
 """ε_θ: (x_t (B, channels, H, W) in DDPM units, t (B,) int64) → predicted noise of the shape of x_t."""
 
 Segment = Callable[[Tensor], Tensor]
-"""Images (B, channels, H, W) in [0, 1] → logits (B, structures, H, W); above 0 means present."""
+"""Images (B, channels, H, W) in [0, 1] → logits (B, structures, H, W)."""
 
 
 class OneShotDenoisedSegmenter:
-    """f(v) = segment(denoise(v)) > 0 for noisy images v = u + sigma·ε with u in [0, 1].
+    """f(v) = segment(denoise(v)) > threshold for noisy images v = u + sigma·ε with u in [0, 1].
 
     x_t = √ᾱ·(2v - 1),  x̂₀ = (x_t - √(1 - ᾱ)·ε_θ(x_t, t*)) / √ᾱ,  û = (clip(x̂₀, -1, 1) + 1) / 2 at the t* of `sigma`.
-    `dtype`: the networks' precision, the same in every draw; everything between them is float32.
+    `dtype`: the networks' precision, the same in every draw; everything between them is float32. `threshold`: the logit above
+    which a structure is present.
     """
 
     def __init__(
-        self, predict_noise: PredictNoise, segment: Segment, *, schedule: LinearSchedule, sigma: float, dtype: torch.dtype
+        self,
+        predict_noise: PredictNoise,
+        segment: Segment,
+        *,
+        schedule: LinearSchedule,
+        sigma: float,
+        dtype: torch.dtype,
+        threshold: float = 0.0,
     ) -> None:
         self._predict_noise = predict_noise
         self._segment = segment
         self._dtype = dtype
+        self.threshold = threshold
         self.t = schedule.time_step(sigma)
         self._alpha_bar = float(schedule.alpha_bars()[self.t])
 
@@ -42,5 +51,10 @@ class OneShotDenoisedSegmenter:
         return (clean.clamp(-1.0, 1.0) + 1.0) / 2.0
 
     @torch.inference_mode()
+    def logits(self, noisy: Tensor) -> Tensor:
+        """Noisy images → logits (B, structures, H, W), float32."""
+        return self._segment(self.denoise(noisy).to(self._dtype)).float()
+
+    @torch.inference_mode()
     def __call__(self, noisy: Tensor) -> Tensor:
-        return self._segment(self.denoise(noisy).to(self._dtype)) > 0
+        return self.logits(noisy) > self.threshold

@@ -35,6 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--denoiser", type=Path, metavar="FILE", help="denoiser weights (joint, bundle)")
     parser.add_argument("--segmenter", type=Path, metavar="FILE", help="segmenter weights (joint, bundle)")
     parser.add_argument(
+        "--strength", type=float, nargs=2, default=[0.8, 0.4], metavar=("FIRST", "LAST"), help="of the augmentation (joint)"
+    )
+    parser.add_argument("--denoiser-every", type=int, default=2, metavar="STEPS", help="how often the denoiser learns as well (joint)")
+    parser.add_argument(
         "--validate-every", type=int, default=250, metavar="STEPS", help="also when weights are saved (default %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the draws of training (default %(default)s)")
@@ -77,6 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
             val,
             segmenter_weights=(arguments.segmenter, arguments.out / "segmenter.safetensors"),
             denoiser_weights=(arguments.denoiser, arguments.out / "denoiser.safetensors"),
+            strength=tuple(arguments.strength),
+            denoiser_every=arguments.denoiser_every,
             **common,
         )
     return 0

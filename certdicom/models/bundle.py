@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from certdicom.certification.certificate import Structure
 from certdicom.certification.schedule import LinearSchedule
 from certdicom.errors import BundleError
@@ -33,7 +35,8 @@ class Bundle:
     """A segmenter, a denoiser and everything that must be known to use them; weights stay on disk until they are needed.
 
     `grid`: rows and columns of the model grid; `channels`: 1 for gray; `structures` in channel order; `sigma_range`: noise
-    levels that the networks were trained for; `networks`: the description of each network by role; `sha256`: hex digest over
+    levels that the networks were trained for; `thresholds`: (sigma, logit above which a structure is present) pairs, rising in
+    sigma; `networks`: the description of each network by role; `sha256`: hex digest over
     bundle.json, which holds the digests of the weights; `anatomy`: what a plausible selection looks like, or None.
     """
 
@@ -45,6 +48,7 @@ class Bundle:
     structures: tuple[Structure, ...]
     schedule: LinearSchedule
     sigma_range: tuple[float, float]
+    thresholds: tuple[tuple[float, float], ...]
     networks: Mapping[str, Mapping[str, Any]]
     weights_sha256: Mapping[str, str]
     anatomy: AnatomyModel | None
@@ -54,6 +58,13 @@ class Bundle:
     def hypotheses(self) -> int:
         """K of an image: structures × grid × grid."""
         return len(self.structures) * self.grid**2
+
+    def threshold(self, sigma: float) -> float:
+        """The logit threshold at `sigma`: linear between the bundle's pairs, constant beyond them, 0 without any."""
+        if not self.thresholds:
+            return 0.0
+        sigmas, logits = zip(*self.thresholds, strict=True)
+        return float(np.interp(sigma, sigmas, logits))
 
     def require_sigma(self, sigma: float) -> None:
         """Raise BundleError when `sigma` is outside what the networks were trained for."""
@@ -108,6 +119,7 @@ def _parse(fields: Any, *, folder: Path, sha256: str) -> Bundle:
         structures=tuple(_structure(entry) for entry in fields["structures"]),
         schedule=LinearSchedule(**fields["schedule"]),
         sigma_range=(float(low), float(high)),
+        thresholds=tuple((float(sigma), float(logit)) for sigma, logit in fields.get("thresholds", ())),
         networks=dict(fields["networks"]),
         weights_sha256={role: str(digest) for role, digest in fields["weights_sha256"].items()},
         anatomy=AnatomyModel.from_dict(fields["anatomy"]) if fields.get("anatomy") else None,

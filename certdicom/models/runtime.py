@@ -75,4 +75,5 @@ class DenoisedSegmenter(OneShotDenoisedSegmenter):
             schedule=bundle.schedule,
             sigma=sigma,
             dtype=dtype,
+            threshold=bundle.threshold(sigma),
         )

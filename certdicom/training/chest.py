@@ -13,7 +13,8 @@ from certdicom.presentation.palette import STRUCTURE_RGB
 from certdicom.selftest import EXPECTATION, record_expectation
 from certdicom.training.augmentation import augment
 from certdicom.training.bundle import write_bundle
-from certdicom.training.data import STRUCTURES, FilmSet
+from certdicom.training.calibration import calibrate_thresholds
+from certdicom.training.data import STRUCTURES, FilmSet, take
 from certdicom.training.denoiser import DENOISER, SIGMA_RANGE
 from certdicom.training.loop import load_weights
 from certdicom.training.segmenter import SEGMENTER
@@ -38,8 +39,11 @@ def fit_anatomy(segmenter: torch.nn.Module, films: FilmSet, *, rounds: int = 3, 
     return AnatomyModel.fit(samples)
 
 
-def write_chest_bundle(folder: Path, *, denoiser: Path, segmenter: Path, train: FilmSet) -> None:
-    """Pack the two networks as bundle `folder`, named after it; an existing model card is kept."""
+def write_chest_bundle(folder: Path, *, denoiser: Path, segmenter: Path, train: FilmSet, calibration_films: int = 12) -> None:
+    """Pack the two networks as bundle `folder`, named after it; an existing model card is kept.
+
+    `calibration_films`: how many of the first training films choose the thresholds.
+    """
     networks = {"segmenter": build_network(SEGMENTER).eval(), "denoiser": build_network(DENOISER).eval()}
     load_weights(networks["segmenter"], segmenter)
     load_weights(networks["denoiser"], denoiser)
@@ -55,6 +59,9 @@ def write_chest_bundle(folder: Path, *, denoiser: Path, segmenter: Path, train: 
         "networks": {"segmenter": SEGMENTER, "denoiser": DENOISER},
         "anatomy": anatomy.limits,
     }
+    write_bundle(folder, description=description, networks=networks)
+    annotated = take(train, calibration_films)
+    description["thresholds"] = calibrate_thresholds(load_bundle(folder), annotated)
     write_bundle(folder, description=description, networks=networks)
     bundle = load_bundle(folder)
     record_expectation(bundle, (folder / EXPECTATION).write_text)

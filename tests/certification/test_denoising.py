@@ -58,6 +58,15 @@ def test_what_reaches_the_network_is_unit_variance_noise_beside_the_image(sigma:
     assert 2 * sigma * alpha_bar**0.5 == pytest.approx((1 - alpha_bar) ** 0.5, rel=0.03), "t* is the nearest whole step"
 
 
+def test_the_threshold_moves_the_decision() -> None:
+    options = {"schedule": LinearSchedule(), "sigma": 0.1, "dtype": torch.float32}
+    noisy = torch.zeros(1, 1, 4, 4)
+    logit = torch.full((1, 1, 4, 4), -0.7)
+    for threshold, present in ((0.0, False), (-1.0, True), (-0.7, False)):
+        decide = OneShotDenoisedSegmenter(lambda x_t, t: torch.zeros_like(x_t), lambda c: logit, threshold=threshold, **options)
+        assert bool(decide(noisy).all()) is present
+
+
 def test_images_are_clipped_after_denoising() -> None:
     segmenter = OneShotDenoisedSegmenter(
         lambda x_t, t: 10 * torch.ones_like(x_t), lambda c: c, schedule=LinearSchedule(), sigma=0.5, dtype=torch.float32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -80,6 +81,12 @@ def test_weights_that_do_not_fit_the_description_are_refused(tmp_path: Path) -> 
         (tmp_path / f"{role}.safetensors").write_bytes(bundle.weights(role))
     with pytest.raises(BundleError, match="do not fit its description"):
         load_network(load_bundle(tmp_path), "segmenter")
+
+
+def test_thresholds_are_interpolated_and_held_at_the_ends() -> None:
+    bundle = dataclasses.replace(load_bundle(), thresholds=((0.1, -0.5), (0.3, -1.5)))
+    assert [bundle.threshold(sigma) for sigma in (0.05, 0.1, 0.2, 0.3, 1.0)] == pytest.approx([-0.5, -0.5, -1.0, -1.5, -1.5])
+    assert dataclasses.replace(bundle, thresholds=()).threshold(0.2) == 0
 
 
 def test_an_unknown_architecture_is_refused() -> None:
