@@ -39,7 +39,7 @@ def fit_anatomy(segmenter: torch.nn.Module, films: FilmSet, *, rounds: int = 3, 
     return AnatomyModel.fit(samples)
 
 
-def write_chest_bundle(folder: Path, *, denoiser: Path, segmenter: Path, train: FilmSet, calibration_films: int = 12) -> None:
+def write_chest_bundle(folder: Path, *, denoiser: Path, segmenter: Path, train: FilmSet, calibration_films: int = 8) -> None:
     """Pack the two networks as bundle `folder`, named after it; an existing model card is kept.
 
     `calibration_films`: how many of the first training films choose the thresholds.
