@@ -70,7 +70,7 @@ class Housekeeper:
         unfinished = self._engine.unfinished()
         if not unfinished:
             return 0
-        alive = self._ledger.alive(self._configuration.number("jobs.stale_after_s"))
+        alive = self._ledger.alive(self._configuration.number("jobs.stale_after_s")) | {self._executor_id}
         orphans = [orphan for orphan in unfinished if orphan.executor_id not in alive]
         for orphan in orphans:
             self._engine.take_over(orphan)

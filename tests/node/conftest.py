@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from pathlib import Path
@@ -26,6 +27,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings("ignore:unclosed <s:ResourceWarning"))
+
+
+@pytest.fixture(autouse=True)
+def _no_litter():
+    """Such sockets are found by the garbage collector: here and now, not in somebody else's test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
