@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels import get_decoder
-from pydicom.uid import UID, RLELossless
+from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, RLELossless
 
 from certdicom.errors import FilmRefusedError
 from certdicom.imaging import header
@@ -155,11 +155,12 @@ def _decode_native(dataset: Dataset, data: bytes | bytearray, layout: PixelForma
 
 def _decode_compressed(dataset: Dataset, data: bytes, layout: PixelFormat, *, transfer_syntax: UID) -> DecodedPixels:
     name = transfer_syntax.name
+    jpeg = transfer_syntax in _JPEG
     try:
         decoder = get_decoder(transfer_syntax)
     except NotImplementedError as problem:
         raise FilmRefusedError(f"transfer syntax {name} cannot be read: send the film uncompressed") from problem
-    if not decoder.is_available:
+    if not (jpeg or decoder.is_available):
         raise FilmRefusedError(f"no decoder for transfer syntax {name} is installed: send the film uncompressed")
     try:
         frame = get_frame(data, 0, number_of_frames=1)
@@ -170,7 +171,7 @@ def _decode_compressed(dataset: Dataset, data: bytes, layout: PixelFormat, *, tr
     if stream is not None:
         _check_codestream(stream, layout)
     try:
-        decoded, _ = decoder.as_array(dataset, raw=True, index=0, correct_unused_bits=False)
+        decoded = _decode_jpeg(frame) if jpeg else decoder.as_array(dataset, raw=True, index=0, correct_unused_bits=False)[0]
     except (Exception, MemoryError) as problem:
         # Decoders raise every type there is for a damaged stream.
         raise FilmRefusedError(f"the {name} pixel data does not decode: the file is truncated or damaged, send it again") from problem
@@ -183,6 +184,15 @@ def _decode_compressed(dataset: Dataset, data: bytes, layout: PixelFormat, *, tr
         limits = layout.limits
         return DecodedPixels(np.clip(words.astype(np.int32), limits.lowest, limits.highest), None, ())
     return DecodedPixels(layout.interpret(words), None, ())
+
+
+def _decode_jpeg(frame: bytes) -> NDArray[np.integer]:
+    """A JPEG stream of process 1, 2, 4 or 14 by libjpeg-turbo, which fills what a cut-off stream leaves open: that is refused."""
+    if not frame.rstrip(b"\0").endswith(_END_OF_IMAGE):
+        raise ValueError("the JPEG stream has no end marker")
+    from imagecodecs import jpeg8_decode
+
+    return np.asarray(jpeg8_decode(frame))
 
 
 def _check_codestream(stream: Codestream, layout: PixelFormat) -> None:
@@ -198,6 +208,9 @@ def _check_codestream(stream: Codestream, layout: PixelFormat) -> None:
             f"the {stream.kind} pixel data has {stream.precision} bits but the header allocates {layout.bits_allocated}: it is damaged"
         )
 
+
+_JPEG = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1}
+_END_OF_IMAGE = b"\xff\xd9"
 
 _LOSSLESS = {
     "1.2.840.10008.1.2.4.57",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
+import imagecodecs
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from certdicom.errors import FilmRefusedError
@@ -91,7 +95,6 @@ def test_accept_any_does_not_waive_technical_reasons(real, name, reason):
         "MR_small_implicit.dcm",
         "MR_small_jp2klossless.dcm",
         "MR_small_jpeg_ls_lossless.dcm",
-        "JPGLosslessP14SV1_1s_1f_8b.dcm",
         "image_dfl.dcm",
         "693_J2KR.dcm",
         "explicit_VR-UN.dcm",
@@ -101,6 +104,25 @@ def test_accept_any_does_not_waive_technical_reasons(real, name, reason):
 def test_stored_values_are_those_that_pydicom_decodes(real, name):
     path = real(name)
     np.testing.assert_array_equal(read_radiograph(path, accept_any=True).stored_values, dcmread(path).pixel_array)
+
+
+def test_lossless_jpeg_is_what_another_decoder_makes_of_it(real):
+    """liblj92, an independent implementation of process 14, gives the same pixels as libjpeg-turbo."""
+    path = real("JPGLosslessP14SV1_1s_1f_8b.dcm")
+    expected = imagecodecs.ljpeg_decode(get_frame(dcmread(path).PixelData, 0, number_of_frames=1))
+    np.testing.assert_array_equal(read_radiograph(path, accept_any=True).stored_values, expected)
+
+
+def test_a_jpeg_stream_without_its_end_is_refused(real):
+    """libjpeg-turbo fills the missing part of a picture with gray; such a film must not pass."""
+    dataset = dcmread(real("JPGLosslessP14SV1_1s_1f_8b.dcm"))
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    for length in (len(frame) // 3, len(frame) // 2 * 2 - 10):
+        dataset.PixelData = encapsulate([frame[:length]])
+        stream = io.BytesIO()
+        dataset.save_as(stream)
+        with pytest.raises(FilmRefusedError, match="does not decode: the file is truncated or damaged"):
+            read_radiograph(stream.getvalue(), accept_any=True)
 
 
 def test_a_real_modality_lut_is_applied(real):
