@@ -187,9 +187,7 @@ def _decode_compressed(dataset: Dataset, data: bytes, layout: PixelFormat, *, tr
 
 
 def _decode_jpeg(frame: bytes) -> NDArray[np.integer]:
-    """A JPEG stream of process 1, 2, 4 or 14 by libjpeg-turbo, which fills what a cut-off stream leaves open: that is refused."""
-    if not frame.rstrip(b"\0").endswith(_END_OF_IMAGE):
-        raise ValueError("the JPEG stream has no end marker")
+    """A JPEG stream of process 1, 2, 4 or 14 by libjpeg-turbo; `read_codestream` has seen to it that it is whole."""
     from imagecodecs import jpeg8_decode
 
     return np.asarray(jpeg8_decode(frame))
@@ -210,7 +208,6 @@ def _check_codestream(stream: Codestream, layout: PixelFormat) -> None:
 
 
 _JPEG = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1}
-_END_OF_IMAGE = b"\xff\xd9"
 
 _LOSSLESS = {
     "1.2.840.10008.1.2.4.57",
