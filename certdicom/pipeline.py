@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,6 @@ from certdicom.files import write_atomically
 from certdicom.models.bundle import Bundle, load_bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from certdicom.certification.certificate import SeedKind
     from certdicom.certification.smoothing import GridResult
     from certdicom.imaging.grid import GridImage
@@ -227,6 +226,15 @@ def write_segmentation(
     write_results(certificate, film, {"output": Path(path)}, geometry=geometry, abstain=abstain, force=force)
 
 
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Libraries' warnings quote values of the film, which may be private: they must reach neither screen nor log."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@_without_warnings()
 def write_results(
     certificate: Certificate,
     film: Radiograph,

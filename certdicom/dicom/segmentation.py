@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence
@@ -107,11 +108,10 @@ def build_segmentation(
 
 def save(segmentation: Dataset, path: str | os.PathLike[str], *, force: bool = False) -> Path:
     """Write a built object to `path` as a DICOM file, whole or not at all; see `write_atomically` for the errors."""
-
-    def write(stream: BinaryIO) -> None:
-        segmentation.save_as(stream, enforce_file_format=True)
-
-    return write_atomically(path, write, force=force)
+    # Encoded in memory first: pydicom wraps the system's errors, and a full disk should be told as such.
+    stream = BytesIO()
+    segmentation.save_as(stream, enforce_file_format=True)
+    return write_atomically(path, stream.getvalue(), force=force)
 
 
 def _require_options(geometry: str, abstain: str) -> None:

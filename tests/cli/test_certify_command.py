@@ -254,3 +254,15 @@ def test_a_film_that_cannot_be_read_or_meets_a_defect_does_not_stop_the_others(
     assert "ZeroDivisionError" in outcome.err
     assert "not read" in outcome.err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["c.seg.dcm"]
+
+
+def test_nothing_private_reaches_the_screen(certdicom, tmp_path: Path) -> None:
+    """A name of one component makes libraries warn and quote it; the summary and the warnings must not."""
+    dataset, _ = synthetic_film(rows=128, columns=128)
+    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = "MUSTERFRAU", "QX-4711", "19991231"
+    write_film(dataset, tmp_path / "film.dcm")
+    targets = [word for option in ("sr", "sc", "radius-map", "preview") for word in (f"--{option}", tmp_path / option)]
+    outcome = certdicom(tmp_path / "film.dcm", "-o", tmp_path / "s.dcm", *targets, "--n", "80")
+    assert outcome.code == 0, outcome.err
+    for private in ("MUSTERFRAU", "QX-4711", "19991231"):
+        assert private not in outcome.out + outcome.err
