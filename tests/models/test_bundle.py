@@ -13,6 +13,7 @@ import torch
 from certdicom import load_bundle
 from certdicom.certification.noise import noisy_batch
 from certdicom.errors import BundleError, UsageError
+from certdicom.imaging.synthetic import chest_phantom
 from certdicom.models.bundle import shipped_bundles
 from certdicom.models.networks import PatchDenoiser, PatchSegmenter, build_network
 from certdicom.models.runtime import DenoisedSegmenter, choose_device, choose_precision, load_network
@@ -49,12 +50,13 @@ def test_the_base_segmenter_is_one_fixed_function_fed_with_float32_noise(precisi
         assert not any(
             isinstance(module, torch.nn.modules.batchnorm._BatchNorm | torch.nn.Dropout) and module.training for module in network.modules()
         )
-    noisy = noisy_batch(torch.full((1, 256, 256), 0.5), 0.25, seed=b"fixed", draws=range(3))
+    chest = torch.from_numpy(chest_phantom(256, 256).density.clip(0, 1))[None]
+    noisy = noisy_batch(chest, 0.25, seed=b"fixed", draws=range(3))
     assert noisy.dtype == torch.float32
     together = decide(noisy)
-    swapped = decide(noisy[[0, 2, 1]])[[0, 2, 1]]
+    changed = float((together != decide(noisy[[0, 2, 1]])[[0, 2, 1]]).float().mean())
     # Threads share a batch out by position, and bfloat16 sums may round differently there: a handful of logits at the threshold.
-    assert float((together != swapped).float().mean()) <= (0 if precision == "float32" else 1e-4)
+    assert changed <= (0 if precision == "float32" else 2e-3)
     assert decide.denoise(noisy).dtype == torch.float32
 
 
