@@ -65,9 +65,13 @@ def certify_grid(
         after_selection(chosen)
     present = vote.count_present(range(parameters.n0, parameters.n0 + parameters.n))
     counts = torch.where(selected, present, parameters.n - present).cpu().numpy()
+    return GridResult(decisions=decisions_of(chosen, counts, parameters), counts=counts, selected=chosen)
+
+
+def decisions_of(selected: NDArray[np.bool_], counts: NDArray[np.integer], parameters: SmoothingParameters) -> NDArray[np.uint8]:
+    """The selected decisions where Holm certifies them, ABSTAIN elsewhere; `counts`: votes among n for `selected`, same shape."""
     certified = holm_reject(counts, n=parameters.n, tau=parameters.tau, alpha=parameters.alpha)
-    decisions = np.where(certified, np.where(chosen, PRESENT, ABSENT), ABSTAIN).astype(np.uint8)
-    return GridResult(decisions=decisions, counts=counts, selected=chosen)
+    return np.where(certified, np.where(selected, PRESENT, ABSENT), ABSTAIN).astype(np.uint8)
 
 
 def _checked_image(u: NDArray[np.float32] | Tensor) -> Tensor:

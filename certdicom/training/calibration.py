@@ -11,11 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT
 from certdicom.certification.noise import noisy_batch
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.scores import score
-from certdicom.certification.statistics import holm_reject
+from certdicom.certification.smoothing import decisions_of
 from certdicom.models.bundle import Bundle
 from certdicom.models.runtime import DenoisedSegmenter, choose_precision
 from certdicom.training.data import FilmSet
@@ -29,19 +28,19 @@ TOLERATED_LOSS = 0.003
 def calibrate_thresholds(bundle: Bundle, films: FilmSet, *, batch: int = 10) -> list[tuple[float, float]]:
     """(sigma, logit) pairs: of the CANDIDATES, the one with the best mean certified Dice that keeps the worst-case Dice."""
     chosen = []
+    device = torch.device("cpu")
     for sigma in SIGMAS:
-        scores = np.mean([_scores(bundle, films, index, sigma=sigma, batch=batch) for index in range(len(films))], axis=0)
+        decide = DenoisedSegmenter(bundle, sigma=sigma, device=device, precision=choose_precision("auto", device))
+        scores = np.mean([_scores(decide, films, index, sigma=sigma, batch=batch) for index in range(len(films))], axis=0)
         allowed = [index for index in range(len(CANDIDATES)) if scores[index, 1] >= scores[0, 1] - TOLERATED_LOSS]
         best = max(allowed, key=lambda index: float(scores[index, 0]))
         chosen.append((sigma, CANDIDATES[best]))
     return chosen
 
 
-def _scores(bundle: Bundle, films: FilmSet, index: int, *, sigma: float, batch: int) -> np.ndarray:
+def _scores(decide: DenoisedSegmenter, films: FilmSet, index: int, *, sigma: float, batch: int) -> np.ndarray:
     """Mean certified and worst-case Dice of one film per candidate, (candidates, 2), from the same draws."""
     parameters = SmoothingParameters(sigma=sigma)
-    device = torch.device("cpu")
-    decide = DenoisedSegmenter(bundle, sigma=sigma, device=device, precision=choose_precision("auto", device))
     levels = torch.tensor(CANDIDATES).view(-1, 1, 1, 1, 1)
 
     def votes(draws: range) -> np.ndarray:
@@ -56,8 +55,7 @@ def _scores(bundle: Bundle, films: FilmSet, index: int, *, sigma: float, batch: 
     present = votes(range(parameters.n0, parameters.n0 + parameters.n))
     means = []
     for chosen, count in zip(selected, np.where(selected, present, parameters.n - present), strict=True):
-        certified = holm_reject(count, n=parameters.n, tau=parameters.tau, alpha=parameters.alpha)
-        decisions = np.where(certified, np.where(chosen, PRESENT, ABSENT), ABSTAIN).astype(np.uint8)
+        decisions = decisions_of(chosen, count, parameters)
         known = [c for c in range(len(decisions)) if films.known[index, c]]
         found = [score(decisions[c], films.masks[index, c].numpy().astype(bool)) for c in known]
         means.append([_mean([s.certified for s in found]), _mean([s.worst_case for s in found])])
