@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DModel
-from monai.networks.nets import SegResNet
+from monai.networks.nets import SegResNet, UNet
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -52,6 +52,29 @@ class PatchSegmenter(nn.Module):
         return functional.pixel_shuffle(logits, self.patch)
 
 
+class ResidualUNet(nn.Module):
+    """MONAI's U-Net with residual units and instance norm (Kerfoot et al. 2018).
+
+    (B, channels, G, G) images in [0, 1] → (B, structures, G, G) logits, one sigmoid per structure. `features` are the channels of
+    each level and `strides` the steps between them: a first stride of 1 keeps a level at full resolution.
+    """
+
+    def __init__(self, *, channels: int, structures: int, features: list[int], strides: list[int], residual_units: int) -> None:
+        super().__init__()
+        self.net = UNet(
+            spatial_dims=2,
+            in_channels=channels,
+            out_channels=structures,
+            channels=tuple(features),
+            strides=tuple(strides),
+            num_res_units=residual_units,
+            norm="instance",
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.net(image.contiguous(memory_format=torch.channels_last))
+
+
 class PatchDenoiser(nn.Module):
     """Diffusers' UNet2DModel as a noise predictor on pixel-unshuffled images.
 
@@ -77,7 +100,11 @@ class PatchDenoiser(nn.Module):
         return functional.pixel_shuffle(self.net(patches, t).sample, self.patch)
 
 
-_ARCHITECTURES: dict[str, type[nn.Module]] = {"PatchSegmenter": PatchSegmenter, "PatchDenoiser": PatchDenoiser}
+_ARCHITECTURES: dict[str, type[nn.Module]] = {
+    "PatchSegmenter": PatchSegmenter,
+    "ResidualUNet": ResidualUNet,
+    "PatchDenoiser": PatchDenoiser,
+}
 
 
 def build_network(description: Mapping[str, Any]) -> nn.Module:
