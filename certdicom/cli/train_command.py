@@ -11,7 +11,7 @@ from certdicom.errors import UsageError
 STEPS = {
     "denoiser": "the DDPM, on films alone",
     "segmenter": "the segmenter, on films as they are",
-    "joint": "both, going on from --denoiser and --segmenter; --out is a folder",
+    "joint": "both, going on from --denoiser and --segmenter (a new one if not given); --out is a folder",
     "bundle": "pack --denoiser and --segmenter into a bundle folder",
 }
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strength", type=float, nargs=2, default=[0.8, 0.4], metavar=("FIRST", "LAST"), help="of the augmentation (joint)"
     )
-    parser.add_argument("--denoiser-every", type=int, default=2, metavar="STEPS", help="how often the denoiser learns as well (joint)")
+    parser.add_argument("--denoiser-every", type=int, default=2, metavar="STEPS", help="how often the denoiser learns; 0: never (joint)")
     parser.add_argument(
         "--validate-every", type=int, default=250, metavar="STEPS", help="also when weights are saved (default %(default)s)"
     )
@@ -46,8 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.what in ("joint", "bundle") and None in (arguments.denoiser, arguments.segmenter):
-        raise UsageError(f"train {arguments.what} needs --denoiser FILE and --segmenter FILE")
+    needed = {"joint": ("denoiser",), "bundle": ("denoiser", "segmenter")}.get(arguments.what, ())
+    if missing := [f"--{name} FILE" for name in needed if getattr(arguments, name) is None]:
+        raise UsageError(f"train {arguments.what} needs {' and '.join(missing)}")
     import torch
 
     from certdicom.training.chest import write_chest_bundle

@@ -13,7 +13,7 @@ from certdicom.certification.schedule import LinearSchedule
 from certdicom.models.networks import build_network
 from certdicom.training.augmentation import augment
 from certdicom.training.data import FilmSet
-from certdicom.training.loop import AveragedWeights, Budget, TrainingLog, load_weights, save_weights, set_learning_rate
+from certdicom.training.loop import AveragedWeights, Budget, TrainingLog, Workers, load_weights, save_weights, set_learning_rate
 
 DENOISER = {
     "architecture": "PatchDenoiser",
@@ -86,6 +86,7 @@ def train_denoiser(
     validate_every: int = 250,
 ) -> None:
     """Minimise 4·|x̂₀ - x₀|² + ½·|ε̂ - ε|² and write the averaged weights to `weights` at every validation."""
+    workers = Workers()
     torch.manual_seed(seed)
     schedule = LinearSchedule()
     alpha_bars = torch.from_numpy(schedule.alpha_bars()).float()
@@ -96,8 +97,10 @@ def train_denoiser(
     optimizer = torch.optim.AdamW(network.parameters(), peak_rate, weight_decay=1e-3)
     log = TrainingLog(weights.with_suffix(".jsonl"))
     recent: list[float] = []
-    while budget.progress < 1:
-        set_learning_rate(optimizer, budget.learning_rate(peak_rate))
+    torch.manual_seed(seed + workers.rank)
+    progress = 0.0
+    while progress < 1:
+        set_learning_rate(optimizer, budget.learning_rate(peak_rate, progress))
         chosen = torch.randint(len(train), (batch,))
         image, _ = augment(train.images[chosen], train.masks[chosen][:, :1], strength=0.8)
         image = torch.where(torch.rand(batch, 1, 1, 1) < 0.5, image.flip(3), image)
@@ -110,12 +113,14 @@ def train_denoiser(
         loss = 4 * error + 0.5 * functional.mse_loss(predicted, noise)
         optimizer.zero_grad()
         loss.backward()
+        workers.average_gradients([network])
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         average.update(network)
         budget.step += 1
+        progress = workers.agree(budget.progress)
         recent.append(float(error.detach()))
-        if budget.step % validate_every == 0 or budget.progress >= 1:
+        if workers.rank == 0 and (budget.step % validate_every == 0 or progress >= 1):
             rmse = validate_denoiser(average.network, val, schedule)
             log.write(step=budget.step, seconds=round(budget.seconds), loss=round(float(np.mean(recent)), 5), val_rmse=rmse)
             recent.clear()

@@ -1,15 +1,18 @@
-"""What both training loops share: a budget that drives the learning rate, averaged weights, and the log."""
+"""What the training loops share: a budget that drives the learning rate, averaged weights, several processes, and the log."""
 
 from __future__ import annotations
 
 import copy
 import json
 import math
+import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -36,9 +39,9 @@ class Budget:
         spent = self.step / self.steps
         return min(1.0, spent if self.minutes is None else max(spent, self.seconds / (60 * self.minutes)))
 
-    def learning_rate(self, peak: float, *, warmup_steps: int = 100) -> float:
-        """Linear warm-up to `peak`, then half a cosine down to 1 % of it at the end of the budget."""
-        cosine = 0.5 * (1 + math.cos(math.pi * self.progress))
+    def learning_rate(self, peak: float, progress: float, *, warmup_steps: int = 100) -> float:
+        """Linear warm-up to `peak`, then half a cosine down to 1 % of it as `progress` goes from 0 to 1."""
+        cosine = 0.5 * (1 + math.cos(math.pi * progress))
         return peak * min(1.0, (self.step + 1) / warmup_steps) * (0.01 + 0.99 * cosine)
 
 
@@ -56,6 +59,37 @@ class AveragedWeights:
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
         for average, current in zip(self.network.parameters(), network.parameters(), strict=True):
             average.lerp_(current.detach(), 1 - decay)
+
+
+class Workers:
+    """The processes that train one network together, each on its own films; alone unless `torchrun` started several.
+
+    On CPUs, two processes of one thread each train almost twice as fast as one of two threads.
+    """
+
+    def __init__(self) -> None:
+        self.count = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0"))
+        if self.count > 1 and not dist.is_initialized():
+            dist.init_process_group("gloo")
+
+    def agree(self, value: float) -> float:
+        """The first process's `value`, for decisions that all must take alike."""
+        if self.count == 1:
+            return value
+        shared = torch.tensor(value, dtype=torch.float64)
+        dist.broadcast(shared, 0)
+        return float(shared)
+
+    def average_gradients(self, networks: Iterable[nn.Module]) -> None:
+        """Replace every gradient by its mean over the processes; all must have gradients for the same parameters."""
+        if self.count == 1:
+            return
+        gradients = [p.grad for network in networks for p in network.parameters() if p.grad is not None]
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        dist.all_reduce(flat)
+        for gradient, mean in zip(gradients, (flat / self.count).split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

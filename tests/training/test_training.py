@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +25,7 @@ from certdicom.training.data import join, load_films
 from certdicom.training.loop import Budget
 from certdicom.training.segmenter import segmentation_loss
 
-SMALL_SEGMENTER = {**segmenter_module.SEGMENTER, "init_filters": 8, "blocks_down": [1, 1], "blocks_up": [1]}
+SMALL_SEGMENTER = {**segmenter_module.SEGMENTER, "features": [8, 16, 16], "strides": [2, 2]}
 SMALL_DENOISER = {**denoiser_module.DENOISER, "block_out_channels": [8, 8], "norm_num_groups": 4}
 
 
@@ -91,10 +95,39 @@ def test_the_learning_rate_warms_up_and_falls_with_the_budget() -> None:
     rates = []
     for step in range(1000):
         budget.step = step
-        rates.append(budget.learning_rate(1.0))
+        rates.append(budget.learning_rate(1.0, budget.progress))
     assert rates[0] == pytest.approx(0.01, abs=1e-3)
     assert np.argmax(rates) == 99
     assert rates[-1] < 0.02
+
+
+_WORKER = """
+import torch
+from certdicom.training.loop import Workers
+workers = Workers()
+network = torch.nn.Linear(2, 1, bias=False)
+network.weight.data.fill_(1.0)
+(network(torch.full((1, 2), 1.0 + 2.0 * workers.rank))).sum().backward()
+workers.average_gradients([network])
+print(workers.agree(10.0 * (1 + workers.rank)), network.weight.grad.tolist())
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_processes_share_their_gradients_and_their_decisions() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WORKER],
+            env={**os.environ, "WORLD_SIZE": "2", "RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    assert [process.communicate(timeout=120)[0].strip() for process in started] == ["10.0 [[2.0, 2.0]]"] * 2
 
 
 def test_the_whole_recipe_runs_and_learns(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
