@@ -11,13 +11,14 @@ import torch
 from certdicom import SmoothingParameters, load_bundle
 from certdicom.evaluation.certified import evaluate_certified, evaluate_clean
 from certdicom.imaging.synthetic import chest_phantom
-from certdicom.training.data import FilmSet, percentile_window, take
+from certdicom.datasets.picture import gray_picture
+from certdicom.training.data import FilmSet, take
 
 
 @pytest.fixture(scope="module")
 def films() -> FilmSet:
     phantoms = [chest_phantom(256, 256, seed=seed) for seed in (1, 2)]
-    images = np.stack([percentile_window(phantom.density) for phantom in phantoms])[:, None]
+    images = np.stack([gray_picture((phantom.density * 4095).astype(np.int32), {}).on_grid((256, 256), channels=1, structures=()).u[0] for phantom in phantoms])[:, None]
     masks = np.stack([[phantom.masks[name] for name in ("lungs", "heart", "clavicles")] for phantom in phantoms])
     known = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])
     return FilmSet(images=torch.from_numpy(images), masks=torch.from_numpy(masks.astype(np.uint8)), known=known, names=("one", "two"))

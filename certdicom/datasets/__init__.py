@@ -1,0 +1,1 @@
+"""Images with reference masks, in the layouts in which their authors publish them."""
