@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from certdicom.models.bundle import load_bundle
-from certdicom.models.networks import build_network
 from certdicom.models.plausibility import AnatomyModel, measure
 from certdicom.presentation.palette import STRUCTURE_RGB
 from certdicom.selftest import EXPECTATION, record_expectation
@@ -15,9 +14,8 @@ from certdicom.training.augmentation import augment
 from certdicom.training.bundle import write_bundle
 from certdicom.training.calibration import calibrate_thresholds
 from certdicom.training.data import STRUCTURES, FilmSet, take
-from certdicom.training.denoiser import DENOISER, SIGMA_RANGE
-from certdicom.training.loop import load_weights
-from certdicom.training.segmenter import SEGMENTER
+from certdicom.training.denoiser import SIGMA_RANGE
+from certdicom.training.weights import load_network
 
 _CODES = {
     "lungs": ("39607008", "SCT", "Lung"),
@@ -44,9 +42,8 @@ def write_chest_bundle(folder: Path, *, denoiser: Path, segmenter: Path, train: 
 
     `calibration_films`: how many of the first training films choose the thresholds.
     """
-    networks = {"segmenter": build_network(SEGMENTER).eval(), "denoiser": build_network(DENOISER).eval()}
-    load_weights(networks["segmenter"], segmenter)
-    load_weights(networks["denoiser"], denoiser)
+    loaded = {"segmenter": load_network(segmenter), "denoiser": load_network(denoiser)}
+    networks = {role: network.eval() for role, (network, _) in loaded.items()}
     anatomy = fit_anatomy(networks["segmenter"], train)
     description = {
         "name": folder.name,
@@ -56,7 +53,7 @@ def write_chest_bundle(folder: Path, *, denoiser: Path, segmenter: Path, train: 
         "structures": [{"label": label, "code": _CODES[label], "rgb": STRUCTURE_RGB[label]} for label in STRUCTURES],
         "schedule": {"beta_start": 1e-4, "beta_end": 2e-2, "steps": 1000},
         "sigma_range": SIGMA_RANGE,
-        "networks": {"segmenter": SEGMENTER, "denoiser": DENOISER},
+        "networks": {role: text for role, (_, text) in loaded.items()},
         "anatomy": anatomy.limits,
     }
     write_bundle(folder, description=description, networks=networks)

@@ -1,126 +1,148 @@
-"""What the training loops share: a budget that drives the learning rate, averaged weights, several processes, and the log."""
+"""The training loop: a recipe says what is learnt from what, a plan how long and where to."""
 
 from __future__ import annotations
 
-import copy
 import json
 import math
-import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
+import numpy as np
 import torch
-import torch.distributed as dist
-from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
-from certdicom.errors import UsageError
+from certdicom.training.weights import AveragedWeights, load_checkpoint, save_checkpoint, save_network
+from certdicom.training.workers import Workers
 
-
-@dataclass
-class Budget:
-    """How long to train: `steps`, or `minutes` if that ends first. `progress` runs from 0 to 1."""
-
-    steps: int
-    minutes: float | None = None
-
-    def __post_init__(self) -> None:
-        self.step = 0
-        self._start = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._start
-
-    @property
-    def progress(self) -> float:
-        spent = self.step / self.steps
-        return min(1.0, spent if self.minutes is None else max(spent, self.seconds / (60 * self.minutes)))
-
-    def learning_rate(self, peak: float, progress: float, *, warmup_steps: int = 100) -> float:
-        """Linear warm-up to `peak`, then half a cosine down to 1 % of it as `progress` goes from 0 to 1."""
-        cosine = 0.5 * (1 + math.cos(math.pi * progress))
-        return peak * min(1.0, (self.step + 1) / warmup_steps) * (0.01 + 0.99 * cosine)
+CHECKPOINT = "checkpoint.pt"
+CURVES = "learning.jsonl"
+_WARM_UP_STEPS = 100
 
 
-class AveragedWeights:
-    """Exponential moving average of a network's weights; the average is what gets validated and shipped."""
+@dataclass(frozen=True)
+class Plan:
+    """How long, how fast and where to.
 
-    def __init__(self, network: nn.Module, *, decay: float = 0.998) -> None:
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        self._decay = decay
-        self._updates = 0
-
-    @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        self._updates += 1
-        decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
-        for average, current in zip(self.network.parameters(), network.parameters(), strict=True):
-            average.lerp_(current.detach(), 1 - decay)
-
-
-class Workers:
-    """The processes that train one network together, each on its own films; alone unless `torchrun` started several.
-
-    On CPUs, two processes of one thread each train almost twice as fast as one of two threads.
+    `out`: folder for the weights (ROLE.safetensors), the curves (learning.jsonl) and the checkpoint; `steps`, or `minutes` if they end
+    first; `peak_rate`: of AdamW, reached after 100 steps, then half a cosine down to 1 % of it; `resume`: go on from the
+    checkpoint in `out`, as if there had been no stop.
     """
 
-    def __init__(self) -> None:
-        self.count = int(os.environ.get("WORLD_SIZE", "1"))
-        self.rank = int(os.environ.get("RANK", "0"))
-        if self.count > 1 and not dist.is_initialized():
-            dist.init_process_group("gloo")
+    out: Path
+    steps: int
+    minutes: float | None = None
+    peak_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    seed: int = 0
+    validate_every: int = 250
+    resume: bool = False
 
-    def agree(self, value: float) -> float:
-        """The first process's `value`, for decisions that all must take alike."""
-        if self.count == 1:
-            return value
-        shared = torch.tensor(value, dtype=torch.float64)
-        dist.broadcast(shared, 0)
-        return float(shared)
+    def progress(self, *, step: int, seconds: float) -> float:
+        """0 at the start, 1 when the budget is spent."""
+        spent = step / self.steps
+        return min(1.0, spent if self.minutes is None else max(spent, seconds / (60 * self.minutes)))
 
-    def average_gradients(self, networks: Iterable[nn.Module]) -> None:
-        """Replace every gradient by its mean over the processes; all must have gradients for the same parameters."""
-        if self.count == 1:
-            return
-        gradients = [p.grad for network in networks for p in network.parameters() if p.grad is not None]
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        dist.all_reduce(flat)
-        for gradient, mean in zip(gradients, (flat / self.count).split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
+    def learning_rate(self, *, step: int, progress: float) -> float:
+        """The rate of the step after `step` steps."""
+        cosine = 0.5 * (1 + math.cos(math.pi * progress))
+        return self.peak_rate * min(1.0, (step + 1) / _WARM_UP_STEPS) * (0.01 + 0.99 * cosine)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+class Recipe(Protocol):
+    """What is trained, and on what.
+
+    `networks` by role ("segmenter", "denoiser"), on their device; `descriptions` that rebuild them; `rates`: each one's share
+    of the learning rate.
+    """
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]: ...
+    @property
+    def descriptions(self) -> Mapping[str, Mapping[str, Any]]: ...
+    @property
+    def rates(self) -> Mapping[str, float]: ...
+
+    def loss(self, *, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a fresh batch, and the figures for the curves. All draws come from torch's global generator."""
+
+    def validate(self, averages: Mapping[str, nn.Module]) -> dict[str, Any]:
+        """Scores of the averaged networks, on fixed draws of its own generator."""
 
 
-def save_weights(network: nn.Module, path: Path) -> None:
-    """Half-precision safetensors, replaced atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file({name: value.detach().half().contiguous() for name, value in network.state_dict().items()}, partial)
-    partial.replace(path)
+def train(recipe: Recipe, plan: Plan, *, show: Callable[[float, Mapping[str, Any]], None] = lambda _progress, _figures: None) -> None:
+    """Run `recipe` to the end of `plan`; `show(progress, figures)` is called after each step, with scores after a validation.
+
+    At every validation the averaged weights, one line of the curves and the checkpoint are written. Each step draws from its
+    own seed, so that a resumed training repeats what an uninterrupted one would have done.
+    """
+    workers = Workers()
+    roles = list(recipe.networks)
+    averages = {role: AveragedWeights(recipe.networks[role]) for role in roles}
+    optimizer = torch.optim.AdamW(
+        [{"params": list(recipe.networks[role].parameters()), "share": recipe.rates[role]} for role in roles],
+        plan.peak_rate,
+        weight_decay=plan.weight_decay,
+    )
+    step, before = 0, 0.0
+    if plan.resume:
+        step, before = _restore(load_checkpoint(plan.out / CHECKPOINT), recipe, averages, optimizer)
+    elif workers.first:
+        plan.out.mkdir(parents=True, exist_ok=True)
+        (plan.out / CURVES).unlink(missing_ok=True)
+    start = time.monotonic()
+    recent: list[dict[str, float]] = []
+    progress = workers.agree(plan.progress(step=step, seconds=before))
+    while progress < 1:
+        torch.manual_seed(int(np.random.SeedSequence([plan.seed, step, workers.rank]).generate_state(1)[0]))
+        for group in optimizer.param_groups:
+            group["lr"] = group["share"] * plan.learning_rate(step=step, progress=progress)
+        loss, figures = recipe.loss(step=step, progress=progress)
+        optimizer.zero_grad()
+        loss.backward()
+        workers.average_gradients(recipe.networks.values())
+        for network in recipe.networks.values():
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        for role in roles:
+            averages[role].update(recipe.networks[role], step=step)
+        seconds = before + time.monotonic() - start
+        progress = workers.agree(plan.progress(step=step, seconds=seconds))
+        recent.append({"loss": float(loss.detach()), **figures})
+        scores: dict[str, Any] = {}
+        if workers.first and (step % plan.validate_every == 0 or progress >= 1):
+            scores = recipe.validate({role: averages[role].network for role in roles})
+            means = {name: round(float(np.mean([entry[name] for entry in recent])), 5) for name in recent[0]}
+            recent.clear()
+            with (plan.out / CURVES).open("a") as curves:
+                curves.write(json.dumps({"step": step, "seconds": round(seconds), **means, **scores}) + "\n")
+            for role in roles:
+                save_network(averages[role].network, plan.out / f"{role}.safetensors", description=recipe.descriptions[role])
+            save_checkpoint(plan.out / CHECKPOINT, _state(recipe, averages, optimizer, step=step, seconds=seconds))
+        show(progress, {"step": step, "loss": float(loss.detach()), **scores})
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load safetensors of any float precision into a float32 network."""
-    if not path.is_file():
-        raise UsageError(f"no weights at {path}")
-    network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+def _state(
+    recipe: Recipe, averages: Mapping[str, AveragedWeights], optimizer: torch.optim.Optimizer, *, step: int, seconds: float
+) -> dict[str, Any]:
+    return {
+        "step": step,
+        "seconds": seconds,
+        "networks": {role: network.state_dict() for role, network in recipe.networks.items()},
+        "averages": {role: average.network.state_dict() for role, average in averages.items()},
+        "optimizer": optimizer.state_dict(),
+    }
 
 
-class TrainingLog:
-    """One JSON object per line to a file, and the same to the screen."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-
-    def write(self, **values: object) -> None:
-        line = json.dumps(values)
-        with self._path.open("a") as log:
-            log.write(line + "\n")
-        print(line, flush=True)
+def _restore(
+    state: Mapping[str, Any], recipe: Recipe, averages: Mapping[str, AveragedWeights], optimizer: torch.optim.Optimizer
+) -> tuple[int, float]:
+    """Put everything back; (steps done, seconds spent)."""
+    for role, network in recipe.networks.items():
+        network.load_state_dict(state["networks"][role])
+        averages[role].network.load_state_dict(state["averages"][role])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"]), float(state["seconds"])

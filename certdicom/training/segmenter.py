@@ -1,21 +1,19 @@
-"""Train the segmenter on films as they are; `joint` then goes on with films that went through noise and denoiser."""
+"""Train a segmenter: on films as they are, under noise (SegCertify), or behind a denoiser, which may learn as well."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from certdicom.certification.schedule import LinearSchedule
-from certdicom.models.networks import build_network
 from certdicom.training.augmentation import augment
-from certdicom.training.data import STRUCTURES, FilmSet
-from certdicom.training.denoiser import diffuse, predict_clean
-from certdicom.training.loop import AveragedWeights, Budget, TrainingLog, Workers, load_weights, save_weights, set_learning_rate
+from certdicom.training.data import STRUCTURES, FilmSet, join
+from certdicom.training.denoiser import Diffusion, to_unit, validate_denoiser
 
 SEGMENTER = {
     "architecture": "ResidualUNet",
@@ -26,6 +24,109 @@ SEGMENTER = {
     "residual_units": 2,
 }
 """The shipped bundle's segmenter: 5 million parameters."""
+
+_VALIDATION_SIGMAS = (0.072, 0.289, 0.5)
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """The denoiser that a segmenter is trained behind.
+
+    `share` of every batch passes noise and denoiser, the rest is segmented as it is. The denoiser learns at every `every`th step (0:
+    never), at half the segmenter's rate, from its own loss times `weight` and from the segmenter's; it stays a diffusion model.
+    """
+
+    network: nn.Module
+    description: Mapping[str, Any]
+    share: float = 0.75
+    every: int = 0
+    weight: float = 10.0
+
+
+class SegmenterRecipe:
+    """Soft Dice plus cross-entropy on augmented films; implements `loop.Recipe`.
+
+    `noise`: standard deviation of the Gaussian noise on [0, 1] that every film gets, as SegCertify trains; not with `denoising`. The
+    augmentation's strength goes from the first to the second of `strength`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        description: Mapping[str, Any],
+        *,
+        train: FilmSet,
+        val: Mapping[str, FilmSet],
+        batch: int = 8,
+        strength: tuple[float, float] = (0.5, 0.3),
+        noise: float = 0.0,
+        denoising: Denoising | None = None,
+    ) -> None:
+        self.device = next(network.parameters()).device
+        self.networks: dict[str, nn.Module] = {"segmenter": network}
+        self.descriptions: dict[str, Mapping[str, Any]] = {"segmenter": description}
+        self.rates = {"segmenter": 1.0}
+        if denoising is not None and denoising.every:
+            self.networks["denoiser"] = denoising.network
+            self.descriptions["denoiser"] = denoising.description
+            self.rates["denoiser"] = 0.5
+        self._diffusion = Diffusion(LinearSchedule(), device=self.device)
+        self._train, self._val = train, val
+        self._preference = annotated_first(train)
+        self._batch, self._strength, self._noise, self._denoising = batch, strength, noise, denoising
+
+    def loss(self, *, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
+        """Of a batch in which films with every structure annotated come more often."""
+        chosen = torch.multinomial(self._preference, self._batch, replacement=True)
+        strength = (1 - progress) * self._strength[0] + progress * self._strength[1]
+        image, masks = (x.to(self.device) for x in augment(self._train.images[chosen], self._train.masks[chosen], strength=strength))
+        figures: dict[str, float] = {}
+        extra: Tensor | float = 0.0
+        if self._noise:
+            image = image + self._noise * torch.randn_like(image)
+        if (denoising := self._denoising) is not None:
+            learns = denoising.every > 0 and step % denoising.every == 0
+            noised = round(denoising.share * self._batch)
+            with torch.set_grad_enabled(learns):
+                clean, error, denoiser_loss = self._diffusion.loss(denoising.network, image[:noised])
+            image = torch.cat([to_unit(clean), image[noised:]])
+            figures["error"] = float(error.detach())
+            extra = denoising.weight * denoiser_loss if learns else 0.0
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            logits = self.networks["segmenter"](image)
+        segmentation = segmentation_loss(logits.float(), masks, self._train.known[chosen].to(self.device))
+        return segmentation + extra, {"segmentation": float(segmentation.detach()), **figures}
+
+    def validate(self, averages: Mapping[str, nn.Module]) -> dict[str, Any]:
+        """Mean Dice per data set and structure, and the denoiser's errors when it learns."""
+        segmenter = averages["segmenter"]
+        denoiser = None if self._denoising is None else averages.get("denoiser", self._denoising.network)
+        scores: dict[str, Any] = {"val_dice": {name: self._dice(segmenter, films, denoiser) for name, films in self._val.items()}}
+        if "denoiser" in averages:
+            scores["val_rmse"] = validate_denoiser(averages["denoiser"], join(list(self._val.values())), self._diffusion)
+        return scores
+
+    @torch.no_grad()
+    def _dice(self, segmenter: nn.Module, films: FilmSet, denoiser: nn.Module | None) -> dict[str, list[float]]:
+        """On films as they are and, as the segmenter is trained for it, under noise or behind the denoiser at three levels."""
+        views: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {"clean": lambda image, _generator: image}
+        if self._noise:
+            sigma = self._noise
+            views[str(sigma)] = lambda image, generator: image + sigma * torch.randn(image.shape, generator=generator).to(self.device)
+        if denoiser is not None:
+            for level in _VALIDATION_SIGMAS:
+                views[str(level)] = lambda image, generator, level=level: self._diffusion.denoised(  # type: ignore[misc]
+                    denoiser, image, sigma=level, generator=generator
+                )
+        scores = {}
+        for name, view in views.items():
+            generator = torch.Generator().manual_seed(0)
+            planes = []
+            for image in films.images.split(8):
+                with torch.autocast(self.device.type, dtype=torch.bfloat16):
+                    planes.append((segmenter(view(image.to(self.device), generator)) > 0).cpu())
+            scores[name] = mean_dice(torch.cat(planes), films.masks.bool(), films.known)
+        return scores
 
 
 def segmentation_loss(logits: Tensor, masks: Tensor, known: Tensor) -> Tensor:
@@ -44,88 +145,6 @@ def mean_dice(decisions: Tensor, masks: Tensor, known: Tensor) -> list[float]:
     return [round(float(score[use[:, c], c].mean()), 4) for c in range(masks.shape[1])]
 
 
-def one_shot_batch(denoiser: nn.Module, schedule: LinearSchedule) -> Callable[[Tensor, Tensor], Tensor]:
-    """A function (images in [0, 1], steps) → noised and one-shot denoised images in [0, 1]."""
-    alpha_bars = torch.from_numpy(schedule.alpha_bars()).float()
-
-    @torch.no_grad()
-    def denoise(image: Tensor, t: Tensor) -> Tensor:
-        x_t, _ = diffuse(image, t, alpha_bars)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            predicted = denoiser(x_t, t).float()
-        return (predict_clean(x_t, predicted, t, alpha_bars).clamp(-1, 1) + 1) / 2
-
-    return denoise
-
-
-@torch.no_grad()
-def validate_segmenter(
-    network: nn.Module, films: FilmSet, denoise: Callable[[Tensor, Tensor], Tensor] | None = None
-) -> dict[str, list[float]]:
-    """Mean Dice per structure on films as they are and, with a denoiser, after noise at two levels."""
-    schedule = LinearSchedule()
-    random_state = torch.get_rng_state()
-    torch.manual_seed(0)
-    scores = {}
-    for sigma in (0.0, 0.072, 0.289, 0.5) if denoise else (0.0,):
-        planes = []
-        for image in films.images.split(8):
-            seen = image if not sigma or denoise is None else denoise(image, torch.full((len(image),), schedule.time_step(sigma)))
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                planes.append(network(seen) > 0)
-        scores["clean" if not sigma else str(sigma)] = mean_dice(torch.cat(planes), films.masks.bool(), films.known)
-    torch.set_rng_state(random_state)
-    return scores
-
-
 def annotated_first(films: FilmSet) -> Tensor:
     """How often each film is drawn, up to a factor: those with every structure annotated more than others."""
     return 0.5 + films.known.mean(1) ** 2
-
-
-def train_segmenter(
-    train: FilmSet,
-    val: dict[str, FilmSet],
-    *,
-    weights: Path,
-    budget: Budget,
-    batch: int = 8,
-    peak_rate: float = 1e-3,
-    start: Path | None = None,
-    seed: int = 0,
-    validate_every: int = 250,
-) -> None:
-    """Train on films as they are and write the averaged weights to `weights` at every validation."""
-    workers = Workers()
-    torch.manual_seed(seed)
-    network = build_network(SEGMENTER)
-    if start is not None:
-        load_weights(network, start)
-    average = AveragedWeights(network)
-    optimizer = torch.optim.AdamW(network.parameters(), peak_rate, weight_decay=1e-2)
-    log = TrainingLog(weights.with_suffix(".jsonl"))
-    preference = annotated_first(train)
-    recent: list[float] = []
-    torch.manual_seed(seed + workers.rank)
-    progress = 0.0
-    while progress < 1:
-        set_learning_rate(optimizer, budget.learning_rate(peak_rate, progress))
-        chosen = torch.multinomial(preference, batch, replacement=True)
-        image, masks = augment(train.images[chosen], train.masks[chosen])
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = network(image)
-        loss = segmentation_loss(logits.float(), masks, train.known[chosen])
-        optimizer.zero_grad()
-        loss.backward()
-        workers.average_gradients([network])
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        average.update(network)
-        budget.step += 1
-        progress = workers.agree(budget.progress)
-        recent.append(float(loss.detach()))
-        if workers.rank == 0 and (budget.step % validate_every == 0 or progress >= 1):
-            dice = {name: validate_segmenter(average.network, films) for name, films in val.items()}
-            log.write(step=budget.step, seconds=round(budget.seconds), loss=round(float(np.mean(recent)), 4), val_dice=dice)
-            recent.clear()
-            save_weights(average.network, weights)

@@ -8,25 +8,29 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from certdicom.errors import UsageError
 from certdicom.imaging.synthetic import chest_phantom
-from certdicom.training import denoiser as denoiser_module
-from certdicom.training import joint as joint_module
-from certdicom.training import segmenter as segmenter_module
+from certdicom.models.networks import build_network
 from certdicom.training.augmentation import augment
 from certdicom.training.data import join, load_films
-from certdicom.training.loop import Budget
-from certdicom.training.segmenter import segmentation_loss
+from certdicom.training.denoiser import DENOISER, DenoiserRecipe
+from certdicom.training.loop import CHECKPOINT, CURVES, Plan, train
+from certdicom.training.segmenter import SEGMENTER, Denoising, SegmenterRecipe, segmentation_loss
+from certdicom.training.weights import AveragedWeights, load_network
 
-SMALL_SEGMENTER = {**segmenter_module.SEGMENTER, "features": [8, 16, 16], "strides": [2, 2]}
-SMALL_DENOISER = {**denoiser_module.DENOISER, "block_out_channels": [8, 8], "norm_num_groups": 4}
+SMALL_SEGMENTER = {**SEGMENTER, "features": [8, 16, 16], "strides": [2, 2]}
+SMALL_DENOISER = {**DENOISER, "block_out_channels": [8, 8], "norm_num_groups": 4}
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +65,7 @@ def test_films_are_read_with_their_sides_merged(data: Path) -> None:
 
 
 def test_a_folder_that_is_no_data_set_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no split.csv"):
+    with pytest.raises(UsageError, match=r"is no data set that is known"):
         load_films(tmp_path, "train", grid=64)
 
 
@@ -90,20 +94,24 @@ def test_structures_without_masks_do_not_count_in_the_loss() -> None:
     assert torch.equal(segmentation_loss(logits, masks, known), segmentation_loss(changed, masks, known))
 
 
-def test_the_learning_rate_warms_up_and_falls_with_the_budget() -> None:
-    budget = Budget(steps=1000)
-    rates = []
-    for step in range(1000):
-        budget.step = step
-        rates.append(budget.learning_rate(1.0, budget.progress))
+def test_the_learning_rate_warms_up_and_falls_with_the_budget(tmp_path: Path) -> None:
+    plan = Plan(out=tmp_path, steps=1000, peak_rate=1.0)
+    rates = [plan.learning_rate(step=step, progress=plan.progress(step=step, seconds=0)) for step in range(1000)]
     assert rates[0] == pytest.approx(0.01, abs=1e-3)
     assert np.argmax(rates) == 99
     assert rates[-1] < 0.02
 
 
+def test_minutes_end_the_budget_before_the_steps(tmp_path: Path) -> None:
+    plan = Plan(out=tmp_path, steps=1000, minutes=2)
+    assert plan.progress(step=100, seconds=60) == pytest.approx(0.5)
+    assert plan.progress(step=900, seconds=60) == pytest.approx(0.9)
+    assert plan.progress(step=1, seconds=500) == 1
+
+
 _WORKER = """
 import torch
-from certdicom.training.loop import Workers
+from certdicom.training.workers import Workers
 workers = Workers()
 network = torch.nn.Linear(2, 1, bias=False)
 network.weight.data.fill_(1.0)
@@ -130,28 +138,104 @@ def test_processes_share_their_gradients_and_their_decisions() -> None:
     assert [process.communicate(timeout=120)[0].strip() for process in started] == ["10.0 [[2.0, 2.0]]"] * 2
 
 
-def test_the_whole_recipe_runs_and_learns(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (segmenter_module, joint_module):
-        monkeypatch.setattr(module, "SEGMENTER", SMALL_SEGMENTER)
-    for module in (denoiser_module, joint_module):
-        monkeypatch.setattr(module, "DENOISER", SMALL_DENOISER)
-    train, val = load_films(data, "train", grid=64), load_films(data, "val", grid=64)
-    den, seg, both = tmp_path / "d.safetensors", tmp_path / "s.safetensors", tmp_path / "joint"
-    denoiser_module.train_denoiser(train, val, weights=den, budget=Budget(30), batch=4, validate_every=10)
-    segmenter_module.train_segmenter(train, {"drawn": val}, weights=seg, budget=Budget(60), batch=4, validate_every=20)
-    joint_module.train_jointly(
-        train,
-        {"drawn": val},
-        segmenter_weights=(seg, both / "s.safetensors"),
-        denoiser_weights=(den, both / "d.safetensors"),
-        budget=Budget(10),
-        batch=4,
-        noised=3,
-        validate_every=10,
-    )
-    losses = [json.loads(line)["loss"] for line in seg.with_suffix(".jsonl").read_text().splitlines()]
-    assert losses[-1] < losses[0]
-    errors = [json.loads(line)["val_rmse"]["0.289"] for line in den.with_suffix(".jsonl").read_text().splitlines()]
-    assert errors[-1] < errors[0]
-    assert (both / "s.safetensors").is_file()
-    assert (both / "d.safetensors").is_file()
+def _curves(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / CURVES).read_text().splitlines()]
+
+
+def _segmenter_recipe(data: Path, **ways: Any) -> SegmenterRecipe:
+    torch.manual_seed(0)
+    train_films, val = load_films(data, "train", grid=64), load_films(data, "val", grid=64)
+    return SegmenterRecipe(build_network(SMALL_SEGMENTER), SMALL_SEGMENTER, train=train_films, val={"drawn": val}, batch=4, **ways)
+
+
+def _denoiser() -> Denoising:
+    return Denoising(build_network(SMALL_DENOISER), SMALL_DENOISER)
+
+
+def test_the_denoiser_learns(data: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    films, val = load_films(data, "train", grid=64), load_films(data, "val", grid=64)
+    recipe = DenoiserRecipe(build_network(SMALL_DENOISER), SMALL_DENOISER, train=films, val=val, batch=4)
+    train(recipe, Plan(out=tmp_path, steps=30, validate_every=10))
+    curves = _curves(tmp_path)
+    assert [line["step"] for line in curves] == [10, 20, 30]
+    assert curves[-1]["val_rmse"]["0.289"] < curves[0]["val_rmse"]["0.289"]
+
+
+def test_the_segmenter_learns_and_its_file_rebuilds_it(data: Path, tmp_path: Path) -> None:
+    seen = []
+    recipe = _segmenter_recipe(data)
+    train(recipe, Plan(out=tmp_path, steps=60, validate_every=20), show=lambda progress, figures: seen.append((progress, figures)))
+    assert _curves(tmp_path)[-1]["loss"] < _curves(tmp_path)[0]["loss"]
+    assert seen[-1][0] == 1
+    assert [figures["step"] for _, figures in seen if "val_dice" in figures] == [20, 40, 60]
+    network, description = load_network(tmp_path / "segmenter.safetensors")
+    assert description == SMALL_SEGMENTER
+    last = _curves(tmp_path)[-1]["val_dice"]["drawn"]["clean"]
+    again = recipe.validate({"segmenter": network.eval()})["val_dice"]["drawn"]["clean"]
+    assert again == pytest.approx(last, abs=0.01)  # half precision
+
+
+def test_a_resumed_training_ends_where_an_uninterrupted_one_does(data: Path, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(_segmenter_recipe(data), Plan(out=whole, steps=8, validate_every=4))
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(_progress: float, figures: Mapping[str, Any]) -> None:
+        if figures["step"] == 6:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train(_segmenter_recipe(data), Plan(out=broken, steps=8, validate_every=4), show=stop)
+    train(_segmenter_recipe(data), Plan(out=broken, steps=8, validate_every=4, resume=True))
+    assert [line["step"] for line in _curves(broken)] == [4, 8]
+    for name, value in load_file(whole / "segmenter.safetensors").items():
+        assert torch.equal(value, load_file(broken / "segmenter.safetensors")[name]), name
+
+
+def test_a_frozen_denoiser_stays_as_it_is_and_a_learning_one_does_not(data: Path, tmp_path: Path) -> None:
+    frozen, learning = _denoiser(), replace(_denoiser(), every=2)
+    before = {id(d): [p.clone() for p in d.network.parameters()] for d in (frozen, learning)}
+    for name, denoising in (("frozen", frozen), ("learning", learning)):
+        train(_segmenter_recipe(data, denoising=denoising), Plan(out=tmp_path / name, steps=4, validate_every=4))
+    assert all(torch.equal(a, b) for a, b in zip(before[id(frozen)], frozen.network.parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(before[id(learning)], learning.network.parameters(), strict=True))
+    assert not (tmp_path / "frozen" / "denoiser.safetensors").exists()
+    assert (tmp_path / "learning" / "denoiser.safetensors").is_file()
+    assert set(_curves(tmp_path / "learning")[0]["val_dice"]["drawn"]) == {"clean", "0.072", "0.289", "0.5"}
+
+
+def test_segcertify_trains_and_validates_under_its_noise(data: Path, tmp_path: Path) -> None:
+    train(_segmenter_recipe(data, noise=0.25), Plan(out=tmp_path, steps=4, validate_every=4))
+    assert set(_curves(tmp_path)[0]["val_dice"]["drawn"]) == {"clean", "0.25"}
+
+
+def test_the_running_statistics_of_a_batch_norm_are_kept(tmp_path: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
+    average = AveragedWeights(network)
+    for step in range(1, 4):
+        network(torch.randn(4, 1, 8, 8) + 5)
+        average.update(network, step=step)
+    assert torch.equal(average.network[1].running_mean, network[1].running_mean)
+    assert float(average.network[1].running_mean.abs().sum()) > 0
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
+def test_a_file_without_a_network_is_told(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "s.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"holds no network of certdicom train") as told:
+        load_network(path)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("content", ["missing", "junk", "executable"])
+def test_a_checkpoint_that_is_missing_damaged_or_executable_is_refused(data: Path, tmp_path: Path, content: str) -> None:
+    if content == "junk":
+        (tmp_path / CHECKPOINT).write_bytes(b"junk")
+    elif content == "executable":
+        torch.save({"step": print}, tmp_path / CHECKPOINT)
+    with pytest.raises(UsageError, match=r"leave --resume out"):
+        train(_segmenter_recipe(data), Plan(out=tmp_path, steps=8, resume=True))
