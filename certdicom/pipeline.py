@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certdicom.certification.certificate import Certificate
+from certdicom.certification.looks import require_certifiable
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.certification.statistics import require_attainable
 from certdicom.errors import FilmRefusedError
 from certdicom.files import write_atomically
 from certdicom.models.bundle import Bundle, load_bundle
@@ -87,7 +87,7 @@ class Certifier:
     def __init__(self, bundle: Bundle, parameters: SmoothingParameters, computation: Computation | None = None) -> None:
         """Check the request before any slow work; networks are loaded on first use. UsageError when it is impossible."""
         bundle.require_sigma(parameters.sigma)
-        require_attainable(n=parameters.n, hypotheses=bundle.hypotheses, tau=parameters.tau, alpha=parameters.alpha)
+        require_certifiable(parameters, structures=len(bundle.structures), cells=bundle.grid**2)
         self.bundle = bundle
         self.parameters = parameters
         self.computation = computation or Computation()
@@ -132,6 +132,8 @@ class Certifier:
             draw_identity=hashlib.sha256(seed + self._device.encode()).hexdigest(),  # devices may round differently
             device=self._device,
             precision=self._precision,
+            unions=result.unions,
+            stopped_at=result.draws if result.draws < self.parameters.n else None,
             notes=tuple(notes),
             seconds=watch.seconds,
         )
@@ -210,6 +212,15 @@ def film_decisions(certificate: Certificate, film: Radiograph) -> NDArray[np.uin
     return to_film(certificate.decisions, rows=film.rows, columns=film.columns).astype(np.uint8, copy=False)
 
 
+def film_unions(certificate: Certificate, film: Radiograph) -> NDArray[np.uint8] | None:
+    """The decisions about unions on the film, like `film_decisions`: uint8 (unions, rows, columns); None where there are none."""
+    from certdicom.imaging.grid import to_film
+
+    if certificate.unions is None:
+        return None
+    return to_film(certificate.unions.decisions, rows=film.rows, columns=film.columns).astype(np.uint8, copy=False)
+
+
 def write_segmentation(
     certificate: Certificate,
     film: Radiograph,
@@ -253,7 +264,7 @@ def write_results(
     from certdicom.presentation.report import build_report, report_json
 
     watch = _Stopwatch()
-    decisions = film_decisions(certificate, film)
+    decisions, unions = film_decisions(certificate, film), film_unions(certificate, film)
     if "output" in targets or "sr" in targets:  # the report points at the segmentation, whether or not that is written too
         from certdicom.dicom.segmentation import build_segmentation, save
 
@@ -278,7 +289,7 @@ def write_results(
         from certdicom.presentation.preview import render_preview, save_preview
 
         with watch.stage("preview"):
-            picture = render_preview(film.rendering.display(film.stored_values), decisions, certificate)
+            picture = render_preview(film.rendering.display(film.stored_values), decisions, certificate, unions=unions)
             if "preview" in targets:
                 save_preview(picture, targets["preview"], force=force)
         if "sc" in targets:
@@ -304,7 +315,14 @@ def write_results(
             save_seg_nrrd(film.dataset, decisions, certificate, targets["nrrd"], abstain=abstain, force=force)
     seconds = {**certificate.seconds, **watch.seconds}
     seconds["total"] = time.perf_counter() - started if started is not None else sum(seconds.values())
-    report = build_report(certificate, decisions, sop_instance_uid=film.sop_instance_uid, file_sha256=film.file_sha256, seconds=seconds)
+    report = build_report(
+        certificate,
+        decisions,
+        unions=unions,
+        sop_instance_uid=film.sop_instance_uid,
+        file_sha256=film.file_sha256,
+        seconds=seconds,
+    )
     if "report" in targets:
         write_atomically(targets["report"], report_json(report), force=force)
     return report

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from certdicom.certification.parameters import SmoothingParameters
+
+if TYPE_CHECKING:
+    from certdicom.certification.unions import UnionLayer
 
 ABSENT, PRESENT, ABSTAIN = 0, 1, 2
 """Values of a decision map: certified absent, certified present, not certified."""
@@ -52,11 +55,13 @@ class Certificate:
 
     With confidence 1 - alpha, at every entry of `decisions` that is not ABSTAIN the smoothed segmenter takes the same
     decision for every image within `radius` (L2, on the grid) of this one; and for every film within `native_radius`
-    (L2, in `native_unit`) of this one, `window` held fixed. It says nothing about the decision being right.
+    (L2, in `native_unit`) of this one, `window` held fixed. It says nothing about the decision being right. Where `parameters.k`
+    is above 1, with that confidence at most k - 1 of the certified decisions are wrong, and nobody knows which.
 
     `decisions` (structures, G, G) uint8 of ABSENT, PRESENT, ABSTAIN; `counts` (structures, G, G) int32, votes among
-    n for the selected decision; `native_scale`: native radius per unit of grid radius; `draw_identity`: hex digest that is equal
-    for two certificates only if they rest on the same draws; `notes`: what a reader should know; `seconds` per stage.
+    `draws` for the selected decision; `native_scale`: native radius per unit of grid radius; `draw_identity`: hex digest that is
+    equal for two certificates only if they rest on the same draws; `unions`: decisions about unions of structures, if asked for;
+    `stopped_at`: the look at which the test stopped before n; `notes`: what a reader should know; `seconds` per stage.
     """
 
     decisions: NDArray[np.uint8]
@@ -72,7 +77,8 @@ class Certificate:
     draw_identity: str
     device: str
     precision: str
-    family: str = "Holm-Bonferroni over all structures and pixels of the image"
+    unions: UnionLayer | None = None
+    stopped_at: int | None = None
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
 
@@ -83,8 +89,36 @@ class Certificate:
 
     @property
     def hypotheses(self) -> int:
-        """K: how many decisions were tested in one family."""
-        return int(self.decisions.size)
+        """K: how many decisions were tested in one family, those about unions included."""
+        return int(self.decisions.size) + (int(self.unions.decisions.size) if self.unions else 0)
+
+    @property
+    def union_labels(self) -> tuple[str, ...]:
+        """Names of the unions for people: "lungs or heart"."""
+        return tuple(" or ".join(self.structures[index].label for index in members) for members in self.parameters.unions)
+
+    @property
+    def draws(self) -> int:
+        """How many draws `counts` rests on: n, or fewer where the test stopped at an earlier look."""
+        return self.stopped_at or self.parameters.n
+
+    @property
+    def wrong_allowed(self) -> int:
+        """How many of all certified decisions may be wrong with confidence 1 - alpha: 0, or k - 1."""
+        return self.parameters.k - 1
+
+    @property
+    def family(self) -> str:
+        """Over which decisions the error rate holds, and which one it is."""
+        over = f"over all structures{', unions' if self.unions else ''} and pixels of the image"
+        looks = len(self.parameters.planned_looks)
+        split = f", alpha split over {looks} looks" if looks > 1 else ""
+        if not self.wrong_allowed:
+            return f"Holm-Bonferroni {over}{split}"
+        return (
+            f"k-FWER with k = {self.parameters.k} (Lehmann-Romano step-down) {over}{split}: "
+            f"up to {self.wrong_allowed} wrong certificates are allowed with confidence 1 - alpha"
+        )
 
     @property
     def radius(self) -> float:
@@ -107,6 +141,7 @@ class Certificate:
         return float(self.abstain.mean())
 
     def area(self, structure: int) -> IntervalCount:
-        """Bounds of the structure's area in the smoothed segmentation, in grid pixels."""
-        plane = self.decisions[structure]
-        return IntervalCount(int((plane == PRESENT).sum()), int((plane != ABSENT).sum()))
+        """Bounds of the structure's area in the smoothed segmentation, in grid pixels, wider by what may be wrong."""
+        plane, wrong = self.decisions[structure], self.wrong_allowed
+        present, possible = int((plane == PRESENT).sum()), int((plane != ABSENT).sum())
+        return IntervalCount(max(0, present - wrong), min(plane.size, possible + wrong))

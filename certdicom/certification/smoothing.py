@@ -1,4 +1,7 @@
-"""SegCertify with Holm's correction (Fischer et al., ICML 2021, Algorithm 2; Laousy et al., MICCAI 2023)."""
+"""SegCertify with Holm's correction (Fischer et al., ICML 2021, Algorithm 2; Laousy et al., MICCAI 2023).
+
+Beyond it, where asked for: several looks, unions of structures, k - 1 wrong certificates allowed.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT
+from certdicom.certification.looks import certified_after, more_is_possible, require_certifiable
 from certdicom.certification.noise import noisy_batch
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.certification.statistics import holm_reject, require_attainable
+from certdicom.certification.unions import UnionLayer
 from certdicom.errors import UsageError
 
 Decide = Callable[[Tensor], Tensor]
@@ -27,13 +31,16 @@ Progress = Callable[[int, int], None]
 class GridResult:
     """What was decided at every structure and pixel, arrays of shape (structures, H, W).
 
-    `decisions` uint8 of 0 absent, 1 present, 2 abstain; `counts` int32, votes among n for the selected decision;
-    `selected` bool, the decision that n0 draws selected.
+    `decisions` uint8 of 0 absent, 1 present, 2 abstain; `counts` int32, votes among `draws` for the selected decision;
+    `selected` bool, the decision that n0 draws selected; `draws`: n, or the look at which the test stopped; `unions`: the same
+    about the unions of structures that the parameters name, None where they name none.
     """
 
     decisions: NDArray[np.uint8]
     counts: NDArray[np.int32]
     selected: NDArray[np.bool_]
+    draws: int
+    unions: UnionLayer | None = None
 
 
 def certify_grid(
@@ -52,25 +59,35 @@ def certify_grid(
     `u`: (channels, H, W) float32; `seed`: secret bytes, see `noise.derive_seed`; every batch has exactly
     `batch_size` images (the last is filled up and the surplus dropped), so that `decide` runs the same kernels in every
     draw. `after_selection` sees the selected decisions, bool (structures, H, W), before the long count and may raise.
+    It stops at a look after which too little abstains to go on, or no further look could certify anything.
     UsageError for parameters under which nothing can be certified: before the first draw when `structures` is given,
     otherwise after the first batch.
     """
     image = _checked_image(u)
     vote = _Voting(image, decide, parameters, seed=seed, batch_size=batch_size, progress=progress)
     if structures is not None:
-        vote.require_attainable(structures)
+        vote.require_certifiable(structures)
     selected = 2 * vote.count_present(range(parameters.n0)) > parameters.n0  # a tie goes to "absent"
     chosen = selected.cpu().numpy()
+    leaves = len(chosen) - len(parameters.unions)  # unions come last
     if after_selection is not None:
-        after_selection(chosen)
-    present = vote.count_present(range(parameters.n0, parameters.n0 + parameters.n))
-    counts = torch.where(selected, present, parameters.n - present).cpu().numpy()
-    return GridResult(decisions=decisions_of(chosen, counts, parameters), counts=counts, selected=chosen)
+        after_selection(chosen[:leaves])
+    present, certified, draws = torch.zeros_like(selected, dtype=torch.int32), np.zeros(chosen.shape, np.bool_), 0
+    for look in parameters.planned_looks:
+        present += vote.count_present(range(parameters.n0 + draws, parameters.n0 + look))
+        draws = look
+        counts = torch.where(selected, present, draws - present).cpu().numpy()
+        certified = certified_after(counts, n=draws, parameters=parameters, before=certified)
+        abstaining = float((~certified[:leaves]).any(axis=0).mean())
+        if abstaining <= parameters.abstain_target or not more_is_possible(counts, certified, n=draws, parameters=parameters):
+            break
+    decisions = decisions_of(chosen, certified)
+    unions = UnionLayer(parameters.unions, decisions[leaves:], counts[leaves:]) if parameters.unions else None
+    return GridResult(decisions=decisions[:leaves], counts=counts[:leaves], selected=chosen[:leaves], draws=draws, unions=unions)
 
 
-def decisions_of(selected: NDArray[np.bool_], counts: NDArray[np.integer], parameters: SmoothingParameters) -> NDArray[np.uint8]:
-    """The selected decisions where Holm certifies them, ABSTAIN elsewhere; `counts`: votes among n for `selected`, same shape."""
-    certified = holm_reject(counts, n=parameters.n, tau=parameters.tau, alpha=parameters.alpha)
+def decisions_of(selected: NDArray[np.bool_], certified: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The selected decisions where they are certified, ABSTAIN elsewhere."""
     return np.where(certified, np.where(selected, PRESENT, ABSENT), ABSTAIN).astype(np.uint8)
 
 
@@ -98,15 +115,14 @@ class _Voting:
         self._batch_size = batch_size
         self._progress = progress
 
-    def require_attainable(self, structures: int) -> None:
-        hypotheses = structures * self._image.shape[-2] * self._image.shape[-1]
-        require_attainable(n=self._parameters.n, hypotheses=hypotheses, tau=self._parameters.tau, alpha=self._parameters.alpha)
+    def require_certifiable(self, structures: int) -> None:
+        require_certifiable(self._parameters, structures=structures, cells=self._image.shape[-2] * self._image.shape[-1])
 
     def count_present(self, draws: range) -> Tensor:
-        """How often the base segmenter said "present" among `draws`: int32 (structures, H, W)."""
+        """How often the base segmenter said "present" among `draws`: int32 (structures + unions, H, W), unions last."""
         batches = [draws[first : first + self._batch_size] for first in range(0, len(draws), self._batch_size)]
         count = self._run(batches[0])
-        self.require_attainable(len(count))
+        self.require_certifiable(len(count) - len(self._parameters.unions))
         for batch in batches[1:]:
             count += self._run(batch)
         return count
@@ -121,4 +137,13 @@ class _Voting:
             raise UsageError(f"decide must return bool (B, structures, H, W), not {decisions.dtype} {tuple(decisions.shape)}")
         if self._progress is not None:
             self._progress(draws.stop, self._parameters.n0 + self._parameters.n)
-        return decisions[: len(draws)].sum(0, dtype=torch.int32)
+        return self._with_unions(decisions[: len(draws)]).sum(0, dtype=torch.int32)
+
+    def _with_unions(self, decisions: Tensor) -> Tensor:
+        if not self._parameters.unions:
+            return decisions
+        unknown = [index for members in self._parameters.unions for index in members if index >= decisions.shape[1]]
+        if unknown:
+            raise UsageError(f"unions must name structures 0 … {decisions.shape[1] - 1}, not {unknown[0]}")
+        unions = [decisions[:, list(members)].any(1, keepdim=True) for members in self._parameters.unions]
+        return torch.cat([decisions, *unions], 1)

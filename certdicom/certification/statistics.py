@@ -20,20 +20,23 @@ def p_values(*, n: int, tau: float) -> NDArray[np.float64]:
     return np.concatenate(([1.0], betainc(k, n - k + 1, tau)))
 
 
-def smallest_n(*, hypotheses: int, tau: float, alpha: float) -> int:
-    """The fewest draws with which a unanimous decision can be certified among `hypotheses`: tau^n ≤ alpha / K."""
-    n = max(1, math.ceil(math.log(alpha / hypotheses) / math.log(tau)))
+def smallest_n(*, hypotheses: int, tau: float, alpha: float, k: int = 1) -> int:
+    """The fewest draws with which a unanimous decision can be certified among K `hypotheses`: tau^n ≤ k·alpha / K."""
+    level = k * alpha / hypotheses
+    n = max(1, math.ceil(math.log(level) / math.log(tau)))
     # The logarithm may be one off in either direction; the test itself decides.
-    while n > 1 and tau ** (n - 1) <= alpha / hypotheses:
+    while n > 1 and tau ** (n - 1) <= level:
         n -= 1
-    while tau**n > alpha / hypotheses:
+    while tau**n > level:
         n += 1
     return n
 
 
-def require_attainable(*, n: int, hypotheses: int, tau: float, alpha: float) -> None:
+def require_attainable(*, n: int, hypotheses: int, tau: float, alpha: float, k: int = 1) -> None:
     """Raise UsageError when even n agreeing votes could not be certified, naming the smallest n that works."""
-    needed = smallest_n(hypotheses=hypotheses, tau=tau, alpha=alpha)
+    if k > hypotheses:
+        raise UsageError(f"k = {k} wrong certificates among {hypotheses} decisions is no restriction; k must be at most {hypotheses}")
+    needed = smallest_n(hypotheses=hypotheses, tau=tau, alpha=alpha, k=k)
     if n < needed:
         raise UsageError(
             f"n = {n} draws cannot certify any of {hypotheses} decisions at tau = {tau:g}, alpha = {alpha:g}; "
@@ -48,27 +51,33 @@ def holm_reject(counts: ArrayLike, *, n: int, tau: float, alpha: float) -> NDArr
     where H0 is rejected, that is, where the decision is certified. Valid under any dependence (Holm 1979). Equal counts
     are decided together at the level of their first rank, alpha / (K - rejected so far). UsageError for counts outside 0 … n.
     """
+    return step_down_reject(counts, n=n, tau=tau, alpha=alpha)
+
+
+def step_down_reject(counts: ArrayLike, *, n: int, tau: float, alpha: float, k: int = 1, rejected: int = 0) -> NDArray[np.bool_]:
+    """Like `holm_reject`, with k - 1 false rejections allowed, and going on where `rejected` hypotheses fell before.
+
+    The hypothesis of rank m, counted from 1 over all that fall, is tested at alpha · k / (K - max(m - k, 0)), K = `rejected` + the
+    number of `counts`: P[k or more false rejections] ≤ alpha under any dependence (Lehmann & Romano 2005, Theorem 2.2). k = 1 is
+    Holm's test.
+    """
     votes = np.asarray(counts)
     if not np.issubdtype(votes.dtype, np.integer):
         raise UsageError(f"counts must be integers, not {votes.dtype}")
     if votes.size and (votes.min() < 0 or votes.max() > n):
         raise UsageError(f"counts must lie in 0 … n = {n}, found {votes.min()} … {votes.max()}")
-    return votes >= _least_certified_count(np.bincount(votes.ravel(), minlength=n + 1), n=n, tau=tau, alpha=alpha)
-
-
-def _least_certified_count(histogram: NDArray[np.int64], *, n: int, tau: float, alpha: float) -> int:
-    """The smallest count that Holm rejects, n + 1 if none; `histogram[k]`: how many hypotheses have k votes."""
+    histogram = np.bincount(votes.ravel(), minlength=n + 1)
     p = p_values(n=n, tau=tau)
-    hypotheses = int(histogram.sum())
-    rejected, least = 0, n + 1
-    for k in range(n, -1, -1):
-        if histogram[k] == 0:
+    family = rejected + votes.size
+    least = n + 1
+    for count in range(n, -1, -1):
+        if histogram[count] == 0:
             continue
-        if p[k] > alpha / (hypotheses - rejected):
+        if p[count] > k * alpha / (family - max(rejected + 1 - k, 0)):
             break
-        rejected += int(histogram[k])
-        least = k
-    return least
+        rejected += int(histogram[count])
+        least = count
+    return votes >= least
 
 
 def simultaneous_lower_bounds(counts: ArrayLike, *, n: int, alpha: float) -> NDArray[np.float64]:

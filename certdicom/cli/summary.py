@@ -28,8 +28,10 @@ def print_result(report: Mapping[str, Any], *, files: Mapping[str, Path]) -> Non
     lines = [
         f"abstained on {report['abstain_fraction']:.1%} of the film's pixels (any structure)",
         f"R = {radius['grid']:.4f} on the {grid} = {radius['native']:.4g} {radius['native_unit']} over the whole film (L2)",
-        f"sigma {parameters['sigma']:g}, tau {parameters['tau']:g}, n0 {parameters['n0']}, n {parameters['n']}, "
-        f"alpha {parameters['alpha']:g}, {report['hypotheses']} decisions in one Holm family",
+        f"sigma {parameters['sigma']:g}, tau {parameters['tau']:g}, n0 {parameters['n0']}, n {report['draws_counted']}, "
+        f"alpha {parameters['alpha']:g}, {report['hypotheses']} decisions in one family",
+        f"family: {parameters['family']}",
+        *(f"{union['label']}: certified on {union['fallback_px'] / total:.1%} where no single one is" for union in report["unions"]),
         f"window {window['lo']:.6g} … {window['hi']:.6g} from {window['source']}",
         *(f"note: {note}" for note in report["notes"]),
         f"{report['timing']['total_s']:.1f} s on {report['device']} in {report['precision']}, draws keyed by {report['seed']['kind']}",

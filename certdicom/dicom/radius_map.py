@@ -6,7 +6,9 @@ per structure, but viewers stack the frames of a map into a volume, so there is 
 
 R_i = σ·Φ⁻¹(p_low,i) with Clopper-Pearson lower bounds p_low,i at α / K for all K decisions at once: with confidence 1 - α
 no radius of the map is too large. That is a statement of its own beside the certificate, which spends another α: both hold
-together with confidence 1 - 2α. A radius of 0 says that not even the majority is sure.
+together with confidence 1 - 2α. After a test with several looks, of which the draws themselves chose the last, the bounds are
+taken at α / (K · looks). K is here the number of structures' decisions: unions have no radius, and k-FWER allows the map
+no wrong radius. A radius of 0 says that not even the majority is sure.
 """
 
 from __future__ import annotations
@@ -49,16 +51,16 @@ LARGEST_SIDE: Final = 2048
 def joint_radii(certificate: Certificate) -> NDArray[np.float32]:
     """(G, G) the smallest certified radius over the structures, on the grid; 0 where nothing is sure, rounded down to float32."""
     parameters = certificate.parameters
-    lower = simultaneous_lower_bounds(certificate.counts, n=parameters.n, alpha=parameters.alpha).min(axis=0)
+    lower = simultaneous_lower_bounds(certificate.counts, n=certificate.draws, alpha=parameters.look_alpha).min(axis=0)
     exact = np.where(lower > 0.5, parameters.sigma * ndtri(np.maximum(lower, 0.5)), 0.0)
     rounded = exact.astype(np.float32)
     return np.where(rounded > exact, np.nextafter(rounded, np.float32(0)), rounded)
 
 
 def largest_radius(certificate: Certificate) -> float:
-    """What a unanimous vote of n draws is worth: no radius of the map can be larger."""
+    """What a unanimous vote of all draws is worth: no radius of the map can be larger."""
     parameters = certificate.parameters
-    unanimous = (parameters.alpha / certificate.hypotheses) ** (1 / parameters.n)
+    unanimous = (parameters.look_alpha / certificate.counts.size) ** (1 / certificate.draws)
     return parameters.sigma * float(ndtri(unanimous)) if unanimous > 0.5 else 0.0
 
 

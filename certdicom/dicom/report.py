@@ -36,6 +36,7 @@ from certdicom.dicom.measurements import (
     abstained_percent,
     column_support,
     mask_area,
+    pixels_allowed_wrong,
     structure_area,
     structure_widths,
 )
@@ -285,7 +286,9 @@ class _Groups:
     def _areas(self, number: int) -> Iterator[sr.Measurement]:
         """Both bounds of a structure; of an Abstain segment its area, which is what it is."""
         if number <= len(self.certificate.structures):
-            bounds = structure_area(self.decisions[number - 1], self.source.spacing)
+            rows, columns = self.decisions.shape[1:]
+            wrong = pixels_allowed_wrong(self.certificate, rows=rows, columns=columns)
+            bounds = structure_area(self.decisions[number - 1], self.source.spacing, wrong=wrong)
             yield _measure(codes.AREA, bounds.lower, bounds.unit, derivation=_MINIMUM)
             yield _measure(codes.AREA, bounds.upper, bounds.unit, derivation=_MAXIMUM)
         else:

@@ -15,7 +15,7 @@ _LONG_TEXT = 10240
 
 
 def confidence(certificate: Certificate) -> str:
-    """`99.9 %` for alpha = 0.001: the probability that no certificate of the image is wrong."""
+    """`99.9 %` for alpha = 0.001: the probability that no certificate of the image is wrong, or no more than are allowed."""
     return f"{100 * (1 - certificate.parameters.alpha):.10g} %"
 
 
@@ -26,9 +26,20 @@ def radius_phrase(certificate: Certificate) -> str:
 
 
 def guarantee(certificate: Certificate, *, subject: str) -> str:
-    """The claim of section 1 of the method: `subject` keeps its label under any small enough change of the film."""
+    """The claim of section 1 of the method: `subject` keeps its label under any small enough change of the film.
+
+    Under k-FWER it says how many decisions may break it.
+    """
     within = f"under any change of the film up to {radius_phrase(certificate)}"
-    return f"{subject} keeps its label {within}, with {confidence(certificate)} confidence."
+    wrong = certificate.wrong_allowed
+    some = f", but for up to {wrong} wrong decision{'s' * (wrong > 1)} on the model grid (k-FWER, k = {wrong + 1})," if wrong else ""
+    return f"{subject}{some} keeps its label {within}, with {confidence(certificate)} confidence."
+
+
+def draws(certificate: Certificate) -> str:
+    """`100`; after a test with several looks `300 of looks 100, 300, 1000`."""
+    looks = certificate.parameters.planned_looks
+    return f"{certificate.draws} of looks {', '.join(map(str, looks))}" if len(looks) > 1 else str(certificate.draws)
 
 
 def structure_description(label: str, certificate: Certificate) -> str:
@@ -56,6 +67,7 @@ def parameter_lines(certificate: Certificate, *, extra: Sequence[str] = ()) -> l
         "model grid": f"{certificate.grid} x {certificate.grid}",
         "hypotheses": certificate.hypotheses,
         "family": certificate.family,
+        "draws counted": draws(certificate),
         "window": f"{window.lo:g} to {window.hi:g}, {window.source}",
         "bundle": certificate.bundle_name,
         "bundle SHA-256": certificate.bundle_sha256,
@@ -83,6 +95,7 @@ def machine_readable(certificate: Certificate, *, software_version: str) -> str:
         "grid": certificate.grid,
         "hypotheses": certificate.hypotheses,
         "family": certificate.family,
+        "draws_counted": certificate.draws,
         "bundle": certificate.bundle_name,
         "bundle_sha256": certificate.bundle_sha256,
         "window": {"lo": float(window.lo), "hi": float(window.hi), "source": window.source},

@@ -25,5 +25,8 @@ CLAVICLES: Final[RGB] = BLUISH_GREEN
 ABSTAIN: Final[RGB] = ABSTAIN_SEGMENT.rgb
 """Yellow, which no structure has; in pictures always hatched with black, so that it does not rest on colour alone."""
 
+UNION_RGB: Final[tuple[RGB, ...]] = (REDDISH_PURPLE, ORANGE, BLUE)
+"""Unions of structures, in the order in which they were asked for."""
+
 STRUCTURE_RGB: Final[dict[str, RGB]] = {"lungs": LUNGS, "heart": HEART, "clavicles": CLAVICLES}
 """The chest bundle's structures by label."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT, Certificate
+from certdicom.certification.unions import fallback
 from certdicom.dicom import wording
 from certdicom.errors import UsageError
 from certdicom.files import write_atomically
@@ -29,12 +30,15 @@ _FAINT = (190, 190, 198)
 _NOTES_SHOWN = 4
 
 
-def render_preview(display: NDArray[np.float32], decisions: NDArray[np.uint8], certificate: Certificate) -> Image.Image:
+def render_preview(
+    display: NDArray[np.float32], decisions: NDArray[np.uint8], certificate: Certificate, *, unions: NDArray[np.uint8] | None = None
+) -> Image.Image:
     """Render an RGB picture of about 1400 pixels on its long side, with a panel of words to the right.
 
     `display` (rows, columns): the film in [0, 1], 0 is black; `decisions` (structures, rows, columns) uint8 of ABSENT,
-    PRESENT, ABSTAIN, of the film's size. Certified structures are outlined in their colours; where at least one
-    structure's decision is not certified the film is hatched. Raises UsageError when the two do not fit together.
+    PRESENT, ABSTAIN, of the film's size; `unions` (unions, rows, columns) likewise. Certified structures are outlined in their
+    colours; where at least one structure's decision is not certified the film is hatched, and outlined where a union
+    is certified present all the same. Raises UsageError when the two do not fit together.
     """
     wanted = (len(certificate.structures), *display.shape)
     if display.ndim != 2 or decisions.shape != wanted or not display.size:
@@ -44,9 +48,15 @@ def render_preview(display: NDArray[np.float32], decisions: NDArray[np.uint8], c
     canvas = gray_canvas(display, rows=rows, columns=columns)
     scaled = resize_nearest(decisions, rows=rows, columns=columns)
     draw_hatch(canvas, (scaled == ABSTAIN).any(axis=0))
-    draw_outlines(canvas, list(scaled == PRESENT), [structure.rgb for structure in certificate.structures])
+    fallbacks = _fallbacks(decisions, certificate, unions)
+    regions = [resize_nearest(row.mask[np.newaxis].astype(np.uint8), rows=rows, columns=columns)[0] == 1 for row in fallbacks]
+    draw_outlines(
+        canvas,
+        [*(scaled == PRESENT), *regions],
+        [*(structure.rgb for structure in certificate.structures), *(row.rgb for row in fallbacks)],
+    )
 
-    panel = _panel(decisions, certificate)
+    panel = _panel([*_legend(decisions, certificate), *(row.legend() for row in fallbacks)], certificate)
     page = Image.new("RGB", (columns + PANEL_WIDTH, max(rows, panel.height)), _PAPER)
     page.paste(Image.fromarray(canvas), (0, (page.height - rows) // 2))
     page.paste(panel, (columns, 0))
@@ -77,6 +87,27 @@ def _legend(decisions: NDArray[np.uint8], certificate: Certificate) -> Iterator[
     yield _Row("Abstain (hatched)", None, f"{share} of the film: not certified for at least one structure")
 
 
+@dataclass(frozen=True, eq=False)
+class _Fallback:
+    """Where only a union is certified present: `mask` (rows, columns) bool, of the film's size."""
+
+    label: str
+    rgb: palette.RGB
+    mask: Mask
+
+    def legend(self) -> _Row:
+        return _Row(self.label, self.rgb, f"certified on {percent(self.mask)} of the film where no single one of them is")
+
+
+def _fallbacks(decisions: NDArray[np.uint8], certificate: Certificate, unions: NDArray[np.uint8] | None) -> list[_Fallback]:
+    if certificate.unions is None or unions is None:
+        return []
+    return [
+        _Fallback(label, palette.UNION_RGB[number % len(palette.UNION_RGB)], fallback(decisions, plane, members=members))
+        for number, (label, members, plane) in enumerate(zip(certificate.union_labels, certificate.unions.members, unions, strict=True))
+    ]
+
+
 def percent(mask: Mask) -> str:
     """The share of a mask to a tenth of a per cent; "0.0 %" and "100.0 %" mean none and all."""
     share = 100 * float(mask.mean())
@@ -85,11 +116,11 @@ def percent(mask: Mask) -> str:
     return "over 99.9 %" if 99.95 <= share < 100 else f"{share:.1f} %"
 
 
-def _panel(decisions: NDArray[np.uint8], certificate: Certificate) -> Image.Image:
+def _panel(legend: Sequence[_Row], certificate: Certificate) -> Image.Image:
     """The words, on a canvas that is as high as they need."""
-    height = _Pen(Image.new("RGB", (PANEL_WIDTH, 1))).write_all(decisions, certificate)
+    height = _Pen(Image.new("RGB", (PANEL_WIDTH, 1))).write_all(legend, certificate)
     panel = Image.new("RGB", (PANEL_WIDTH, height), _PAPER)
-    _Pen(panel).write_all(decisions, certificate)
+    _Pen(panel).write_all(legend, certificate)
     return panel
 
 
@@ -101,11 +132,11 @@ class _Pen:
         self.draw = ImageDraw.Draw(panel)
         self.y = MARGIN
 
-    def write_all(self, decisions: NDArray[np.uint8], certificate: Certificate) -> int:
+    def write_all(self, legend: Sequence[_Row], certificate: Certificate) -> int:
         """Write the whole panel and return the height that it needs."""
         self.text("Certified segmentation", size=30)
         self.y += 22
-        for row in _legend(decisions, certificate):
+        for row in legend:
             self.row(row)
         self.y += 10
         self.text(wording.guarantee(certificate, subject="Every unhatched pixel"), size=21)
@@ -116,7 +147,8 @@ class _Pen:
         self.y += 22
         parameters = certificate.parameters
         self.text(
-            f"sigma {parameters.sigma:g}, tau {parameters.tau:g}, n0 {parameters.n0}, n {parameters.n}, alpha {parameters.alpha:g}. "
+            f"sigma {parameters.sigma:g}, tau {parameters.tau:g}, n0 {parameters.n0}, n {wording.draws(certificate)}, "
+            f"alpha {parameters.alpha:g}. "
             f"Bundle {certificate.bundle_name}, {certificate.bundle_sha256[:12]}.",
             size=17,
             colour=_FAINT,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT, Certificate
+from certdicom.certification.unions import fallback
 from certdicom.version import RESEARCH_USE, VERSION
 
 SCHEMA_VERSION = "1.0"
@@ -19,11 +20,15 @@ def build_report(
     certificate: Certificate,
     decisions: NDArray[np.uint8],
     *,
+    unions: NDArray[np.uint8] | None = None,
     sop_instance_uid: str,
     file_sha256: str,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """The report as plain JSON types. Pixels are those of the film: `decisions` is uint8 (structures, rows, columns)."""
+    """The report as plain JSON types.
+
+    Pixels are those of the film: `decisions` is uint8 (structures, rows, columns), `unions` (unions, rows, columns) or None.
+    """
     parameters = certificate.parameters
     rows, columns = decisions.shape[-2:]
     return {
@@ -34,6 +39,7 @@ def build_report(
         "parameters": {**parameters.as_dict(), "family": certificate.family},
         "grid": certificate.grid,
         "hypotheses": certificate.hypotheses,
+        "draws_counted": certificate.draws,
         "radius": {"grid": certificate.radius, "native": certificate.native_radius, "native_unit": certificate.native_unit},
         "window": {"lo": certificate.window.lo, "hi": certificate.window.hi, "source": certificate.window.source},
         "structures": [
@@ -46,12 +52,26 @@ def build_report(
             for structure, plane in zip(certificate.structures, decisions, strict=True)
         ],
         "abstain_fraction": float((decisions == ABSTAIN).any(axis=0).mean()),
+        "unions": list(_unions(certificate, decisions, unions)),
         "seed": {"kind": certificate.seed_kind, "draws": certificate.draw_identity},
         "notes": list(certificate.notes),
         "timing": {f"{stage}_s": round(value, 3) for stage, value in seconds.items()},
         "device": certificate.device,
         "precision": certificate.precision,
     }
+
+
+def _unions(certificate: Certificate, decisions: NDArray[np.uint8], unions: NDArray[np.uint8] | None) -> Iterator[dict[str, Any]]:
+    if certificate.unions is None or unions is None:
+        return
+    for members, label, plane in zip(certificate.unions.members, certificate.union_labels, unions, strict=True):
+        yield {
+            "label": label,
+            "certified_present_px": int((plane == PRESENT).sum()),
+            "certified_absent_px": int((plane == ABSENT).sum()),
+            "abstain_px": int((plane == ABSTAIN).sum()),
+            "fallback_px": int(fallback(decisions, plane, members=members).sum()),
+        }
 
 
 def report_json(report: Mapping[str, Any]) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from certdicom.certification.looks import certified_after
 from certdicom.certification.noise import noisy_batch
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.scores import score
@@ -55,7 +56,7 @@ def _scores(decide: DenoisedSegmenter, films: FilmSet, index: int, *, sigma: flo
     present = votes(range(parameters.n0, parameters.n0 + parameters.n))
     means = []
     for chosen, count in zip(selected, np.where(selected, present, parameters.n - present), strict=True):
-        decisions = decisions_of(chosen, count, parameters)
+        decisions = decisions_of(chosen, certified_after(count, n=parameters.n, parameters=parameters))
         known = [c for c in range(len(decisions)) if films.known[index, c]]
         found = [score(decisions[c], films.masks[index, c].numpy().astype(bool)) for c in known]
         means.append([_mean([s.certified for s in found]), _mean([s.worst_case for s in found])])

@@ -1,0 +1,52 @@
+"""Testing the same hypotheses at several numbers of draws, fixed beforehand (docs/certificate.md has the proof).
+
+A look tests what no earlier look certified, on the votes of all draws so far, and spends its part of alpha. A hypothesis
+that was certified once stays so, and ranks go on counting from it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certdicom.certification.parameters import SmoothingParameters
+from certdicom.certification.statistics import require_attainable, step_down_reject
+
+
+def certified_after(
+    counts: NDArray[np.integer], *, n: int, parameters: SmoothingParameters, before: NDArray[np.bool_] | None = None
+) -> NDArray[np.bool_]:
+    """What is certified after the look at `n` draws: `before`, and what this look adds.
+
+    `counts`: votes among n for the selected decisions, of any shape; `before`: certified at earlier looks, bool, same shape.
+    """
+    certified = np.zeros(counts.shape, np.bool_) if before is None else before.copy()
+    certified[~certified] = step_down_reject(
+        counts[~certified],
+        n=n,
+        tau=parameters.tau,
+        alpha=parameters.look_alpha,
+        k=parameters.k,
+        rejected=int(np.count_nonzero(certified)),
+    )
+    return certified
+
+
+def more_is_possible(counts: NDArray[np.integer], certified: NDArray[np.bool_], *, n: int, parameters: SmoothingParameters) -> bool:
+    """Whether further draws that all agreed could certify anything at a look after the one at `n`."""
+    return any(
+        bool((certified_after(counts + (later - n), n=later, parameters=parameters, before=certified) != certified).any())
+        for later in parameters.planned_looks
+        if later > n
+    )
+
+
+def require_certifiable(parameters: SmoothingParameters, *, structures: int, cells: int) -> None:
+    """Raise UsageError when a look could certify nothing on a grid of `cells` pixels; the first look has the fewest draws."""
+    require_attainable(
+        n=parameters.planned_looks[0],
+        hypotheses=(structures + len(parameters.unions)) * cells,
+        tau=parameters.tau,
+        alpha=parameters.look_alpha,
+        k=parameters.k,
+    )
