@@ -1,6 +1,6 @@
-"""What other machines do to a chest film: geometry, windows, processing, collimation and markers.
+"""What other machines do to an image: geometry, windows, processing, collimation and markers, light and colour.
 
-All functions take and return batches: images (B, 1, G, G) float32 in [0, 1], masks (B, structures, G, G).
+All functions take and return batches: images (B, channels, rows, columns) float32 in [0, 1], masks (B, structures, rows, columns).
 Randomness comes from torch's global generator, which the training loops seed.
 """
 
@@ -24,20 +24,20 @@ def _uniform(batch: int, low: float, high: float) -> Tensor:
 
 def warp(image: Tensor, masks: Tensor, *, strength: float = 1.0) -> tuple[Tensor, Tensor]:
     """Rotation, anisotropic scale (pads, squashes and crops), shift and a smooth elastic field; 1 film in 6 is left alone."""
-    batch, _, grid, _ = image.shape
+    batch, _, rows, columns = image.shape
     angle = torch.randn(batch) * math.radians(8) * strength
     scale = torch.exp(torch.randn(batch) * 0.13 * strength)
     aspect = torch.exp(torch.randn(batch) * 0.09 * strength)
     theta = torch.zeros(batch, 2, 3)
     theta[:, 0, 0] = torch.cos(angle) * scale * aspect
-    theta[:, 0, 1] = -torch.sin(angle) * scale * aspect
-    theta[:, 1, 0] = torch.sin(angle) * scale / aspect
+    theta[:, 0, 1] = -torch.sin(angle) * scale * aspect * rows / columns  # coordinates run from -1 to 1 along either side
+    theta[:, 1, 0] = torch.sin(angle) * scale / aspect * columns / rows
     theta[:, 1, 1] = torch.cos(angle) * scale / aspect
     theta[:, :, 2] = torch.randn(batch, 2) * 0.07 * strength
     field = functional.affine_grid(theta, list(image.shape), align_corners=False)
     knots = torch.randn(batch, 2, 5, 5) * 0.018 * strength
-    bend = functional.interpolate(knots, (grid // 8, grid // 8), mode="bicubic", align_corners=True)
-    field = field + functional.interpolate(bend, (grid, grid), mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
+    bend = functional.interpolate(knots, (rows // 8, columns // 8), mode="bicubic", align_corners=True)
+    field = field + functional.interpolate(bend, (rows, columns), mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
     planes = torch.cat([image, masks.float()], 1)
     # The border of the frame is black, white or a smear of the film's own edge, as pads of real systems are.
     sampled = functional.grid_sample(planes, field, padding_mode="zeros", align_corners=False)
@@ -45,9 +45,10 @@ def warp(image: Tensor, masks: Tensor, *, strength: float = 1.0) -> tuple[Tensor
     smear = functional.grid_sample(image, field, padding_mode="border", align_corners=False)
     choice = torch.rand(batch, 1, 1, 1)
     outside = torch.where(choice < 0.6, torch.zeros(()), torch.where(choice < 0.75, torch.ones(()), smear))
-    warped = torch.where(inside, sampled[:, :1], outside)
+    channels = image.shape[1]
+    warped = torch.where(inside, sampled[:, :channels], outside)
     keep = _chance(batch, 1 / 6)
-    return torch.where(keep, image, warped), torch.where(keep, masks.float(), (sampled[:, 1:] > 0.5).float())
+    return torch.where(keep, image, warped), torch.where(keep, masks.float(), (sampled[:, channels:] > 0.5).float())
 
 
 def _blur(image: Tensor, size: int) -> Tensor:
@@ -58,14 +59,14 @@ def _blur(image: Tensor, size: int) -> Tensor:
 
 def develop(image: Tensor, *, strength: float = 1.0, polarity_mistakes: float = 0.05) -> Tensor:
     """Windows, gamma curves, local contrast processing, shading, blur, grain and wrong polarity."""
-    batch, _, grid, _ = image.shape
+    batch, _, rows, columns = image.shape
     coarse = functional.avg_pool2d(image, 16)
-    soft = functional.interpolate(_blur(coarse, 3), (grid, grid), mode="bilinear", align_corners=False)
+    soft = functional.interpolate(_blur(coarse, 3), (rows, columns), mode="bilinear", align_corners=False)
     flattened = soft * _uniform(batch, 0.2, 0.9) + (image - soft) * _uniform(batch, 0.9, 1.8) + _uniform(batch, 0, 0.3)
     image = torch.where(_chance(batch, 0.25 * strength), flattened, image)
     fine = _blur(_blur(image, 3), 3)
     image = torch.where(_chance(batch, 0.35 * strength), fine + (image - fine) * _uniform(batch, 0.0, 2.5), image)
-    shade = functional.interpolate(torch.randn(batch, 1, 4, 4) * 0.10 * strength, (grid, grid), mode="bilinear", align_corners=True)
+    shade = functional.interpolate(torch.randn(batch, 1, 4, 4) * 0.10 * strength, (rows, columns), mode="bilinear", align_corners=True)
     image = torch.where(_chance(batch, 0.4 * strength), image * (1 + shade), image)
     image = image.clamp(0, 1) ** torch.exp(torch.randn(batch, 1, 1, 1) * 0.33 * strength)
     curve = torch.sigmoid((image - _uniform(batch, 0.35, 0.65)) * _uniform(batch, 3, 8))
@@ -79,9 +80,9 @@ def develop(image: Tensor, *, strength: float = 1.0, polarity_mistakes: float = 
 
 def furnish(image: Tensor, *, strength: float = 1.0) -> Tensor:
     """Collimation borders, side markers and lines (tubes, wires) painted over the film."""
-    batch, _, grid, _ = image.shape
-    position = (torch.arange(grid) + 0.5) / grid
-    column, row = position.view(1, 1, 1, -1), position.view(1, 1, -1, 1)
+    batch, _, rows, columns = image.shape
+    column = ((torch.arange(columns) + 0.5) / columns).view(1, 1, 1, -1)
+    row = ((torch.arange(rows) + 0.5) / rows).view(1, 1, -1, 1)
     left, right, top, bottom = (_uniform(batch, -0.06, 0.06) for _ in range(4))
     tilt = torch.randn(batch, 1, 1, 1) * 0.03
     x, y = column + tilt * (row - 0.5), row - tilt * (column - 0.5)
@@ -92,7 +93,7 @@ def furnish(image: Tensor, *, strength: float = 1.0) -> Tensor:
         cx, cy = _uniform(batch, 0.03, 0.97), _uniform(batch, 0.03, 0.97)
         half_w, half_h = _uniform(batch, 0.008, 0.035), _uniform(batch, 0.008, 0.035)
         marker = ((column - cx).abs() < half_w) & ((row - cy).abs() < half_h)
-        letters = (torch.rand(batch, 1, grid // 4, grid // 4) < 0.5).repeat_interleave(4, 2).repeat_interleave(4, 3)
+        letters = (torch.rand(batch, 1, rows // 4, columns // 4) < 0.5).repeat_interleave(4, 2).repeat_interleave(4, 3)
         image = torch.where(_chance(batch, 0.2 * strength) & marker & letters, _uniform(batch, 0.8, 1.0), image)
     direction, offset = _uniform(batch, 0, math.pi), _uniform(batch, -0.4, 0.4)
     bend = _uniform(batch, -1.0, 1.0)
@@ -102,7 +103,19 @@ def furnish(image: Tensor, *, strength: float = 1.0) -> Tensor:
     return torch.where(_chance(batch, 0.12 * strength) & line, (image + _uniform(batch, 0.15, 0.5)).clamp(0, 1), image)
 
 
+def recolour(image: Tensor, masks: Tensor, *, strength: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Light of another colour, and mirrored: a photograph has no up and no side."""
+    image = (image * torch.exp(torch.randn(len(image), image.shape[1], 1, 1) * 0.12 * strength)).clamp(0, 1)
+    for axis in (2, 3):
+        turned = _chance(len(image), 0.5)
+        image, masks = torch.where(turned, image.flip(axis), image), torch.where(turned, masks.flip(axis), masks)
+    return image, masks
+
+
 def augment(image: Tensor, masks: Tensor, *, strength: float = 1.0) -> tuple[Tensor, Tensor]:
-    """All of the above, in the order in which it happens to a film; masks come back as float32 0 or 1."""
+    """What happens to a radiograph (one channel) or a photograph (three), in order; masks come back as float32 0 or 1."""
     image, planes = warp(image, masks, strength=strength)
-    return develop(furnish(image, strength=strength), strength=strength), planes
+    if image.shape[1] == 1:
+        return develop(furnish(image, strength=strength), strength=strength), planes
+    image, planes = recolour(image, planes, strength=strength)
+    return develop(image, strength=strength, polarity_mistakes=0.0), planes

@@ -86,6 +86,34 @@ def test_augmentation_moves_image_and_masks_together(data: Path) -> None:
     assert set(masks.unique().tolist()) <= {0.0, 1.0}
 
 
+def test_photographs_of_any_shape_are_turned_with_their_masks() -> None:
+    torch.manual_seed(1)
+    masks = torch.zeros(16, 1, 48, 64)
+    masks[:, :, 8:20, 10:40] = 1
+    image = 0.2 + 0.6 * masks.expand(-1, 3, -1, -1)
+    turned, planes = augment(image, masks, strength=0.3)
+    assert turned.shape == image.shape
+    centres = [plane[0].nonzero().float().mean(0) for plane in planes]
+    assert min(float(c[0]) for c in centres) < 24 < max(float(c[0]) for c in centres)
+    assert min(float(c[1]) for c in centres) < 32 < max(float(c[1]) for c in centres)
+    for picture, plane in zip(turned, planes, strict=True):
+        assert picture[:, plane[0].bool()].mean() > picture[:, ~plane[0].bool()].mean()
+
+
+def test_a_turned_rectangle_keeps_its_shape() -> None:
+    """Rotation is by an angle of the picture, not of its coordinates: a disc stays a disc."""
+    from certdicom.training.augmentation import warp
+
+    torch.manual_seed(0)
+    y, x = torch.meshgrid(torch.arange(96) - 47.5, torch.arange(192) - 95.5, indexing="ij")
+    disc = ((x**2 + y**2) < 30**2).float().expand(32, 1, -1, -1)
+    _, planes = warp(disc, disc, strength=0.5)
+    for plane in planes[:, 0]:
+        ys, xs = plane.nonzero().float().T
+        assert 0.7 < float(ys.std() / xs.std()) < 1.45
+        assert abs(float(torch.corrcoef(torch.stack([ys, xs]))[0, 1])) < 0.12
+
+
 def test_structures_without_masks_do_not_count_in_the_loss() -> None:
     logits, masks = torch.randn(2, 3, 8, 8), torch.ones(2, 3, 8, 8)
     known = torch.tensor([[1.0, 1, 0], [1, 1, 0]])
