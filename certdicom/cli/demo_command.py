@@ -60,4 +60,5 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _interrupt(number: int, frame: object) -> None:
     """A service manager's way to end us cleans up as Ctrl-C does."""
+    del number, frame
     raise KeyboardInterrupt

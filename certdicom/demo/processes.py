@@ -37,7 +37,7 @@ def running(command: Sequence[str], *, log: Path, environment: Mapping[str, str]
     """
     with log.open("wb") as stream:
         try:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603  # programs of ours, with arguments of ours
                 list(command),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
