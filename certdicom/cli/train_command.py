@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from certdicom.training.data import FilmSet
     from certdicom.training.loop import Recipe
 
 _WHAT = {
@@ -31,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", action="append", required=True, type=Path, metavar="FOLDER", help="a data set with masks; may be given again"
     )
+    parser.add_argument("--structures", nargs="+", metavar="NAME", help="in channel order (default: lungs heart clavicles)")
+    parser.add_argument("--grid", type=_grid, default=(256, 256), metavar="ROWS[xCOLUMNS]", help="of the network (default 256)")
+    parser.add_argument(
+        "--split-list", type=Path, metavar="FILE", help="the parts train and val: CSV with id and split (default: the data's)"
+    )
+    parser.add_argument("--split-seed", type=int, metavar="N", help="draw the parts by this seed, 70/10/20, patients kept whole")
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where weights, learning curves and checkpoint go")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--start", type=Path, metavar="FILE", help="weights to begin with (default: new ones)")
@@ -65,14 +72,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     from certdicom.models.runtime import choose_device
     from certdicom.training.chest import write_chest_bundle
-    from certdicom.training.data import join, load_films
+    from certdicom.training.data import join
     from certdicom.training.loop import Plan, train
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.what == "bundle":
-        films = join([load_films(folder, "train", grid=256) for folder in arguments.data])
-        write_chest_bundle(arguments.out, denoiser=arguments.denoiser, segmenter=arguments.segmenter, train=films)
+        train_films = join(list(_films(arguments, "train", channels=1).values()))
+        write_chest_bundle(arguments.out, denoiser=arguments.denoiser, segmenter=arguments.segmenter, train=train_films)
         return 0
     plan = Plan(
         out=arguments.out,
@@ -98,16 +105,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> Recipe:
-    from certdicom.training.data import join, load_films
+    from certdicom.training.data import STRUCTURES, join
     from certdicom.training.denoiser import DENOISER, DenoiserRecipe
     from certdicom.training.segmenter import SEGMENTER, Denoising, SegmenterRecipe
     from certdicom.training.weights import load_network
 
-    films = join([load_films(folder, "train", grid=256) for folder in arguments.data])
-    val = {folder.name: load_films(folder, "val", grid=256) for folder in arguments.data}
-    default = DENOISER if arguments.what == "denoiser" else SEGMENTER
+    default = DENOISER if arguments.what == "denoiser" else {**SEGMENTER, "structures": len(arguments.structures or STRUCTURES)}
     network, description = load_network(arguments.start) if arguments.start else _new_network(arguments.network, default)
     network.to(device)
+    films = join(list(_films(arguments, "train", channels=description["channels"]).values()))
+    val = _films(arguments, "val", channels=description["channels"])
     if arguments.what == "denoiser":
         return DenoiserRecipe(
             network, description, train=films, val=join(list(val.values())), batch=arguments.batch_size, strength=arguments.strength[0]
@@ -128,6 +135,32 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> Recipe:
     )
 
 
+def _films(arguments: argparse.Namespace, part: str, *, channels: int) -> dict[str, FilmSet]:
+    """One part of every data set, by the name of its folder."""
+    from certdicom.training.data import STRUCTURES, load_films
+
+    return {
+        folder.name: load_films(
+            folder,
+            part,
+            grid=arguments.grid,
+            structures=arguments.structures or STRUCTURES,
+            channels=channels,
+            listing=arguments.split_list,
+            seed=arguments.split_seed,
+        )
+        for folder in arguments.data
+    }
+
+
+def _grid(text: str) -> tuple[int, int]:
+    """ROWS or ROWSxCOLUMNS, multiples of 16."""
+    sides = [int(side) for side in text.lower().split("x")]
+    if len(sides) > 2 or any(side < 16 or side % 16 for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r}: give ROWS or ROWSxCOLUMNS, multiples of 16")
+    return sides[0], sides[-1]
+
+
 def _new_network(request: str | None, default: Mapping[str, Any]) -> tuple[nn.Module, Mapping[str, Any]]:
     """A network of random weights: `default`, or the JSON text or file of `request` laid over its channels and structures."""
     from certdicom.models.networks import build_network
@@ -136,7 +169,8 @@ def _new_network(request: str | None, default: Mapping[str, Any]) -> tuple[nn.Mo
     if request is not None:
         try:
             text = request if request.lstrip().startswith("{") else Path(request).read_text()
-            description = {"channels": default["channels"], "structures": default.get("structures", 1), **json.loads(text)}
+            given = json.loads(text)
+            description = {**{name: default[name] for name in ("channels", "structures") if name in default}, **given}
         except (OSError, ValueError, TypeError) as error:
             raise UsageError(f"--network is neither JSON nor a file that holds some: {error}") from error
     return build_network(description), description

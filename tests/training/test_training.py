@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from certdicom.cli.main import main
 from certdicom.errors import UsageError
 from certdicom.imaging.synthetic import chest_phantom
 from certdicom.models.networks import build_network
@@ -267,3 +268,33 @@ def test_a_checkpoint_that_is_missing_damaged_or_executable_is_refused(data: Pat
         torch.save({"step": print}, tmp_path / CHECKPOINT)
     with pytest.raises(UsageError, match=r"leave --resume out"):
         train(_segmenter_recipe(data), Plan(out=tmp_path, steps=8, resume=True))
+
+
+def test_the_command_trains_a_named_network_and_tells_what_it_did(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = json.dumps({**SMALL_SEGMENTER, "structures": 2})
+    command = ["train", "segmenter", "--data", str(data), "--structures", "heart", "lungs", "--grid", "64x96", "--network", network]
+    assert main([*command, "--steps", "2", "--batch-size", "2", "--validate-every", "2", "--out", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["step"] == 2
+    assert load_network(tmp_path / "segmenter.safetensors")[1]["structures"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["segmenter", "--noise", "0.25", "--denoiser", "d.safetensors"], "two ways"),
+        (["segmenter", "--denoiser-every", "2"], "give --denoiser"),
+        (["bundle"], "needs --segmenter"),
+        (["segmenter", "--network", "{"], "--network is neither"),
+        (["segmenter", "--network", '{"architecture": "Nothing"}'], "unknown network"),
+        (["segmenter", "--structures", "liver"], "liver is wanted"),
+        (["segmenter", "--start", "nowhere.safetensors"], "holds no network"),
+    ],
+)
+def test_impossible_training_is_refused_in_one_line(
+    data: Path, tmp_path: Path, options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *options, "--data", str(data), "--grid", "64", "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
+    assert not (tmp_path / "out").exists()
