@@ -1,4 +1,4 @@
-"""The networks of a bundle, built from the plain description that stands in its `bundle.json`.
+"""The networks of the shipped bundles: MONAI's SegResNet and diffusers' UNet2DModel on pixel-unshuffled images.
 
 Both work on pixel-unshuffled images: a `patch × patch` block of gray pixels becomes `patch²` channels of
 a grid smaller by `patch`. It is a permutation, so that noise stays i.i.d. with the same standard deviation,
@@ -7,16 +7,11 @@ and it halves the memory traffic of the costliest layers on a CPU.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from diffusers import UNet2DModel
-from monai.networks.nets import SegResNet, UNet
+from monai.networks.nets import SegResNet
 from torch import Tensor, nn
 from torch.nn import functional
-
-from certdicom.errors import BundleError
 
 
 class PatchSegmenter(nn.Module):
@@ -52,29 +47,6 @@ class PatchSegmenter(nn.Module):
         return functional.pixel_shuffle(logits, self.patch)
 
 
-class ResidualUNet(nn.Module):
-    """MONAI's U-Net with residual units and instance norm (Kerfoot et al. 2018).
-
-    (B, channels, G, G) images in [0, 1] → (B, structures, G, G) logits, one sigmoid per structure. `features` are the channels of
-    each level and `strides` the steps between them: a first stride of 1 keeps a level at full resolution.
-    """
-
-    def __init__(self, *, channels: int, structures: int, features: list[int], strides: list[int], residual_units: int) -> None:
-        super().__init__()
-        self.net = UNet(
-            spatial_dims=2,
-            in_channels=channels,
-            out_channels=structures,
-            channels=tuple(features),
-            strides=tuple(strides),
-            num_res_units=residual_units,
-            norm="instance",
-        )
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.net(image.contiguous(memory_format=torch.channels_last))
-
-
 class PatchDenoiser(nn.Module):
     """Diffusers' UNet2DModel as a noise predictor on pixel-unshuffled images.
 
@@ -98,28 +70,3 @@ class PatchDenoiser(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         patches = functional.pixel_unshuffle(x_t, self.patch).contiguous(memory_format=torch.channels_last)
         return functional.pixel_shuffle(self.net(patches, t).sample, self.patch)
-
-
-_ARCHITECTURES: dict[str, type[nn.Module]] = {
-    "PatchSegmenter": PatchSegmenter,
-    "ResidualUNet": ResidualUNet,
-    "PatchDenoiser": PatchDenoiser,
-}
-
-
-def build_network(description: Mapping[str, Any]) -> nn.Module:
-    """The untrained network that `{"architecture": name, **arguments}` describes.
-
-    Raises BundleError when the architecture is unknown or its arguments do not fit it.
-    """
-    arguments = dict(description)
-    name = arguments.pop("architecture", None)
-    if name not in _ARCHITECTURES:
-        known = ", ".join(sorted(_ARCHITECTURES))
-        raise BundleError(f"unknown network architecture {name!r} in the bundle; this version builds {known}")
-    try:
-        network = _ARCHITECTURES[name](**arguments)
-    except (TypeError, ValueError) as error:
-        raise BundleError(f"the bundle's description of {name} does not fit this version: {error}") from error
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
-    return network

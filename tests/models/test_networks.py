@@ -1,0 +1,166 @@
+"""The networks that are named are the ones that their papers define."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from certdicom.errors import BundleError
+from certdicom.models.networks import build_network
+from certdicom.models.networks.pointwise import StridedPointwise
+from certdicom.models.networks.resunet_plus_plus import ResidualUnit
+from certdicom.models.networks.unet import UNet
+
+SMALL = {
+    "UNet": {"architecture": "UNet", "channels": 1, "structures": 2, "width": 4, "depth": 2, "norm": "batch"},
+    "ResUNet++": {"architecture": "ResUNet++", "channels": 1, "structures": 2, "width": 8},
+    "DeepLabV2": {"architecture": "DeepLabV2", "channels": 1, "structures": 2, "width": 8, "blocks": [1, 1, 2, 1]},
+}
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(value.numel() for value in network.parameters())
+
+
+def on_meta(**description: object) -> nn.Module:
+    with torch.device("meta"):
+        return build_network(description)
+
+
+def convolutions(network: nn.Module) -> list[nn.Module]:
+    return [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
+
+
+@pytest.mark.parametrize("description", SMALL.values(), ids=SMALL)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_pixel_of_the_grid_gets_one_logit_per_structure(description: dict[str, object], channels: int) -> None:
+    network = build_network({**description, "channels": channels, "structures": 3}).eval()
+    assert network(torch.rand(2, channels, 64, 48)).shape == (2, 3, 64, 48)
+
+
+@pytest.mark.parametrize("description", SMALL.values(), ids=SMALL)
+def test_every_parameter_gets_a_gradient(description: dict[str, object]) -> None:
+    network = build_network(description).train()
+    network(torch.rand(2, 1, 64, 64)).square().sum().backward()
+    # A convolution's bias before batch normalisation cancels out: its gradient is there but may be zero.
+    assert not [name for name, value in network.named_parameters() if value.grad is None or not torch.isfinite(value.grad).all()]
+    idle = [name for name, value in network.named_parameters() if name.endswith("weight") and not value.grad.any()]
+    assert not idle
+
+
+@pytest.mark.parametrize("description", SMALL.values(), ids=SMALL)
+def test_a_small_one_learns_where_bright_squares_are(description: dict[str, object]) -> None:
+    torch.manual_seed(0)
+    network = build_network(description).train()
+    images, masks = torch.full((8, 1, 32, 32), 0.3), torch.zeros(8, 1, 32, 32)
+    for index in range(8):
+        row, column = divmod(index, 3)
+        masks[index, :, 4 + 6 * row : 16 + 6 * row, 4 + 6 * column : 16 + 6 * column] = 1
+    images = images + 0.4 * masks + 0.05 * torch.randn(images.shape)
+    targets = torch.cat([masks, 1 - masks], dim=1)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for _ in range(40):
+        optimizer.zero_grad()
+        nn.functional.binary_cross_entropy_with_logits(network(images), targets).backward()
+        optimizer.step()
+    correct = float(((network(images) > 0) == (targets > 0)).float().mean())
+    assert correct > 0.95
+
+
+def test_unet_has_the_size_of_the_paper() -> None:
+    """23 convolutional layers, 572 pixels in for 388 out (Ronneberger 2015, Figure 1 and section 2), 31.03 million parameters."""
+    network = on_meta(architecture="UNet", channels=1, structures=2)
+    assert len(convolutions(network)) == 23
+    assert parameters(network) == 31_030_658
+    thin = UNet(channels=1, structures=2, width=2).eval()
+    with torch.no_grad():
+        assert thin.contract_and_expand(torch.rand(1, 1, 572, 572)).shape == (1, 2, 388, 388)
+
+
+def test_unet_mirrors_the_surround_that_its_convolutions_eat() -> None:
+    network = UNet(channels=1, structures=1, width=2, depth=2, dropout=0.0).eval()
+    image = torch.rand(1, 1, 40, 33)
+    with torch.no_grad():
+        inside = network.contract_and_expand(nn.functional.pad(image, (25, 26, 22, 22), mode="reflect"))
+        assert network(image).shape == image.shape
+        torch.testing.assert_close(network(image), inside[..., 2:42, 5:38])
+
+
+def test_unet_sees_as_far_as_its_convolutions_reach() -> None:
+    """Depth 2: 5 + 2·4 + 4·4 … an output pixel depends on what lies within 22 pixels, and on nothing further away."""
+    network = UNet(channels=1, structures=1, width=2, depth=2, dropout=0.0).eval().double()
+    image = torch.rand(1, 1, 84, 84, dtype=torch.float64, requires_grad=True)
+    logits = network.contract_and_expand(image)
+    lost = 84 - logits.shape[-1]
+    assert lost == 44 - 4
+    logits[0, 0, 20, 20].backward()
+    touched = image.grad[0, 0].abs().sum(0).nonzero().flatten()
+    middle = 20 + lost // 2
+    assert middle - 22 <= int(touched.min()) < middle - 12
+    assert middle + 12 < int(touched.max()) <= middle + 22
+
+
+def test_unet_refuses_a_padding_or_norm_it_does_not_have() -> None:
+    with pytest.raises(BundleError, match="padding must be mirror or zero"):
+        build_network({**SMALL["UNet"], "padding": "circular"})
+
+
+def test_resunet_plus_plus_has_the_size_of_the_authors_network() -> None:
+    """4,070,385 values with the running statistics, as Keras counts the authors' network for colour and one structure."""
+    network = on_meta(architecture="ResUNet++", channels=3, structures=1)
+    statistics = sum(value.numel() for name, value in network.named_buffers() if "running" in name)
+    assert parameters(network) + statistics == 4_070_385
+    assert parameters(on_meta(architecture="ResUNet++", channels=3, structures=1, width=32)) == 16_228_001
+
+
+def test_resunet_plus_plus_bridges_at_an_eighth_and_squeezes_every_unit() -> None:
+    network = build_network(SMALL["ResUNet++"]).eval()
+    seen: list[torch.Size] = []
+    network.bridge.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
+    network(torch.rand(1, 1, 64, 64))
+    assert seen == [(1, 128, 8, 8)]
+    assert sum(isinstance(module, ResidualUnit) for module in network.modules()) == 7
+    assert [branch[0].dilation[0] for branch in network.bridge.branches] == [6, 12, 18, 1]
+
+
+def test_squeeze_and_excitation_scales_whole_channels() -> None:
+    unit = ResidualUnit(4, 8).eval()
+    with torch.no_grad():
+        x = torch.rand(1, 4, 16, 16)
+        plain = unit.residual(x) + unit.shortcut(x)
+        factors = unit(x) / plain
+    assert float((factors - factors.mean((-2, -1), keepdim=True)).abs().max()) < 1e-3
+    assert 0 < float(factors.min()) < float(factors.max()) < 1
+
+
+def test_resunet_plus_plus_attends_with_the_encoder() -> None:
+    """A decoder's features are multiplied by what comes from the encoder: zero features stay zero whatever the encoder says."""
+    network = build_network(SMALL["ResUNet++"]).eval()
+    skip, below = torch.rand(1, 32, 16, 16), torch.rand(1, 128, 8, 8)
+    assert not torch.equal(network.attention[0](skip, below), network.attention[0](2 * skip, below))
+    assert not network.attention[0](skip, torch.zeros_like(below)).any()
+
+
+def test_deeplab_v2_has_the_size_of_the_paper() -> None:
+    """ResNet-101's 42,500,160 parameters without its classifier, and four 3 × 3 classifiers of 21 classes on 2048 channels."""
+    network = on_meta(architecture="DeepLabV2", channels=3, structures=21)
+    assert parameters(network.aspp) == 4 * (2048 * 9 + 1) * 21
+    assert parameters(network) == 42_500_160 + parameters(network.aspp) == 44_048_532
+    assert len(convolutions(network.stem)) + 3 * len(network.backbone) + 1 == 101, "100 convolutions and a classifier"
+
+
+def test_a_strided_pointwise_convolution_is_that_of_torch() -> None:
+    ours = StridedPointwise(3, 5, stride=2, bias=True)
+    theirs = nn.Conv2d(3, 5, 1, stride=2)
+    theirs.load_state_dict(ours[0].state_dict())
+    x = torch.rand(2, 3, 7, 8)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_deeplab_v2_keeps_an_eighth_of_the_sides_and_dilates_instead() -> None:
+    network = build_network(SMALL["DeepLabV2"]).eval()
+    assert network.backbone(network.stem(torch.rand(1, 1, 321, 321))).shape[-2:] == (41, 41), "the paper's crop and its score map"
+    dilations = [module.dilation[0] for module in convolutions(network.backbone) if module.kernel_size == (3, 3)]
+    assert dilations == [1, 1, 2, 2, 4]
+    assert [classifier.dilation[0] for classifier in network.aspp] == [6, 12, 18, 24]
