@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from certdicom.imaging.grid import GridImage
     from certdicom.imaging.radiograph import Radiograph
     from certdicom.models.runtime import DenoisedSegmenter
+    from certdicom.presentation.explanation import StructureExplanation
 
 Geometry = Literal["viewer", "none"]
 AbstainSegments = Literal["union", "per-structure"]
@@ -42,7 +43,9 @@ TARGETS = {
     "radius_map": ".radius.dcm",
     "preview": ".png",
     "report": ".json",
+    "explain": ".why.png",
     "nrrd": ".seg.nrrd",
+    "nifti": ".nii.gz",
 }
 """What can be written of a result, and the ending of its file's name."""
 
@@ -286,25 +289,7 @@ def write_results(
             with watch.stage("sr"):
                 save(build_measurement_report(film.dataset, segmentation, decisions, certificate), targets["sr"], force=force)
     if "preview" in targets or "sc" in targets:
-        from certdicom.presentation.preview import render_preview, save_preview
-
-        with watch.stage("preview"):
-            picture = render_preview(film.rendering.display(film.stored_values), decisions, certificate, unions=unions)
-            if "preview" in targets:
-                save_preview(picture, targets["preview"], force=force)
-        if "sc" in targets:
-            from certdicom.dicom.secondary_capture import build_secondary_capture
-            from certdicom.dicom.segmentation import save
-
-            with watch.stage("sc"):
-                capture = build_secondary_capture(
-                    film.dataset,
-                    np.asarray(picture),
-                    certificate,
-                    file_sha256=film.file_sha256,
-                    draw_identity=certificate.draw_identity,
-                )
-                save(capture, targets["sc"], force=force)
+        _write_pictures(certificate, film, decisions, unions, targets, watch=watch, force=force)
     if "radius_map" in targets:
         with watch.stage("radius_map"):
             _write_radius_map(certificate, film, targets["radius_map"], force=force)
@@ -313,12 +298,20 @@ def write_results(
 
         with watch.stage("nrrd"):
             save_seg_nrrd(film.dataset, decisions, certificate, targets["nrrd"], abstain=abstain, force=force)
+    if "nifti" in targets:
+        from certdicom.presentation.nifti import save_nifti
+
+        with watch.stage("nifti"):
+            save_nifti(film.dataset, decisions, certificate, targets["nifti"], abstain=abstain, force=force)
+    with watch.stage("explanation"):
+        explanation = _explain(certificate, film, decisions, targets.get("explain"), force=force)
     seconds = {**certificate.seconds, **watch.seconds}
     seconds["total"] = time.perf_counter() - started if started is not None else sum(seconds.values())
     report = build_report(
         certificate,
         decisions,
         unions=unions,
+        explanation=explanation,
         sop_instance_uid=film.sop_instance_uid,
         file_sha256=film.file_sha256,
         seconds=seconds,
@@ -326,6 +319,55 @@ def write_results(
     if "report" in targets:
         write_atomically(targets["report"], report_json(report), force=force)
     return report
+
+
+def _write_pictures(
+    certificate: Certificate,
+    film: Radiograph,
+    decisions: NDArray[np.uint8],
+    unions: NDArray[np.uint8] | None,
+    targets: Mapping[str, Path],
+    *,
+    watch: _Stopwatch,
+    force: bool,
+) -> None:
+    from certdicom.presentation.preview import render_preview, save_preview
+
+    with watch.stage("preview"):
+        picture = render_preview(film.rendering.display(film.stored_values), decisions, certificate, unions=unions)
+        if "preview" in targets:
+            save_preview(picture, targets["preview"], force=force)
+    if "sc" in targets:
+        from certdicom.dicom.secondary_capture import build_secondary_capture
+        from certdicom.dicom.segmentation import save
+
+        with watch.stage("sc"):
+            capture = build_secondary_capture(
+                film.dataset,
+                np.asarray(picture),
+                certificate,
+                file_sha256=film.file_sha256,
+                draw_identity=certificate.draw_identity,
+            )
+            save(capture, targets["sc"], force=force)
+
+
+def _explain(
+    certificate: Certificate, film: Radiograph, decisions: NDArray[np.uint8], picture: Path | None, *, force: bool
+) -> list[StructureExplanation]:
+    """Why each structure abstains; drawn to `picture` if it is given."""
+    from certdicom.certification.explanation import explain_certificate
+    from certdicom.imaging.grid import to_film
+    from certdicom.presentation.explanation import render_explanation, summarize
+    from certdicom.presentation.preview import save_preview
+
+    explanation = explain_certificate(certificate)
+    reasons = to_film(explanation.reasons, rows=film.rows, columns=film.columns).astype(np.uint8, copy=False)
+    summary = summarize(explanation, reasons, certificate)
+    if picture is not None:
+        display = film.rendering.display(film.stored_values)
+        save_preview(render_explanation(display, decisions, reasons, certificate, summary), picture, force=force)
+    return summary
 
 
 def _write_radius_map(certificate: Certificate, film: Radiograph, path: Path, *, force: bool) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.cli.progress import progress_bar
-from certdicom.cli.summary import print_films, print_result
+from certdicom.cli.summary import print_explanation, print_films, print_result
 from certdicom.errors import CertdicomError, FilmRefusedError, OutputError, UnreadableError, UsageError, one_line
 from certdicom.models.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from certdicom.pipeline import DEFAULT_BATCH, TARGETS, Certifier, Computation, write_results
@@ -96,6 +96,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--preview", metavar="PNG", type=Path, help="write a picture of the result")
     output.add_argument("--report", metavar="JSON", type=Path, help="write the certificate and its figures")
     output.add_argument("--nrrd", metavar="FILE", type=Path, help="write a 3D Slicer segmentation (.seg.nrrd)")
+    output.add_argument("--nifti", metavar="FILE", type=Path, help="write NIfTI (.nii.gz), one volume for each segment")
+    output.add_argument("--explain", metavar="PNG", type=Path, help="say, and draw, where it abstains and why: too few draws, or unstable")
     output.add_argument("--force", action="store_true", help="overwrite existing files")
     output.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
 
@@ -298,4 +300,6 @@ def _run_one(job: _Job, certifier: Certifier, arguments: argparse.Namespace, *, 
     )
     if not arguments.quiet:
         print_result(report, files=job.targets)
+        if "explain" in job.targets:
+            print_explanation(report)
     return f"{report['abstain_fraction']:.1%} abstained, {report['timing']['total_s']:.1f} s"

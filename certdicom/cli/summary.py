@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from certdicom.dicom import wording
+
 
 def print_result(report: Mapping[str, Any], *, files: Mapping[str, Path]) -> None:
     """The closing summary of one film, from its report."""
@@ -40,6 +42,22 @@ def print_result(report: Mapping[str, Any], *, files: Mapping[str, Path]) -> Non
     ]
     for line in lines:
         console.print(Text(line), soft_wrap=True)
+
+
+def print_explanation(report: Mapping[str, Any]) -> None:
+    """Where it abstains and why, from the report."""
+    console = Console(file=sys.stdout, highlight=False)
+    total = report["source"]["rows"] * report["source"]["columns"]
+    table = Table(box=None, pad_edge=False, header_style="")
+    table.add_column("why it abstains")
+    for heading in ("too few draws", "n for half", "n for all", "too close to tau", "unstable"):
+        table.add_column(heading, justify="right")
+    for entry in report["explanation"]:
+        draws = ["–" if entry[key] is None else f"{entry[key]:,}" for key in ("draws_for_half", "draws_for_all")]
+        shares = [f"{entry[key] / total:.1%}" for key in ("too_few_draws_px", "unsettled_px", "unstable_px")]
+        table.add_row(entry["label"], shares[0], *draws, *shares[1:])
+    console.print(table)
+    console.print(Text(wording.EXPLANATION), soft_wrap=True)
 
 
 def print_films(rows: Sequence[tuple[str, str, str]], *, stream: TextIO) -> None:

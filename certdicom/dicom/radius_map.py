@@ -78,11 +78,10 @@ def build_radius_map(
     if radii.shape != wanted or radii.dtype != np.float32:
         raise UsageError(f"radii must be float32 {wanted} (rows, columns), not {radii.dtype} {radii.shape}; resample them to the film")
     source = describe_source(film, geometry="viewer")
-    identity = ResultIdentity(
+    identity = ResultIdentity.of(
+        certificate,
         source_sop_instance_uid=source.image.SOPInstanceUID,
         file_sha256=file_sha256,
-        bundle_sha256=certificate.bundle_sha256,
-        parameters=certificate.parameters.as_dict(),
         draw_identity=draw_identity,
     )
     factor = -(-max(wanted) // LARGEST_SIDE)

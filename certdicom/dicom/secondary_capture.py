@@ -45,11 +45,10 @@ def build_secondary_capture(
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise UsageError(f"the picture must be uint8 (rows, columns, 3), not {picture.dtype} {picture.shape}")
     source = describe_source(film, geometry="none")
-    identity = ResultIdentity(
+    identity = ResultIdentity.of(
+        certificate,
         source_sop_instance_uid=source.image.SOPInstanceUID,
         file_sha256=file_sha256,
-        bundle_sha256=certificate.bundle_sha256,
-        parameters=certificate.parameters.as_dict(),
         draw_identity=draw_identity,
     )
     capture = SCImage(

@@ -68,12 +68,13 @@ def build_segmentation(
     _require_options(geometry, abstain)
     _require_fit(film, decisions, certificate)
     source = describe_source(film, geometry=geometry)
-    identity = ResultIdentity(
+    identity = ResultIdentity.of(
+        certificate,
         source_sop_instance_uid=source.image.SOPInstanceUID,
         file_sha256=file_sha256,
-        bundle_sha256=certificate.bundle_sha256,
-        parameters={**certificate.parameters.as_dict(), "geometry": geometry, "abstain": abstain},
         draw_identity=draw_identity,
+        geometry=geometry,
+        abstain=abstain,
     )
     segments = segments_of(decisions, certificate, abstain=abstain)
     algorithm = algorithm_identification(certificate)

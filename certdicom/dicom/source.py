@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -179,32 +179,34 @@ def _lossy_compression(film: Dataset) -> Dataset:
 
 
 def _valid_elements(film: Dataset, keywords: tuple[str, ...], notes: list[str]) -> Dataset:
+    """The film's elements that keep to their VR; what is left out is noted."""
     kept = Dataset()
-    for keyword in keywords:
-        element = _element(film, keyword)
-        if element is None:
-            if keyword in film:
-                notes.append(f"the film's {keyword} could not be read and was left out")
-        elif not _is_valid(element):
-            notes.append(f"the film's {keyword} is not valid and was left out")
-        else:
+    for keyword, element in _readable(film, keywords, notes):
+        if _is_valid(element):
             kept.add(copy.deepcopy(element))
+        else:
+            notes.append(f"the film's {keyword} is not valid and was left out")
     return kept
 
 
 def _verbatim_elements(film: Dataset, keywords: tuple[str, ...], notes: list[str]) -> Dataset:
+    """The film's elements letter for letter; what breaks its VR is noted."""
     kept = Dataset()
-    for keyword in keywords:
-        element = _element(film, keyword)
-        if element is None:
-            if keyword in film:
-                notes.append(f"the film's {keyword} could not be read and was left out")
-            continue
+    for keyword, element in _readable(film, keywords, notes):
         if not _is_valid(element):
             notes.append(f"the film's {keyword} is not valid and was kept as it is, because archives match by it")
-        value = copy.deepcopy(element.value)
-        kept.add(DataElement(element.tag, element.VR, value, validation_mode=config.IGNORE))
+        kept.add(DataElement(element.tag, element.VR, copy.deepcopy(element.value), validation_mode=config.IGNORE))
     return kept
+
+
+def _readable(film: Dataset, keywords: tuple[str, ...], notes: list[str]) -> Iterator[tuple[str, DataElement]]:
+    """Those of the film's elements that can be decoded, by keyword; what cannot is noted."""
+    for keyword in keywords:
+        element = _element(film, keyword)
+        if element is not None:
+            yield keyword, element
+        elif keyword in film:
+            notes.append(f"the film's {keyword} could not be read and was left out")
 
 
 def _element(film: Dataset, keyword: str) -> DataElement | None:

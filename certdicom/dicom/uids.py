@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from certdicom.certification.certificate import Certificate
+
 _NAMESPACE: Final = uuid.UUID("09b97207-9dd2-50e1-b723-89af2522d8c3")
 
 IMPLEMENTATION_CLASS_UID: Final = f"2.25.{uuid.uuid5(_NAMESPACE, 'implementation').int}"
@@ -43,6 +45,19 @@ class ResultIdentity:
     bundle_sha256: str
     parameters: Mapping[str, object]
     draw_identity: str
+
+    @classmethod
+    def of(
+        cls, certificate: Certificate, *, source_sop_instance_uid: str, file_sha256: str, draw_identity: str, **asked: object
+    ) -> ResultIdentity:
+        """The identity of an object made from a certificate; `asked`: what was asked for beside the certificate's parameters."""
+        return cls(
+            source_sop_instance_uid=source_sop_instance_uid,
+            file_sha256=file_sha256,
+            bundle_sha256=certificate.bundle_sha256,
+            parameters={**certificate.parameters.as_dict(), **asked},
+            draw_identity=draw_identity,
+        )
 
     def uid(self, role: str) -> str:
         """The UID of this result in `role`, such as "segmentation series" or "segmentation instance"."""

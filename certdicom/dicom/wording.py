@@ -10,6 +10,10 @@ from certdicom.dicom.uids import canonical_json
 
 RESEARCH_USE = "Research use only, not a medical device."
 STABILITY = "Stability, not correctness."
+EXPLANATION = (
+    "Too few draws is a forecast from the observed agreement and no guarantee. Unstable is shown with the certificate's confidence "
+    "for all pixels together, beside the certificate."
+)
 
 _LONG_TEXT = 10240
 
@@ -34,6 +38,18 @@ def guarantee(certificate: Certificate, *, subject: str) -> str:
     wrong = certificate.wrong_allowed
     some = f", but for up to {wrong} wrong decision{'s' * (wrong > 1)} on the model grid (k-FWER, k = {wrong + 1})," if wrong else ""
     return f"{subject}{some} keeps its label {within}, with {confidence(certificate)} confidence."
+
+
+def plain(certificate: Certificate) -> tuple[str, str, str]:
+    """For who looks at a picture of it: what is certified, what is hatched, and what neither of them says."""
+    wrong = certificate.wrong_allowed
+    but = f" (all but up to {wrong} decisions)" if wrong else ""
+    return (
+        f"Not hatched: stable. With {confidence(certificate)} confidence no change of the film within the radius below "
+        f"changes the model's answer here{but}.",
+        "Hatched: no answer. Not a finding, and not the absence of one.",
+        f"{STABILITY} A stable outline can be wrong.",
+    )
 
 
 def draws(certificate: Certificate) -> str:

@@ -56,6 +56,20 @@ def draw_hatch(canvas: Canvas, mask: Mask) -> None:
     _blend(canvas, edge, ABSTAIN, 0.95)
 
 
+def draw_tint(canvas: Canvas, mask: Mask, colour: RGB) -> None:
+    """Fill `mask` so that the film is still seen through, and edge it."""
+    _blend(canvas, mask, colour, 0.75)
+    _blend(canvas, ndimage.binary_dilation(mask) & ~mask, (0, 0, 0), 0.65)
+
+
+def draw_checks(canvas: Canvas, mask: Mask, colour: RGB) -> None:
+    """Fill `mask` with a chequered pattern of `colour` and black."""
+    row, column = np.ogrid[: mask.shape[0], : mask.shape[1]]
+    dark = (row // HATCH_STROKE + column // HATCH_STROKE) % 2 == 0
+    _blend(canvas, mask & ~dark, colour, 0.95)
+    _blend(canvas, mask & dark, (0, 0, 0), 0.7)
+
+
 def _shrunk(mask: Mask, steps: int) -> Mask:
     # The film's edge counts as inside, or a structure cut by it would seem to end there.
     return np.asarray(ndimage.binary_erosion(mask, iterations=steps, border_value=1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT, Certificate
 from certdicom.certification.unions import fallback
+from certdicom.presentation.explanation import StructureExplanation
 from certdicom.version import RESEARCH_USE, VERSION
 
 SCHEMA_VERSION = "1.0"
@@ -21,6 +22,7 @@ def build_report(
     decisions: NDArray[np.uint8],
     *,
     unions: NDArray[np.uint8] | None = None,
+    explanation: Sequence[StructureExplanation] | None = None,
     sop_instance_uid: str,
     file_sha256: str,
     seconds: Mapping[str, float],
@@ -28,10 +30,11 @@ def build_report(
     """The report as plain JSON types.
 
     Pixels are those of the film: `decisions` is uint8 (structures, rows, columns), `unions` (unions, rows, columns) or None.
+    `explanation`: why each structure abstains; without it the report has no such section.
     """
     parameters = certificate.parameters
     rows, columns = decisions.shape[-2:]
-    return {
+    report = {
         "schema_version": SCHEMA_VERSION,
         "software": {"name": "certdicom", "version": VERSION, "notice": RESEARCH_USE},
         "bundle": {"name": certificate.bundle_name, "sha256": certificate.bundle_sha256},
@@ -59,6 +62,7 @@ def build_report(
         "device": certificate.device,
         "precision": certificate.precision,
     }
+    return report if explanation is None else {**report, "explanation": [entry.as_dict() for entry in explanation]}
 
 
 def _unions(certificate: Certificate, decisions: NDArray[np.uint8], unions: NDArray[np.uint8] | None) -> Iterator[dict[str, Any]]:

@@ -13,8 +13,10 @@ from pydicom.data import get_testdata_file
 from certdicom.certification.certificate import ABSTAIN, PRESENT
 from certdicom.errors import OutputError, UsageError
 from certdicom.presentation import palette
+from certdicom.presentation.naming import inner_places, point_at, write_names
 from certdicom.presentation.overlay import draw_hatch, draw_outlines, gray_canvas, resize_nearest
-from certdicom.presentation.preview import LONG_SIDE, PANEL_WIDTH, percent, render_preview, save_preview, wrap
+from certdicom.presentation.panel import PANEL_WIDTH, wrap
+from certdicom.presentation.preview import LONG_SIDE, percent, render_preview, save_preview
 
 
 def luminance(rgb) -> float:
@@ -46,7 +48,7 @@ def test_abstention_is_hatched_and_stands_out_on_any_film(make_certificate, gray
     decisions = np.zeros((3, 200, 200), np.uint8)
     decisions[1, :, 100:] = ABSTAIN
     pixels = np.asarray(render_preview(flat_film(gray), decisions, make_certificate()))[:, :LONG_SIDE]
-    plain, hatched = pixels[300:900, 100:600], pixels[300:900, 800:1300]
+    plain, hatched = pixels[20:320, 20:420], pixels[20:320, 800:1300]
     assert np.unique(plain.reshape(-1, 3), axis=0).shape[0] == 1
     film = plain[0, 0]
     strokes = np.unique(hatched.reshape(-1, 3), axis=0)
@@ -63,7 +65,7 @@ def test_every_outline_has_its_colour_and_a_border_that_stands_out(make_certific
     decisions = np.zeros((3, 200, 200), np.uint8)
     decisions[number, 50:150, 50:150] = PRESENT
     pixels = np.asarray(render_preview(flat_film(gray), decisions, certificate))[:, :LONG_SIDE]
-    line = pixels[700]
+    line = pixels[500]  # above the name in its middle
     film, colour = line[0], np.asarray(certificate.structures[number].rgb)
     assert (line == colour).all(axis=-1).sum() == 6  # three pixels at either side
     assert (line[700] == film).all()  # the inside is left as it is
@@ -181,3 +183,42 @@ def test_a_real_film_is_shown_behind_the_overlay(make_certificate):
 @pytest.mark.parametrize(("count", "wanted"), [(0, "0.0 %"), (1, "under 0.1 %"), (50, "0.5 %"), (9999, "over 99.9 %"), (10_000, "100.0 %")])
 def test_shares_are_not_rounded_to_all_or_nothing(count, wanted):
     assert percent(np.arange(10_000) < count) == wanted
+
+
+def test_names_stand_inside_what_they_name_once_for_each_large_part():
+    mask = np.zeros((300, 400), bool)
+    mask[50:250, 20:150], mask[50:250, 250:380], mask[0:5, 190:195] = True, True, True
+    places = list(inner_places(mask))
+    assert len(places) == 2  # and not for the speck
+    assert all(mask[place] for place in places)
+    assert list(inner_places(np.zeros((5, 5), bool))) == []
+    picture = Image.new("RGB", (400, 300), (128, 128, 128))
+    write_names(picture, [mask], ["lungs"], [palette.LUNGS])
+    changed = (np.asarray(picture) != 128).any(axis=2)
+    assert changed[:, :200].any()
+    assert changed[:, 200:].any()
+    assert not (changed & ~mask).any()
+
+
+@pytest.mark.parametrize("place", [(30, 30), (150, 200), (280, 390)])
+def test_abstention_is_named_beside_it_and_not_on_it(place):
+    picture = Image.new("RGB", (400, 300))
+    mask = np.zeros((300, 400), bool)
+    mask[max(0, place[0] - 12) : place[0] + 12, max(0, place[1] - 12) : place[1] + 12] = True
+    point_at(picture, mask, "abstain", palette.ABSTAIN, avoid=mask)
+    drawn = (np.asarray(picture) == palette.ABSTAIN).all(axis=2)
+    assert drawn.sum() > 200
+    assert (drawn & mask).sum() < 60  # the end of the pointer
+    point_at(picture, np.zeros_like(mask), "nothing", (1, 2, 3), avoid=mask)
+    assert not (np.asarray(picture) == (1, 2, 3)).all(axis=2).any()
+
+
+def test_the_plain_words_come_first_and_tell_hatched_from_not(make_certificate):
+    from certdicom import SmoothingParameters
+    from certdicom.dicom import wording
+
+    stable, open_, limit = wording.plain(make_certificate())
+    assert stable.startswith("Not hatched: stable. With 99.9 % confidence")
+    assert "Not a finding, and not the absence of one" in open_
+    assert limit.startswith("Stability, not correctness.")
+    assert "all but up to 4 decisions" in wording.plain(make_certificate(parameters=SmoothingParameters(k=5)))[0]

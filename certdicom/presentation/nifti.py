@@ -1,0 +1,65 @@
+"""The segmentation as NIfTI, for software that knows neither DICOM nor Slicer's format: one volume for each segment.
+
+NIfTI-1 holds no names, so the order is that of the SEG's segments, and `descrip` lists them as far as its 79 characters go.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from certdicom.certification.certificate import Certificate
+from certdicom.dicom.segments import AbstainSegments, segments_of
+from certdicom.dicom.source import pixel_spacing
+from certdicom.errors import OutputError, UsageError
+from certdicom.files import write_atomically
+
+_DESCRIPTION = 79
+
+
+def save_nifti(
+    film: Dataset,
+    decisions: NDArray[np.uint8],
+    certificate: Certificate,
+    path: str | os.PathLike[str],
+    *,
+    abstain: AbstainSegments = "union",
+    force: bool = False,
+) -> Path:
+    """Write `decisions` (structures, rows, columns) uint8, of the film's size, as `.nii.gz` with 0 and 1 in (x, y, 1, segment).
+
+    Segments overlap, so that one label map could not hold them. The plane is that of the SEG with viewer geometry; NIfTI's axes
+    run to the right, the front and above where DICOM's run to the left, the back and above, so that the affine has the film's
+    spacing (column, row) with negative signs, and 1 mm slices. A name that ends in `.nii` is written uncompressed. Raises
+    UsageError for decisions of another size; see `write_atomically` for the rest.
+    """
+    wanted = (len(certificate.structures), int(film.Rows), int(film.Columns))
+    if decisions.shape != wanted:
+        raise UsageError(f"decisions have the shape {decisions.shape}, not {wanted} (structures, rows, columns); resample them to the film")
+    segments = segments_of(decisions, certificate, abstain=abstain)
+    spacing = pixel_spacing(film)
+    volumes = []
+    for segment in segments:
+        volume = sitk.GetImageFromArray(segment.mask.astype(np.uint8)[np.newaxis])
+        volume.SetSpacing((float(spacing.column), float(spacing.row), 1.0))
+        volumes.append(volume)
+    image = sitk.JoinSeries(volumes)
+    names = "|".join(segment.structure.label for segment in segments)
+    image.SetMetaData("ITK_FileNotes", names.encode("ascii", "replace").decode()[:_DESCRIPTION])
+    return write_atomically(path, _encoded(image, ".nii" if str(path).endswith(".nii") else ".nii.gz"), force=force)
+
+
+def _encoded(image: sitk.Image, ending: str) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="certdicom-") as folder:
+        path = Path(folder) / f"segmentation{ending}"
+        try:
+            sitk.WriteImage(image, str(path))
+        except RuntimeError as error:  # SimpleITK raises nothing finer
+            raise OutputError(f"a temporary file cannot be written in {folder}; free some space or point TMPDIR elsewhere") from error
+        return path.read_bytes()
