@@ -30,6 +30,7 @@ SOURCE_IMAGE: Final[Concept] = ("121322", "DCM", "Source image for image process
 IMAGING_PROCEDURE: Final[Concept] = ("363679005", "SCT", "Imaging procedure")
 AREA: Final[Concept] = ("42798000", "SCT", "Area")
 WIDTH: Final[Concept] = ("103355008", "SCT", "Width")
+EQUIVALENT_MEANING: Final[Concept] = ("121050", "DCM", "Equivalent Meaning of Concept Name")
 MINIMUM: Final[Concept] = ("255605001", "SCT", "Minimum")
 MAXIMUM: Final[Concept] = ("56851009", "SCT", "Maximum")
 
@@ -55,6 +56,7 @@ ALL_CONCEPTS: Final[tuple[Concept, ...]] = (
     IMAGING_PROCEDURE,
     AREA,
     WIDTH,
+    EQUIVALENT_MEANING,
     MINIMUM,
     MAXIMUM,
     SQUARE_MILLIMETER,
@@ -73,8 +75,30 @@ PRIVATE_SCHEME: Final = "99CERTDICOM"
 
 PRIVATE_SCHEME_NAME: Final = "certdicom private concepts"
 
+AREA_BOUNDS: Final[tuple[Concept, Concept]] = (
+    ("area-lower", PRIVATE_SCHEME, "Area, lower bound"),
+    ("area-upper", PRIVATE_SCHEME, "Area, upper bound"),
+)
+HEART_WIDTH_BOUNDS: Final[tuple[Concept, Concept]] = (
+    ("heart-w-lower", PRIVATE_SCHEME, "Heart width, lower bound"),
+    ("heart-w-upper", PRIVATE_SCHEME, "Heart width, upper bound"),
+)
+THORAX_WIDTH_BOUNDS: Final[tuple[Concept, Concept]] = (
+    ("thorax-w-lower", PRIVATE_SCHEME, "Thorax width, lower bound"),
+    ("thorax-w-upper", PRIVATE_SCHEME, "Thorax width, upper bound"),
+)
+"""Names of bounds, lower and upper. Viewers show a measurement's name alone, and two lines "Area" would not say which bound is which."""
+
 CTR_LOWER: Final[Concept] = ("ctr-lower", PRIVATE_SCHEME, "Cardiothoracic ratio, lower bound")
 CTR_UPPER: Final[Concept] = ("ctr-upper", PRIVATE_SCHEME, "Cardiothoracic ratio, upper bound")
 ABSTAINED_SHARE: Final[Concept] = ("abstained-share", PRIVATE_SCHEME, "Abstained share of the film")
 CERTIFIED_RADIUS: Final[Concept] = ("certified-radius", PRIVATE_SCHEME, "Certified L2 radius")
-PRIVATE_CONCEPTS: Final = (CTR_LOWER, CTR_UPPER, ABSTAINED_SHARE, CERTIFIED_RADIUS)
+PRIVATE_CONCEPTS: Final = (
+    *AREA_BOUNDS,
+    *HEART_WIDTH_BOUNDS,
+    *THORAX_WIDTH_BOUNDS,
+    CTR_LOWER,
+    CTR_UPPER,
+    ABSTAINED_SHARE,
+    CERTIFIED_RADIUS,
+)

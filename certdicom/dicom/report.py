@@ -1,9 +1,10 @@
 """The certificate as a structured report: TID 1500 "Imaging Measurement Report" in a Comprehensive 3D SR (PS3.16, A.35.13).
 
 It measures what the SEG shows and points at its segments, so that a report without its SEG does not exist. Bounds are pairs of
-measurements with the derivations Minimum and Maximum. Groups, in this order: the widths with the lines along which they
-were taken (where there is a heart and a thorax), the film, each structure, Abstain. OHIF shows the first group, and shows nothing
-unless every group has coordinates: widths have lines, the film its outline, segments a point inside.
+measurements with names of their own, the standard concept as equivalent meaning, and the derivations Minimum and Maximum.
+Groups, in this order: the widths with the lines along which they were taken (where there is a heart and a thorax), the film, each
+structure, Abstain. OHIF shows the first group, and shows nothing unless every group has coordinates: widths have lines, the film
+its outline, segments a point inside.
 """
 
 from __future__ import annotations
@@ -187,8 +188,8 @@ class _Groups:
                 measurements.append(_measure(codes.CTR_UPPER, widths.ratio.upper, codes.RATIO))
         heart = self._planes({codes.HEART[:2]})
         lungs = self._planes(set(codes.LUNGS))
-        measurements += self._width(widths.heart, heart, codes.HEART)
-        measurements += self._width(widths.thorax, lungs, codes.LUNG)
+        measurements += self._width(widths.heart, heart, codes.HEART, names=codes.HEART_WIDTH_BOUNDS)
+        measurements += self._width(widths.thorax, lungs, codes.LUNG, names=codes.THORAX_WIDTH_BOUNDS)
         return sr.MeasurementsAndQualitativeEvaluations(
             tracking_identifier=self._tracking("widths", "Cardiothoracic ratio"),
             algorithm_id=self.algorithm,
@@ -205,27 +206,30 @@ class _Groups:
         chosen = [structure.code[:2] in wanted for structure in self.certificate.structures]
         return np.asarray(self.decisions[np.asarray(chosen)])
 
-    def _width(self, bounds: Bounds, planes: NDArray[np.uint8], site: codes.Concept) -> Iterator[sr.Measurement]:
+    def _width(
+        self, bounds: Bounds, planes: NDArray[np.uint8], site: codes.Concept, *, names: tuple[codes.Concept, codes.Concept]
+    ) -> Iterator[sr.Measurement]:
         masks = ((planes == PRESENT).any(axis=0), (planes != ABSENT).any(axis=0))
         rows = self.decisions.shape[1]
         middle = _middle_row(masks[0] if masks[0].any() else masks[1])
-        for mask, value, derivation, row in (
-            (masks[0], bounds.lower, _MINIMUM, middle),
-            (masks[1], bounds.upper, _MAXIMUM, min(rows - 1, middle + max(1, rows // _GAP))),
+        for name, mask, value, derivation, row in (
+            (names[0], masks[0], bounds.lower, _MINIMUM, middle),
+            (names[1], masks[1], bounds.upper, _MAXIMUM, min(rows - 1, middle + max(1, rows // _GAP))),
         ):
             ends = _ends(mask, column_support(rows))
             line = None
             if ends is not None:
                 points = np.array([[ends[0], row + 0.5], [ends[1] + 1, row + 0.5]])
                 line = [self._coordinates(sr.GraphicTypeValues.POLYLINE, points)]
-            yield sr.Measurement(
-                name=CodedConcept(*codes.WIDTH),
+            measurement = sr.Measurement(
+                name=CodedConcept(*name),
                 value=value,
                 unit=CodedConcept(*bounds.unit),
                 derivation=derivation,
                 finding_sites=[sr.FindingSite(CodedConcept(*site))],
                 referenced_coordinates=line,
             )
+            yield _standing_for(measurement, codes.WIDTH)
 
     def _coordinates(self, graphic_type: sr.GraphicTypeValues, points: NDArray[np.float64]) -> sr.CoordinatesForMeasurement:
         """Image relative coordinates, columns before rows: a pixel's centre is at .5 (PS3.3 C.18.6.1.2)."""
@@ -289,8 +293,9 @@ class _Groups:
             rows, columns = self.decisions.shape[1:]
             wrong = pixels_allowed_wrong(self.certificate, rows=rows, columns=columns)
             bounds = structure_area(self.decisions[number - 1], self.source.spacing, wrong=wrong)
-            yield _measure(codes.AREA, bounds.lower, bounds.unit, derivation=_MINIMUM)
-            yield _measure(codes.AREA, bounds.upper, bounds.unit, derivation=_MAXIMUM)
+            values = (bounds.lower, bounds.upper)
+            for name, value, derivation in zip(codes.AREA_BOUNDS, values, (_MINIMUM, _MAXIMUM), strict=True):
+                yield _standing_for(_measure(name, value, bounds.unit, derivation=derivation), codes.AREA)
         else:
             area = mask_area(self._masks[number - 1], self.source.spacing)
             yield _measure(codes.AREA, area.upper, area.unit)
@@ -298,6 +303,17 @@ class _Groups:
 
 def _measure(name: codes.Concept, value: float, unit: codes.Concept, *, derivation: CodedConcept | None = None) -> sr.Measurement:
     return sr.Measurement(name=CodedConcept(*name), value=value, unit=CodedConcept(*unit), derivation=derivation)
+
+
+def _standing_for(measurement: sr.Measurement, concept: codes.Concept) -> sr.Measurement:
+    """Add the standard concept that a name of ours makes more precise (TID 1210), for programs that look for it."""
+    equivalent = sr.CodeContentItem(
+        name=CodedConcept(*codes.EQUIVALENT_MEANING),
+        value=CodedConcept(*concept),
+        relationship_type=sr.RelationshipTypeValues.HAS_CONCEPT_MOD,
+    )
+    measurement[0].ContentSequence.insert(0, equivalent)
+    return measurement
 
 
 def _concept(item: Dataset) -> CodedConcept:

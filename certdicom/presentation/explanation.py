@@ -107,7 +107,7 @@ def render_explanation(
         canvas = film.copy()
         for value in MEANINGS:
             draw_reason(canvas, reason[number] == value, value)
-        draw_outlines(canvas, [scaled[number] == PRESENT], [structure.rgb])
+        draw_outlines(canvas, [scaled[number] == PRESENT], [INK])  # white: structures' own colours mean reasons here
         left = number * (columns + _GAP)
         picture.paste(Image.fromarray(canvas), (left, _TITLE))
         draw.text((left + columns // 2, _TITLE // 2), structure.label[:40], font=font, fill=INK, anchor="mm")

@@ -82,14 +82,16 @@ def test_highdicom_reads_the_bounds_back(build, make_film, make_decisions, tmp_p
     one = 0.02
     for structure, plane, segment in zip(("lungs", "heart", "clavicles"), decisions, segmentation.SegmentSequence, strict=False):
         area = numbers(groups[structure])
-        assert area["42798000", "255605001"] == (pytest.approx((plane == PRESENT).sum() * one), "mm2")
-        assert area["42798000", "56851009"] == (pytest.approx((plane != ABSENT).sum() * one), "mm2")
+        assert area["area-lower", "255605001"] == (pytest.approx((plane == PRESENT).sum() * one), "mm2")
+        assert area["area-upper", "56851009"] == (pytest.approx((plane != ABSENT).sum() * one), "mm2")
         assert groups[structure].tracking_uid == segment.TrackingUID
         assert groups[structure].finding_type.value == segment.SegmentedPropertyTypeCodeSequence[0].CodeValue
     widths = numbers(groups["Cardiothoracic ratio"])
-    assert widths["103355008", "255605001", "80891009"] == (pytest.approx(5.3), "mm")
-    assert widths["103355008", "56851009", "80891009"] == (pytest.approx(8.3), "mm")
-    assert widths["103355008", "255605001", "39607008"] == widths["103355008", "56851009", "39607008"] == (pytest.approx(5.4), "mm")
+    assert widths["heart-w-lower", "255605001", "80891009"] == (pytest.approx(5.3), "mm")
+    assert widths["heart-w-upper", "56851009", "80891009"] == (pytest.approx(8.3), "mm")
+    assert (
+        widths["thorax-w-lower", "255605001", "39607008"] == widths["thorax-w-upper", "56851009", "39607008"] == (pytest.approx(5.4), "mm")
+    )
     assert widths["ctr-lower", None] == (0.98, "{ratio}")  # 53 / 54 = 0.981…, rounded down
     assert widths["ctr-upper", None] == (1.54, "{ratio}")  # 83 / 54 = 1.537…, rounded up
     abstained = (decisions == ABSTAIN).any(axis=0).mean()
@@ -110,6 +112,24 @@ def test_dcmqi_reads_the_groups_with_their_findings_and_bounds(build, make_film,
         assert group["Finding"]["CodeValue"] == segment.SegmentedPropertyTypeCodeSequence[0].CodeValue
     modifiers = [item["derivationModifier"]["CodeMeaning"] for item in groups["heart"]["measurementItems"]]
     assert modifiers == ["Minimum", "Maximum"]
+    names = [item["quantity"]["CodeMeaning"] for item in groups["heart"]["measurementItems"]]
+    assert names == ["Area, lower bound", "Area, upper bound"]
+
+
+def test_no_two_measurements_of_a_group_have_one_name_and_bounds_name_the_standard_concept(build, make_film, make_decisions):
+    """Viewers show names and no modifiers; programs look for the standard's codes."""
+    report, _ = build(make_film(), make_decisions("overlapping"))
+    equivalents = set()
+    for group in report.ContentSequence[-1].ContentSequence:
+        measured = [item for item in group.ContentSequence if item.ValueType == "NUM"]
+        names = [item.ConceptNameCodeSequence[0].CodeMeaning for item in measured]
+        assert len(names) == len(set(names))
+        for item in measured:
+            for modifier in item.get("ContentSequence", []):
+                if modifier.ConceptNameCodeSequence[0].CodeValue == "121050":
+                    equivalents.add((item.ConceptNameCodeSequence[0].CodeValue, modifier.ConceptCodeSequence[0].CodeValue))
+    bounds = {"area": "42798000", "heart-w": "103355008", "thorax-w": "103355008"}
+    assert equivalents == {(f"{name}-{end}", code) for name, code in bounds.items() for end in ("lower", "upper")}
 
 
 def test_references_are_to_segments_and_not_to_frames_too(build, make_film, make_decisions):
@@ -136,8 +156,8 @@ def test_the_certificate_is_in_the_algorithm_parameters(build, make_film, make_d
 def test_without_a_spacing_areas_are_counted_in_pixels(build, make_film, make_decisions, tmp_path):
     report, _ = build(make_film(ImagerPixelSpacing=["0", "0"]), make_decisions("overlapping"))
     _, groups = read(save(report, tmp_path / "sr.dcm"))
-    assert numbers(groups["lungs"])["42798000", "255605001"] == (45 * 54, "{pixels}")
-    assert numbers(groups["Cardiothoracic ratio"])["103355008", "255605001", "80891009"] == (53, "{pixels}")
+    assert numbers(groups["lungs"])["area-lower", "255605001"] == (45 * 54, "{pixels}")
+    assert numbers(groups["Cardiothoracic ratio"])["heart-w-lower", "255605001", "80891009"] == (53, "{pixels}")
 
 
 @pytest.mark.parametrize("kind", KINDS)

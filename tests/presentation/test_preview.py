@@ -48,7 +48,7 @@ def test_abstention_is_hatched_and_stands_out_on_any_film(make_certificate, gray
     decisions = np.zeros((3, 200, 200), np.uint8)
     decisions[1, :, 100:] = ABSTAIN
     pixels = np.asarray(render_preview(flat_film(gray), decisions, make_certificate()))[:, :LONG_SIDE]
-    plain, hatched = pixels[20:320, 20:420], pixels[20:320, 800:1300]
+    plain, hatched = pixels[20:190, 20:420], pixels[20:190, 800:1300]
     assert np.unique(plain.reshape(-1, 3), axis=0).shape[0] == 1
     film = plain[0, 0]
     strokes = np.unique(hatched.reshape(-1, 3), axis=0)

@@ -1,0 +1,165 @@
+"""The demonstration as people start it, and that nothing of it stays."""
+
+# ruff: noqa: S310 -- every address is one that the test itself opened on this machine
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from certdicom.cli.main import main
+from certdicom.demo.films import demo_films, find_sample, own_films
+from certdicom.demo.folder_archive import AE_TITLE, folder_archive
+from certdicom.demo.modality import send
+from certdicom.demo.orthanc import find_orthanc
+from certdicom.demo.processes import ProgramError, free_port, running, wait_for
+from certdicom.demo.viewer_site import find_ohif, viewer_site
+from certdicom.errors import UnreadableError
+from certdicom.imaging.synthetic import synthetic_film, write_film
+
+
+@pytest.fixture
+def film(tmp_path):
+    path = tmp_path / "film.dcm"
+    write_film(synthetic_film(rows=160, columns=128)[0], path)
+    return path
+
+
+def start(*words: object, folder: Path) -> subprocess.Popen[str]:
+    """The command in a process of its own, with a temporary folder of its own."""
+    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1", "CERTDICOM_NODE_AE_TITLE": "SOMEBODY_ELSE"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "certdicom", "demo", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+
+
+def children(folder: Path) -> list[str]:
+    """Command lines of living processes that name the folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder) in line:
+            found.append(line)
+    return found
+
+
+def nothing_is_left(folder: Path) -> bool:
+    return not children(folder) and not list(folder.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("archive", ["folder", "orthanc"])
+def test_films_are_certified_delivered_and_shown_and_nothing_stays(archive, film, tmp_path):
+    if archive == "orthanc" and find_orthanc() is None:
+        pytest.skip("Orthanc and its DICOMweb plugin are not installed (Debian: apt install orthanc orthanc-dicomweb)")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    options = ["--no-orthanc"] if archive == "folder" else []
+    process = start(film, "--accept-any", "--exit-after", 20, *options, folder=scratch)
+    said: list[str] = []
+    for line in process.stdout:
+        said.append(line)
+        page = re.search(r"picture and certificate +(http\S+)", line)
+        if page:
+            with urllib.request.urlopen(page[1], timeout=30) as answer:
+                assert b"Why it abstains" in answer.read()
+        if archive == "folder" and line.startswith("Films and SEGs"):
+            folder = Path(line.split(" in ")[1].strip())
+            assert sorted(dcmread(path).Modality for path in folder.iterdir()) == ["DX", "SEG"]
+    assert process.wait(60) == 0, "".join(said)
+    assert "certified and delivered" in "".join(said)
+    assert nothing_is_left(scratch)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_while_it_works_ends_everything(how, tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    process = start("--no-orthanc", folder=scratch)
+    for line in process.stdout:
+        if line.startswith("Node"):
+            break
+    assert any("certdicom node" in line for line in children(scratch))
+    process.send_signal(how)
+    process.stdout.read()
+    assert process.wait(60) == 130
+    assert nothing_is_left(scratch)
+
+
+def test_the_films_are_a_digital_one_an_inverted_plate_and_the_real_one_where_it_is(tmp_path):
+    films = demo_films(tmp_path)
+    assert len({film.study_instance_uid for film in films}) == len(films) == (3 if find_sample() else 2)
+    plate = dcmread(films[-1].path)
+    assert (plate.Modality, plate.PhotometricInterpretation) == ("CR", "MONOCHROME1")
+
+
+def test_what_is_no_film_is_refused_before_anything_starts(tmp_path, capsys):
+    note = tmp_path / "note.txt"
+    note.write_text("no film")
+    with pytest.raises(UnreadableError, match="no complete DICOM file"):
+        own_films([note])
+    assert main(["demo", "--ohif", str(tmp_path)]) == 2
+    assert "holds no index.html" in capsys.readouterr().err
+    assert main(["demo", "--exit-after", "-1"]) == 2
+
+
+def test_the_folder_archive_stores_what_a_modality_sends(film, tmp_path):
+    films = own_films([film])
+    with folder_archive(tmp_path / "archive") as archive:
+        send(films, ae_title=AE_TITLE, port=archive.dicom_port)
+        stored = [dcmread(path) for path in archive.folder.iterdir()]
+    assert [item.SOPInstanceUID for item in stored] == [films[0].sop_instance_uid]
+    assert stored[0].pixel_array.shape == (160, 128)
+    with pytest.raises(ProgramError, match="lets no modality in"):
+        send(films, ae_title=AE_TITLE, port=archive.dicom_port)
+
+
+def test_programs_end_with_their_block_and_one_that_dies_is_told(tmp_path):
+    with running([sys.executable, "-c", "import time; time.sleep(60)"], log=tmp_path / "log") as process:
+        assert process.poll() is None
+    assert process.poll() is not None
+    with (
+        running([sys.executable, "-c", "print('the reason')"], log=tmp_path / "log") as process,
+        pytest.raises(ProgramError, match="the last that it said: the reason"),
+    ):
+        wait_for(f"http://127.0.0.1:{free_port()}/", process=process, log=tmp_path / "log")
+    with pytest.raises(ProgramError, match="cannot be started"), running([str(tmp_path / "missing")], log=tmp_path / "log"):
+        pass
+
+
+def test_the_viewers_site_serves_its_files_and_answers_to_this_machine_only(tmp_path):
+    dist = tmp_path / "dist"
+    dist.mkdir()
+    (dist / "index.html").write_text("the viewer")
+    (tmp_path / "secret").write_text("not to be seen")
+    assert find_ohif(dist) == dist
+    assert find_ohif(tmp_path) is None
+    with viewer_site(dist, f"http://127.0.0.1:{free_port()}") as site:
+        for path in ("/", "/viewer?StudyInstanceUIDs=1", "/../secret", "/%2e%2e/secret"):
+            with urllib.request.urlopen(site + path, timeout=10) as answer:
+                assert answer.read() == b"the viewer"
+        for path, host, status in (("/dicom-web/studies", None, 502), ("/", "evil.example:80", 403)):
+            request = urllib.request.Request(site + path, headers={"Host": host} if host else {})
+            with pytest.raises(urllib.error.HTTPError) as told:
+                urllib.request.urlopen(request, timeout=10)
+            assert told.value.code == status
+            told.value.close()
