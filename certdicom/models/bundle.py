@@ -35,7 +35,7 @@ class Bundle:
     """A segmenter, a denoiser and everything that must be known to use them; weights stay on disk until they are needed.
 
     `grid`: rows and columns of the model grid; `channels`: 1 for gray; `structures` in channel order; `sigma_range`: noise
-    levels that the networks were trained for; `thresholds`: (sigma, logit above which a structure is present) pairs, rising in
+    levels that the networks were trained for; `thresholds`: (sigma, logits above which each structure is present) pairs, rising in
     sigma; `networks`: the description of each network by role; `sha256`: hex digest over
     bundle.json, which holds the digests of the weights; `anatomy`: what a plausible selection looks like, or None.
     """
@@ -48,7 +48,7 @@ class Bundle:
     structures: tuple[Structure, ...]
     schedule: LinearSchedule
     sigma_range: tuple[float, float]
-    thresholds: tuple[tuple[float, float], ...]
+    thresholds: tuple[tuple[float, tuple[float, ...]], ...]
     networks: Mapping[str, Mapping[str, Any]]
     weights_sha256: Mapping[str, str]
     anatomy: AnatomyModel | None
@@ -59,12 +59,12 @@ class Bundle:
         """K of an image: structures × grid × grid."""
         return len(self.structures) * self.grid**2
 
-    def threshold(self, sigma: float) -> float:
-        """The logit threshold at `sigma`: linear between the bundle's pairs, constant beyond them, 0 without any."""
+    def threshold(self, sigma: float) -> tuple[float, ...]:
+        """Each structure's logit threshold at `sigma`: linear between the bundle's pairs, constant beyond them, 0 without any."""
         if not self.thresholds:
-            return 0.0
+            return (0.0,) * len(self.structures)
         sigmas, logits = zip(*self.thresholds, strict=True)
-        return float(np.interp(sigma, sigmas, logits))
+        return tuple(float(np.interp(sigma, sigmas, of_structure)) for of_structure in zip(*logits, strict=True))
 
     def require_sigma(self, sigma: float) -> None:
         """Raise BundleError when `sigma` is outside what the networks were trained for."""
@@ -119,7 +119,7 @@ def _parse(fields: Any, *, folder: Path, sha256: str) -> Bundle:
         structures=tuple(_structure(entry) for entry in fields["structures"]),
         schedule=LinearSchedule(**fields["schedule"]),
         sigma_range=(float(low), float(high)),
-        thresholds=tuple((float(sigma), float(logit)) for sigma, logit in fields.get("thresholds", ())),
+        thresholds=tuple(_threshold(*pair, structures=len(fields["structures"])) for pair in fields.get("thresholds", ())),
         networks=dict(fields["networks"]),
         weights_sha256={role: str(digest) for role, digest in fields["weights_sha256"].items()},
         anatomy=AnatomyModel.from_dict(fields["anatomy"]) if fields.get("anatomy") else None,
@@ -128,6 +128,14 @@ def _parse(fields: Any, *, folder: Path, sha256: str) -> Bundle:
     if set(bundle.networks) != {"segmenter", "denoiser"} or set(bundle.weights_sha256) != set(bundle.networks):
         raise ValueError("networks and weights_sha256 must each name segmenter and denoiser")
     return bundle
+
+
+def _threshold(sigma: Any, logits: Any, *, structures: int) -> tuple[float, tuple[float, ...]]:
+    """One number stands for all structures."""
+    values = tuple(map(float, logits)) if isinstance(logits, list) else (float(logits),) * structures
+    if len(values) != structures:
+        raise ValueError(f"{len(values)} thresholds at sigma {sigma} for {structures} structures")
+    return float(sigma), values
 
 
 def _structure(entry: Mapping[str, Any]) -> Structure:

@@ -6,7 +6,7 @@ structure, the more the stronger the noise. A lower threshold moves the abstaini
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 
 import numpy as np
 import torch
@@ -21,26 +21,30 @@ from certdicom.models.runtime import DenoisedSegmenter, choose_precision
 from certdicom.training.data import FilmSet
 
 SIGMAS = (0.072, 0.144, 0.289, 0.5)
-CANDIDATES = (0.0, -0.5, -1.0, -1.5, -2.0)
+CANDIDATES = (0.0, -0.25, -0.5, -0.75, -1.0, -1.5, -2.0, -2.5, -3.0)
 TOLERATED_LOSS = 0.003
-"""By how much the mean worst-case Dice may fall below that at threshold 0."""
+"""By how much a structure's worst-case Dice may fall below that at threshold 0."""
 
 
-def calibrate_thresholds(bundle: Bundle, films: FilmSet, *, batch: int = 10) -> list[tuple[float, float]]:
-    """(sigma, logit) pairs: of the CANDIDATES, the one with the best mean certified Dice that keeps the worst-case Dice."""
+def calibrate_thresholds(bundle: Bundle, films: FilmSet, *, batch: int = 10) -> list[tuple[float, list[float]]]:
+    """(sigma, a logit for each structure) pairs: of the CANDIDATES, the one with the best certified Dice that keeps the worst-case Dice."""
     chosen = []
     device = torch.device("cpu")
     for sigma in SIGMAS:
         decide = DenoisedSegmenter(bundle, sigma=sigma, device=device, precision=choose_precision("auto", device))
-        scores = np.mean([_scores(decide, films, index, sigma=sigma, batch=batch) for index in range(len(films))], axis=0)
-        allowed = [index for index in range(len(CANDIDATES)) if scores[index, 1] >= scores[0, 1] - TOLERATED_LOSS]
-        best = max(allowed, key=lambda index: float(scores[index, 0]))
-        chosen.append((sigma, CANDIDATES[best]))
+        scores = np.nanmean([_scores(decide, films, index, sigma=sigma, batch=batch) for index in range(len(films))], axis=0)
+        chosen.append((sigma, [_best(certified, worst_case) for certified, worst_case in scores]))
     return chosen
 
 
+def _best(certified: np.ndarray, worst_case: np.ndarray) -> float:
+    """The candidate with the best certified Dice of those that lower worst-case Dice by no more than is tolerated; (candidates,) each."""
+    allowed = [index for index in range(len(CANDIDATES)) if worst_case[index] >= worst_case[0] - TOLERATED_LOSS]
+    return CANDIDATES[max(allowed, key=lambda index: float(certified[index]))]
+
+
 def _scores(decide: DenoisedSegmenter, films: FilmSet, index: int, *, sigma: float, batch: int) -> np.ndarray:
-    """Mean certified and worst-case Dice of one film per candidate, (candidates, 2), from the same draws."""
+    """Certified and worst-case Dice of one film, (structures, 2, candidates), from the same draws; NaN where there is no mask."""
     parameters = SmoothingParameters(sigma=sigma)
     levels = torch.tensor(CANDIDATES).view(-1, 1, 1, 1, 1)
 
@@ -54,15 +58,16 @@ def _scores(decide: DenoisedSegmenter, films: FilmSet, index: int, *, sigma: flo
 
     selected = 2 * votes(range(parameters.n0)) > parameters.n0
     present = votes(range(parameters.n0, parameters.n0 + parameters.n))
-    means = []
-    for chosen, count in zip(selected, np.where(selected, present, parameters.n - present), strict=True):
+    scores = np.full((films.masks.shape[1], 2, len(CANDIDATES)), np.nan)
+    for candidate, (chosen, count) in enumerate(zip(selected, np.where(selected, present, parameters.n - present), strict=True)):
         decisions = decisions_of(chosen, certified_after(count, n=parameters.n, parameters=parameters))
-        known = [c for c in range(len(decisions)) if films.known[index, c]]
-        found = [score(decisions[c], films.masks[index, c].numpy().astype(bool)) for c in known]
-        means.append([_mean([s.certified for s in found]), _mean([s.worst_case for s in found])])
-    return np.array(means)
+        for structure in range(len(decisions)):
+            if films.known[index, structure]:
+                found = score(decisions[structure], films.masks[index, structure].numpy().astype(bool))
+                scores[structure, :, candidate] = [_dice(found.certified), _dice(found.worst_case)]
+    return scores
 
 
-def _mean(pairs: Sequence[tuple[float, float] | None]) -> float:
-    """Mean Dice of (Dice, IoU) pairs, those without a score left out."""
-    return float(np.mean([pair[0] for pair in pairs if pair is not None]))
+def _dice(pair: tuple[float, float] | None) -> float:
+    """The Dice of a (Dice, IoU) pair, NaN where there is no score."""
+    return math.nan if pair is None else pair[0]

@@ -87,9 +87,11 @@ def test_weights_that_do_not_fit_the_description_are_refused(tmp_path: Path) -> 
 
 
 def test_thresholds_are_interpolated_and_held_at_the_ends() -> None:
-    bundle = dataclasses.replace(load_bundle(), thresholds=((0.1, -0.5), (0.3, -1.5)))
-    assert [bundle.threshold(sigma) for sigma in (0.05, 0.1, 0.2, 0.3, 1.0)] == pytest.approx([-0.5, -0.5, -1.0, -1.5, -1.5])
-    assert dataclasses.replace(bundle, thresholds=()).threshold(0.2) == 0
+    bundle = dataclasses.replace(load_bundle(), thresholds=((0.1, (0.0, -1.0, -2.0)), (0.3, (-1.0, -1.0, -4.0))))
+    assert bundle.threshold(0.05) == pytest.approx((0, -1, -2))
+    assert bundle.threshold(0.2) == pytest.approx((-0.5, -1, -3))
+    assert bundle.threshold(1.0) == pytest.approx((-1, -1, -4))
+    assert dataclasses.replace(bundle, thresholds=()).threshold(0.2) == (0, 0, 0)
 
 
 def test_an_unknown_architecture_is_refused() -> None:
