@@ -72,11 +72,9 @@ def test_research_use_only_is_said_where_it_must_be() -> None:
 
 
 def test_the_results_page_is_made_from_the_result_files() -> None:
-    import json
-
     from certdicom import load_bundle
-    from certdicom.evaluation.tables import results_page
+    from certdicom.evaluation.results import read_results, results_page
 
-    contents = [json.loads(path.read_text()) for path in sorted((ROOT / "docs" / "results").glob("*.json"))]
-    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == results_page(contents)
+    contents, reproductions = read_results(ROOT / "docs" / "results")
+    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == results_page(contents, reproductions)
     assert {content["bundle"]["sha256"] for content in contents} == {load_bundle().sha256}, "figures of another bundle"

@@ -24,6 +24,7 @@ COMMANDS = {
     "selftest": "certify a synthetic film whose certificate is known",
     "evaluate": "certified Dice, IoU and abstention on films with reference masks",
     "demo": "show it all on this machine: a node, an archive and a viewer, with films to look at",
+    "reproduce": "the tables and the figure of Laousy et al. 2023 with the data sets and bundles that are there",
     "node": "receive films as a storage SCP, certify them and return the results to the archive",
     "worker": "certify for a node on another host",
     "queue": "list, show, start again or drop the films of a node",

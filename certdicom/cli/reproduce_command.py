@@ -1,0 +1,109 @@
+"""`certdicom reproduce`: the paper's tables and figure with the data sets and bundles that are there, beside its own figures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from certdicom.cli.evaluate_command import add_computing_arguments, sizes
+from certdicom.cli.progress import progress_bar
+from certdicom.errors import UsageError
+
+if TYPE_CHECKING:
+    from certdicom.evaluation.models import Loader
+    from certdicom.models.bundle import Bundle
+    from certdicom.pipeline import Progress
+
+WHAT = ("table1", "table2", "table3", "s1", "s2", "s3", "fig1")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=WHAT, help="which table or figure of Laousy et al. 2023")
+    parser.add_argument(
+        "--data", required=True, type=Path, metavar="FOLDER", help="holds jsrt/, montgomery/, shenzhen/, isic2018/, cvc_clinicdb/"
+    )
+    parser.add_argument("--split", default="test", help="which part of each data set (default %(default)s)")
+    parser.add_argument("--bundles", type=Path, metavar="FOLDER", help="holds bundle folders, besides those that are shipped")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/reproduce"), metavar="FOLDER", help="results; a second start goes on (default %(default)s)"
+    )
+    parser.add_argument("--images", type=int, metavar="N", help="the first N images of each data set only")
+    parser.add_argument("--image", metavar="NAME", help="the image of fig1 (default: the first)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table's cells, as docs/results/reproduce/*.json")
+    parser.add_argument("--check", action="store_true", help="only say what is missing and which command fills it")
+    add_computing_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from certdicom.evaluation.inventory import known_bundles
+    from certdicom.evaluation.models import Loader
+    from certdicom.evaluation.reproduce import reproduce, reproduction_file, reproduction_table, take_stock
+    from certdicom.evaluation.run import machine
+
+    if not arguments.data.is_dir():
+        raise UsageError(f"no folder {arguments.data}: give the one that holds jsrt/, isic2018/ and the others")
+    bundles = known_bundles(arguments.bundles)
+    loader = Loader(device=arguments.device, precision=arguments.precision)
+    if arguments.what == "fig1":
+        return _figure(arguments, bundles, loader)
+    stock = take_stock(arguments.what, data=arguments.data, bundles=bundles)
+    for missing in stock.missing:
+        print(f"missing: {missing}", file=sys.stderr)
+    if arguments.check:
+        return 0
+    if not any(entry.candidate and entry.cell.data in stock.datasets for entry in stock.entries):
+        raise UsageError(f"nothing of {arguments.what} can be run: {stock.missing[0]}")
+    batch, together = sizes(arguments, cuda=loader.device.type == "cuda")
+    with _bars() as bar:
+        lines = reproduce(
+            stock,
+            split=arguments.split,
+            loader=loader,
+            out=arguments.out,
+            images=arguments.images,
+            batch_size=batch,
+            images_at_once=together,
+            progress=bar,
+        )
+    command = f"certdicom reproduce {arguments.what} --split {arguments.split}"
+    content = reproduction_file(stock, lines, command=command, split=arguments.split, machine=machine())
+    table = reproduction_table(content)
+    for ending, text in ((".md", f"{table.caption}\n\n{table.markdown()}\n"), (".tex", table.latex() + "\n"), (".html", table.html())):
+        (arguments.out / f"{arguments.what}{ending}").write_text(text, encoding="utf-8")
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"{table.caption}\n\n{table.markdown()}")
+    return 0
+
+
+def _figure(arguments: argparse.Namespace, bundles: tuple[Bundle, ...], loader: Loader) -> int:
+    from certdicom.evaluation.figure1 import draw_figure1
+    from certdicom.evaluation.figures import save_figure
+
+    batch, _ = sizes(arguments, cuda=loader.device.type == "cuda")
+    figure, missing = draw_figure1(
+        data=arguments.data, bundles=bundles, split=arguments.split, image=arguments.image, loader=loader, batch_size=batch
+    )
+    for lack in missing:
+        print(f"missing: {lack}", file=sys.stderr)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    print("\n".join(str(path) for path in save_figure(figure, arguments.out / "fig1")))
+    return 0
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str], Progress | None]]:
+    """A progress bar for each data set, one after the other."""
+    with ExitStack() as stack:
+
+        def bar(name: str) -> Progress | None:
+            stack.close()
+            return stack.enter_context(progress_bar(f"{name}, images × noise levels", quiet=not sys.stderr.isatty()))
+
+        yield bar

@@ -1,0 +1,168 @@
+"""The per-image results: one row an image, model, noise level and structure, in a CSV file that survives being cut short."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TextIO
+
+from certdicom.certification.scores import Score
+from certdicom.errors import OutputError, UnreadableError, UsageError
+
+READINGS = ("certified", "answered", "worst_case")
+"""The three definitions of Dice and IoU under abstention, see `certification.scores`."""
+
+MEASURES = ("dice", "iou")
+
+Key = tuple[str, str, str, float]
+"""(image, bundle's SHA-256, method, sigma): what is computed at once."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The result for one structure of one image.
+
+    `group`: patient or video; `sigma` 0 and method "clean": without noise; `radius` in the frame's units, `native_radius` in the
+    image's stored values; scores are NaN where there is no reference or the structure is in neither mask; `abstain`: share of
+    pixels where this structure abstains, `abstain_image`: where any does; `dice_at_radius`: certified Dice at 0, 0.1 … 2 sigma,
+    separated by blanks; `seconds`: the image's share of the computing.
+    """
+
+    image: str
+    group: str
+    bundle: str
+    bundle_sha256: str
+    method: str
+    sigma: float
+    structure: str
+    radius: float
+    native_radius: float
+    dice_certified: float
+    iou_certified: float
+    dice_answered: float
+    iou_answered: float
+    dice_worst_case: float
+    iou_worst_case: float
+    abstain: float
+    abstain_image: float
+    dice_at_radius: str
+    seconds: float
+
+    @property
+    def key(self) -> Key:
+        return self.image, self.bundle_sha256, self.method, self.sigma
+
+    def score(self, measure: str, reading: str) -> float:
+        """Dice or IoU in one of READINGS; NaN without a score."""
+        return float(getattr(self, f"{measure}_{reading}"))
+
+    @property
+    def dice_series(self) -> tuple[float, ...]:
+        """`dice_at_radius` as numbers; empty without a score."""
+        return tuple(float(value) for value in self.dice_at_radius.split())
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+_TEXT = {"image", "group", "bundle", "bundle_sha256", "method", "structure", "dice_at_radius"}
+
+
+def score_columns(score: Score | None) -> dict[str, Any]:
+    """Dice and IoU in all readings, NaN where there is none."""
+    columns = {}
+    for reading in READINGS:
+        pair = getattr(score, reading) if score is not None else None
+        for measure, value in zip(MEASURES, pair or (math.nan, math.nan), strict=True):
+            columns[f"{measure}_{reading}"] = value
+    return columns
+
+
+class RowFile:
+    """A CSV file of rows, appended to image by image; what a kill cut off is dropped when it is opened again.
+
+    `structures`: how many rows belong to one key, by the bundle's SHA-256.
+    """
+
+    def __init__(self, path: Path, *, structures: Mapping[str, int]) -> None:
+        self.path = path
+        there = read_rows(path, cut_short=True) if path.exists() else []
+        counts = Counter(row.key for row in there)
+        self.rows = [row for row in there if counts[row.key] == structures.get(row.bundle_sha256, counts[row.key])]
+        with _writing(path) as stream:
+            csv.writer(stream, lineterminator="\n").writerow(COLUMNS)
+            stream.writelines(_line(row) for row in self.rows)
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Add the rows of one key; they are on the disk when this returns."""
+        try:
+            with self.path.open("a", encoding="utf-8", newline="") as stream:
+                stream.write("".join(_line(row) for row in rows))
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror}; the run goes on where it stopped when started again") from error
+        self.rows += rows
+
+
+def _writing(path: Path) -> TextIO:
+    try:
+        return path.open("w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+
+
+def _line(row: Row) -> str:
+    text = io.StringIO()
+    values = (getattr(row, name) for name in COLUMNS)
+    csv.writer(text, lineterminator="\n").writerow("" if isinstance(v, float) and math.isnan(v) else v for v in values)
+    return text.getvalue()
+
+
+def read_rows(path: Path, *, cut_short: bool = False) -> list[Row]:
+    """The rows of a CSV file. UnreadableError for a file of something else. `cut_short`: a last line without its end is dropped."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableError(f"cannot read {path}: {error}") from error
+    lines = text.splitlines(keepends=True)
+    if cut_short and lines and not lines[-1].endswith("\n"):
+        lines.pop()
+    table = list(csv.reader(lines))
+    if table and tuple(table[0]) != COLUMNS:
+        raise UnreadableError(f"{path} holds no results of this version: its columns are others; choose another folder")
+    return [_row(path, values) for values in table[1:]]
+
+
+def _row(path: Path, values: Sequence[str]) -> Row:
+    try:
+        pairs = zip(COLUMNS, values, strict=True)
+        return Row(**{name: value if name in _TEXT else float(value or "nan") for name, value in pairs})  # type: ignore[arg-type]
+    except ValueError as error:
+        raise UnreadableError(f"{path} has a damaged line that begins {','.join(values)[:60]!r}; remove it and run again") from error
+
+
+def parquet_is_installed() -> bool:
+    """Whether `write_parquet` has what it needs."""
+    return find_spec("pyarrow") is not None
+
+
+def write_parquet(rows: Iterable[Row], path: Path) -> None:
+    """The same rows as a Parquet file, scores without a value null. UsageError when pyarrow is not installed."""
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UsageError("Parquet needs pyarrow: pip install 'certdicom[parquet]'") from error
+    table: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    for row in rows:
+        for name in COLUMNS:
+            value = getattr(row, name)
+            table[name].append(None if isinstance(value, float) and math.isnan(value) else value)
+        table["dice_at_radius"][-1] = list(row.dice_series)
+    parquet.write_table(pa.table(table), path)

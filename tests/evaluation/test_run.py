@@ -1,0 +1,178 @@
+"""`certdicom evaluate` end to end on tiny networks and films: files, tables, going on after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from certdicom.certification.parameters import SmoothingParameters
+from certdicom.cli.main import main
+from certdicom.datasets.loading import load_dataset
+from certdicom.datasets.splits import select
+from certdicom.errors import UsageError
+from certdicom.evaluation.models import Candidate, Loader
+from certdicom.evaluation.results import results_page
+from certdicom.evaluation.rows import RowFile, read_rows
+from certdicom.evaluation.run import Plan, evaluate
+from certdicom.models.bundle import Bundle
+
+FEW = ["--n0", "5", "--n", "60", "--device", "cpu", "--precision", "float32"]
+
+
+@pytest.fixture
+def plan(drawn: Path, bundle: Bundle) -> Plan:
+    dataset = load_dataset(drawn)
+    parameters = SmoothingParameters(n0=5, n=60)
+    return Plan(dataset, "val", select(dataset, "val")[:2], (Candidate(bundle, "one-shot"),), (0.1,), parameters=parameters)
+
+
+@pytest.fixture
+def loader() -> Loader:
+    return Loader(device="cpu", precision="float32")
+
+
+def without_seconds(rows):
+    return [repr(replace(row, seconds=0.0)) for row in rows]
+
+
+def test_rows_say_everything_about_every_image(plan: Plan, loader: Loader) -> None:
+    rows = evaluate(plan, loader=loader)
+    assert [(row.method, row.sigma, row.image, row.structure) for row in rows] == [
+        (method, sigma, image, structure)
+        for method, sigma in (("clean", 0.0), ("one-shot", 0.1))
+        for image in ("F0", "F1")
+        for structure in ("lungs", "heart")
+    ]
+    certified = rows[-1]
+    window = plan.samples[1].read().rendering.window
+    assert certified.radius == pytest.approx(0.1 * 0.67449, rel=1e-4)
+    assert certified.native_radius == pytest.approx(certified.radius * 2 * (window.hi - window.lo)), "32 × 32 films on a 16 × 16 grid"
+    assert certified.dice_worst_case <= certified.dice_certified <= certified.dice_answered
+    assert certified.iou_certified <= certified.dice_certified
+    assert certified.abstain <= certified.abstain_image
+    assert all(row.abstain == 0 for row in rows if row.method == "clean")
+
+
+def test_images_in_one_batch_or_alone_give_the_same(plan: Plan, loader: Loader) -> None:
+    alone, together = evaluate(plan, loader=loader), evaluate(plan, loader=loader, images_at_once=2)
+    assert without_seconds(alone) == without_seconds(together)
+
+
+def test_structures_without_a_mask_have_no_score(plan: Plan, loader: Loader) -> None:
+    last = replace(plan, samples=plan.dataset.samples[-1:], sigmas=())
+    lungs, heart = evaluate(last, loader=loader)
+    assert lungs.dice_certified >= 0
+    assert np.isnan(heart.dice_certified)
+
+
+def test_the_paper_setting_draws_gray_as_three_channels(plan: Plan, loader: Loader) -> None:
+    """sigma 0.5 on 512 × 512 × 3 meets the 16 × 16 gray model as 0.5 / (32 · √3), and the radius is in the paper's units."""
+    paper = replace(plan, samples=plan.samples[:1], sigmas=(0.5,), protocol="paper", parameters=SmoothingParameters(n0=1, n=76))
+    row = evaluate(paper, loader=loader)[-1]
+    window = plan.samples[0].read().rendering.window
+    assert row.radius == pytest.approx(0.5 * 0.67449, rel=1e-4)
+    norm = 16.0  # 32 pixels stretched to 512: each counts 16 × 16 times, so that distances grow by 16
+    assert row.native_radius == pytest.approx(row.radius * (window.hi - window.lo) / norm / 3**0.5, rel=1e-3)
+
+
+def test_a_run_takes_up_what_is_there_and_adds_models_and_noise(plan: Plan, sibling: Bundle, loader: Loader, tmp_path: Path) -> None:
+    first = evaluate(plan, loader=loader, folder=tmp_path)
+    more = replace(plan, candidates=(*plan.candidates, Candidate(sibling, "one-shot")), sigmas=(0.1, 0.2))
+    seen: list[tuple[int, int]] = []
+    rows = evaluate(more, loader=loader, folder=tmp_path, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (12, 12)
+    kept = {row.key: row for row in rows}
+    assert all(repr(kept[row.key].seconds) for row in first)
+    assert {repr(row) for row in first} <= {repr(row) for row in rows}, "not computed again: even the seconds are those of the first run"
+    assert len(rows) == 2 * 2 * 2 * 3
+    with pytest.raises(UsageError, match="another run, which differs in smoothing"):
+        evaluate(replace(plan, parameters=SmoothingParameters(n0=5, n=61)), loader=loader, folder=tmp_path)
+
+
+def test_sharing_the_noise_changes_no_result(plan: Plan, sibling: Bundle, loader: Loader) -> None:
+    both = replace(plan, candidates=(*plan.candidates, Candidate(sibling, "one-shot")))
+    alone = replace(plan, candidates=(Candidate(sibling, "one-shot"),))
+    names = without_seconds(evaluate(both, loader=loader))
+    assert set(without_seconds(evaluate(alone, loader=loader))) <= set(names)
+
+
+def test_an_impossible_request_is_refused_before_any_work(plan: Plan, loader: Loader) -> None:
+    with pytest.raises(UsageError, match="the smallest n that can is"):
+        evaluate(replace(plan, parameters=SmoothingParameters(n=20)), loader=loader)
+
+
+def command(drawn: Path, bundle: Bundle, out: Path, *more: str) -> list[str]:
+    return ["evaluate", "--data", str(drawn), "--bundle", str(bundle.folder), "--sigma", "0.1", "0.3", "--out", str(out), *FEW, *more]
+
+
+def test_a_killed_run_goes_on_where_it_stopped(drawn: Path, bundle: Bundle, tmp_path: Path) -> None:
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "certdicom", *command(drawn, bundle, killed)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    path, end = killed / "per_image.csv", time.monotonic() + 240
+    while not (path.exists() and len(path.read_text().splitlines()) > 9) and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with path.open("a") as stream:
+        stream.write("F3,p1,ti")  # as if the disk had taken half a line
+    before = RowFile(path, structures={bundle.sha256: 2}).rows
+    assert before
+    assert main(command(drawn, bundle, killed)) == 0
+    assert main(command(drawn, bundle, whole)) == 0
+    after = read_rows(path)
+    assert [repr(row) for row in after[: len(before)]] == [repr(row) for row in before]
+    assert sorted(without_seconds(after)) == sorted(without_seconds(read_rows(whole / "per_image.csv")))
+
+
+def test_the_figures_of_the_docs_come_from_the_run(drawn: Path, bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the films to a page like docs/results.md, with the means that the per-image file gives."""
+    pytest.importorskip("matplotlib")
+    out, result = tmp_path / "out", tmp_path / "drawn.json"
+    assert main(command(drawn, bundle, out, "--json", str(result), "--figures", "--films", "3")) == 0
+    printed = capsys.readouterr().out
+    rows = read_rows(out / "per_image.csv")
+    lungs = [row for row in rows if row.structure == "lungs" and row.sigma == 0.3]
+    assert len(lungs) == 3
+    expected = f"{np.mean([row.dice_certified for row in lungs]):.3f} ["
+    content = json.loads(result.read_text())
+    page = results_page([content])
+    certified = next(line for line in page.splitlines() if line.startswith("| certified Dice, sigma 0.3 "))
+    assert expected in certified
+    assert f"{np.mean([row.abstain_image for row in lungs]):.1%}" in certified
+    assert expected in printed
+    assert expected in (out / "table.md").read_text()
+    assert r"\begin{tabular}" in (out / "table.tex").read_text()
+    assert (out / "certified_dice.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (out / "certified_dice.svg").read_text()
+    assert content["command"] == "certdicom evaluate --data drawn --split val --bundle tiny"
+    assert content["bundle"]["sha256"] == bundle.sha256
+
+
+def test_contradictions_on_the_command_line_are_told(
+    drawn: Path, bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = ["evaluate", "--data", str(drawn), *FEW]
+    twice = ["--bundle", str(bundle.folder), str(bundle.folder), "--json", str(tmp_path / "x.json")]
+    for wrong, message in (
+        (["--figures"], "needs --out"),
+        (twice, "one bundle"),
+        (["--split", "test"], "no part 'test'"),
+        (["--bundle", str(bundle.folder), "--method", "magic"], "unknown method 'magic'"),
+        (["--bundle", str(bundle.folder), "--batch-size", "0"], "at least 1"),
+    ):
+        assert main([*start, *wrong]) == 2
+        assert message in capsys.readouterr().err
