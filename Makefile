@@ -1,6 +1,6 @@
 # make run     set up, then certify a real chest film: out/seg.dcm, out/preview.png, out/report.json
 # make test    set up, then run the linters, the type checker and the tests (what CI runs)
-.PHONY: run test check lint test-slow bench clean
+.PHONY: run test check lint test-slow docs bench clean
 
 PYTHON := .venv/bin/python
 
@@ -25,8 +25,13 @@ lint:
 	.venv/bin/mypy
 
 test-slow:
-	@scripts/setup dev
+	@scripts/setup slow
 	$(PYTHON) -m pytest -m slow
+
+docs:
+	@scripts/setup dev
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+	@echo "Open build/site/index.html"
 
 bench:
 	@scripts/setup dev

@@ -42,6 +42,23 @@ API: dict[str, tuple[str, ...]] = {
 PROOFS = ("certification.intervals", "certification.statistics", "certification.explanation", "certification.looks", "certification.unions")
 
 
+def on_config(config: Any) -> Any:
+    """Put pages that the navigation does not name at its end, so that none is lost (an event of MkDocs)."""
+    named = set(_targets(config.nav))
+    rest = sorted(path.name for path in (ROOT / "docs").glob("*.md") if path.name not in named)
+    if rest:
+        config.nav.append({"More": rest})
+    return config
+
+
+def _targets(entry: Any) -> Iterator[str]:
+    if isinstance(entry, str):
+        yield entry
+    else:
+        for inner in entry.values() if isinstance(entry, dict) else entry:
+            yield from _targets(inner)
+
+
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages (an event of MkDocs)."""
     from mkdocs.structure.files import File

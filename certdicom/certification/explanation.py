@@ -91,7 +91,8 @@ def _at_most(k: NDArray[np.int64], *, n: int, tau: float) -> NDArray[np.float64]
 def _needed(histogram: NDArray[np.int64], family: int, *, n: int, tau: float, alpha: float) -> NDArray[np.int64]:
     """(n + 1,) by count: the n' of the module's text where the rate exceeds tau, else 0; `histogram[k]`: how many have k votes."""
     table = np.zeros(n + 1, np.int64)
-    levels = alpha / (family - (histogram[::-1].cumsum()[::-1] - histogram))
+    greater = histogram[::-1].cumsum()[::-1] - histogram
+    levels = alpha / np.maximum(family - greater, 1)  # 1 only below the least count, where nobody looks
     rising = np.array([k for k in np.flatnonzero(histogram) if k > n * tau], np.int64)
     first = n
     for place in range(len(rising) - 1, -1, -1):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tests.viewers.site import free_port, running, wait_for
+from certdicom.demo.processes import free_port, running, wait_for
 
 _FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1500,1000", "--force-device-scale-factor=1"),
@@ -89,8 +89,9 @@ def chromium(driver: str, binary: str, folder: Path) -> Iterator[Browser]:
     """A browser with an empty profile; it is closed when the block is left."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    with running([driver, f"--port={port}", "--allowed-ips=127.0.0.1"], log=folder / "chromedriver.log") as process:
-        wait_for(f"{address}/status", process=process)
+    log = folder / "chromedriver.log"
+    with running([driver, f"--port={port}", "--allowed-ips=127.0.0.1"], log=log) as process:
+        wait_for(f"{address}/status", process=process, log=log)
         options = {"binary": binary, "args": [*_FLAGS, f"--user-data-dir={folder / 'profile'}"]}
         capabilities = {"alwaysMatch": {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}}
         request = urllib.request.Request(

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from certdicom.demo.orthanc import find_orthanc, orthanc
+from certdicom.demo.viewer_site import find_ohif, viewer_site
 from tests.viewers.browser import chromium
 from tests.viewers.ohif import Ohif
-from tests.viewers.site import orthanc, store, viewer_site
-
-_DIST = Path(__file__).parents[2] / "build" / "ohif" / "dist"
-_PLUGINS = ("/usr/share/orthanc/plugins/libOrthancDicomWeb.so", "/usr/lib/orthanc/libOrthancDicomWeb.so")
 
 
 def _installed(*names: str) -> str:
@@ -25,20 +25,30 @@ def _installed(*names: str) -> str:
 
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    plugin = next((Path(path) for path in _PLUGINS if Path(path).exists()), None)
-    if plugin is None:
-        pytest.skip("Orthanc's DICOMweb plugin is not installed (Debian: apt install orthanc-dicomweb)")
-    with orthanc(_installed("Orthanc", "/usr/sbin/Orthanc"), plugin, tmp_path_factory.mktemp("orthanc")) as address:
-        yield address
+    found = find_orthanc()
+    if found is None:
+        pytest.skip("Orthanc and its DICOMweb plugin are not installed (Debian: apt install orthanc orthanc-dicomweb)")
+    with orthanc(*found, tmp_path_factory.mktemp("orthanc")) as running:
+        yield running.address
 
 
 @pytest.fixture(scope="session")
 def page(archive: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ohif]:
-    if not (_DIST / "index.html").exists():
+    dist = find_ohif()
+    if dist is None:
         pytest.skip("OHIF is not there (scripts/fetch_ohif)")
     driver, binary = _installed("chromedriver"), _installed("chromium", "chromium-browser", "google-chrome")
-    with viewer_site(_DIST, archive) as site, chromium(driver, binary, tmp_path_factory.mktemp("browser")) as browser:
+    with viewer_site(dist, archive) as site, chromium(driver, binary, tmp_path_factory.mktemp("browser")) as browser:
         yield Ohif(browser, site)
+
+
+def store(address: str, path: Path) -> None:
+    """Send a file to the archive, which must accept it."""
+    request = urllib.request.Request(f"{address}/instances", data=path.read_bytes(), method="POST")  # noqa: S310 -- our own archive
+    with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
+        answer = json.load(response)
+    if answer["Status"] != "Success":
+        raise RuntimeError(f"the archive did not store {path}: {answer}")
 
 
 @pytest.fixture

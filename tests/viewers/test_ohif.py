@@ -138,6 +138,8 @@ def test_the_report_opens_on_its_film_with_every_group(page, stored, make_study,
     assert list(shown) == [*groups, "Whole film", "lungs", "heart", "clavicles", "Abstain"]
     if decisions.any():
         assert shown["Cardiothoracic ratio"][0] == "Cardiothoracic ratio, lower bound: 1.50 {ratio}"
+        assert [line.split(":")[0] for line in shown["lungs"]] == ["Area, lower bound", "Area, upper bound"]
+        assert len({line.split(":")[0] for line in shown["Cardiothoracic ratio"]}) == len(shown["Cardiothoracic ratio"])
     picture = page.browser.picture(tmp_path / "ohif.png")
     assert picture[100:800, 300:1400].max() > 100  # the film, not a black viewport
     assert page.browser.complaints() == []
