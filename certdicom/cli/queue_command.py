@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from certdicom.errors import UsageError
 
 if TYPE_CHECKING:
-    from certdicom.node.ledger import Job, Ledger
+    from certdicom.node.ledger import Ledger
+    from certdicom.node.records import Job
     from certdicom.node.spool import Spool
 
 _UID = re.compile(r"[0-9.]{1,64}")
@@ -21,7 +22,7 @@ _SHORTEST = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from certdicom.node.ledger import JOB_STATES
+    from certdicom.node.records import JOB_STATES
 
     parser.add_argument("--config", metavar="TOML", type=Path, help="the node's configuration file")
     verbs = parser.add_subparsers(dest="verb", metavar="ls|show|retry|drop", required=True)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from certdicom.errors import FilmRefusedError
 from certdicom.node.configuration import Configuration
-from certdicom.node.ledger import Result
-from certdicom.node.spool import PREVIEW, REPORT, SEGMENTATION
+from certdicom.node.records import Result
+from certdicom.node.spool import CAPTURE, MEASUREMENTS, PREVIEW, RADIUS_MAP, REPORT, SEGMENTATION
 
 if TYPE_CHECKING:
     from certdicom.models.bundle import Bundle
 
 
 class FilmCertifier(Protocol):
-    """Certifies one film into an empty folder: seg.dcm, preview.png and report.json.
+    """Certifies one film into an empty folder: seg.dcm, preview.png and report.json, and what `[results]` asks for.
 
     Raises FilmRefusedError for a film that cannot be certified, OutputError when the folder cannot be written to.
     """
@@ -42,6 +42,7 @@ class PipelineCertifier:
         self._geometry = cast("Literal['viewer', 'none']", configuration.text("certificate.geometry"))
         self._abstain = cast("Literal['union', 'per-structure']", configuration.text("certificate.abstain"))
         self._accept_any = configuration.flag("certificate.accept_any")
+        self._targets = result_files(configuration)
 
     def certify(self, film: Path, folder: Path) -> None:
         from certdicom.imaging.reading import read_radiograph
@@ -49,8 +50,15 @@ class PipelineCertifier:
 
         radiograph = read_radiograph(film, accept_any=self._accept_any)
         certificate = self._certifier.certify(radiograph, accept_any=self._accept_any)
-        targets = {"output": folder / SEGMENTATION, "preview": folder / PREVIEW, "report": folder / REPORT}
+        targets = {target: folder / name for target, name in self._targets.items()}
         write_results(certificate, radiograph, targets, geometry=self._geometry, abstain=self._abstain)
+
+
+def result_files(configuration: Configuration) -> dict[str, str]:
+    """What `certdicom.pipeline.write_results` is to write, and the names that the spool gives it."""
+    asked = {"sr": MEASUREMENTS, "sc": CAPTURE, "radius_map": RADIUS_MAP}
+    extra = {target: name for target, name in asked.items() if configuration.flag(f"results.{target}")}
+    return {"output": SEGMENTATION, **extra, "preview": PREVIEW, "report": REPORT}
 
 
 def read_result(folder: Path) -> Result:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, generate_uid
@@ -14,8 +14,9 @@ from pynetdicom import evt
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
 from certdicom.node.configuration import Configuration, Destination
-from certdicom.node.delivery import associate, local_entity
+from certdicom.node.delivery import file_meta
 from certdicom.node.ledger import Ledger
+from certdicom.node.peers import associate, local_entity
 
 LOG = logging.getLogger("certdicom.node.commitment")
 
@@ -27,18 +28,20 @@ EVENT_PROCESSED: Final = 0x0000
 EVENT_UNKNOWN: Final = 0x0110
 
 
-def request(configuration: Configuration, destination: Destination, path: Path, *, job_id: str, ledger: Ledger) -> str | None:
-    """Ask for commitment of the file's instance under a fresh Transaction UID; returns why that failed, None if it did not.
+def request(configuration: Configuration, destination: Destination, paths: Iterable[Path], *, job_id: str, ledger: Ledger) -> str | None:
+    """Ask for commitment of the files' instances under a fresh Transaction UID; returns why that failed, None if it did not.
 
     The answer comes later, usually on an association of the archive's own: see `answer`.
     """
-    meta = dcmread(path, specific_tags=["SOPInstanceUID"], stop_before_pixels=True).file_meta
+    items = []
+    for meta in map(file_meta, paths):
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+        items.append(item)
     transaction = generate_uid()
-    item = Dataset()
-    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
     information = Dataset()
     information.TransactionUID = transaction
-    information.ReferencedSOPSequence = Sequence([item])
+    information.ReferencedSOPSequence = Sequence(items)
 
     entity = local_entity(configuration)
     entity.add_requested_context(StorageCommitmentPushModel)
@@ -50,7 +53,7 @@ def request(configuration: Configuration, destination: Destination, path: Path, 
         if not association.accepted_contexts:
             return "it does not offer storage commitment"
         # Written down first: the answer may be quicker than we are.
-        ledger.ask_commitment(transaction, job_id, destination.ae_title)
+        ledger.commitments.ask(transaction, job_id, destination.ae_title)
         status, _ = association.send_n_action(information, _REQUEST, StorageCommitmentPushModel, WELL_KNOWN_INSTANCE)
         code = int(status.Status) if "Status" in status else None
         return None if code == 0 else f"commitment request answered with {'nothing' if code is None else f'0x{code:04X}'}"
@@ -60,11 +63,11 @@ def request(configuration: Configuration, destination: Destination, path: Path, 
 
 
 def answer(event: evt.Event, ledger: Ledger) -> tuple[int, None]:
-    """Record an N-EVENT-REPORT; returns the status for it. Each of our requests is about one instance."""
+    """Record an N-EVENT-REPORT; returns the status for it. A request is about one result: it is committed when all of its objects are."""
     try:
         information = event.event_information
         committed = event.event_type == _ALL_COMMITTED and not information.get("FailedSOPSequence")
-        known = ledger.answer_commitment(str(information.TransactionUID), committed=committed)
+        known = ledger.commitments.answer(str(information.TransactionUID), committed=committed)
     except Exception as error:  # noqa: BLE001  # whatever is wrong with it, the other side is told that it was not taken
         LOG.warning("a commitment answer could not be taken", extra={"error": type(error).__name__})
         return EVENT_UNKNOWN, None

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.errors import UsageError
@@ -22,13 +23,16 @@ _MOST_AE_TITLE = 16
 
 @dataclass(frozen=True)
 class Destination:
-    """A storage SCP that results are sent to; its AE title names it within the node."""
+    """An archive that results are sent to, by DIMSE or, with `stow_url`, by STOW-RS; its AE title names it within the node."""
 
     ae_title: str
     host: str
     port: int
     storage_commitment: bool = False
     tls: bool = False
+    stow_url: str = ""
+    stow_token_file: str = ""
+    stow_ca: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,9 +231,12 @@ def _destinations_from_text(text: str) -> tuple[Destination, ...]:
     found = []
     for entry in (part.strip() for part in text.split(",") if part.strip()):
         ae_title, _, address = entry.partition("@")
+        if address.startswith(("https://", "http://")):
+            found.append(Destination(ae_title, "", 0, stow_url=address))
+            continue
         host, _, port = address.rpartition(":")
         if not ae_title or not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
-            raise UsageError(f"the environment variable {DESTINATIONS_VARIABLE}: {entry!r} is not AE@host:port")
+            raise UsageError(f"the environment variable {DESTINATIONS_VARIABLE}: {entry!r} is neither AE@host:port nor AE@https://…")
         found.append(Destination(ae_title, host, int(port)))
     return tuple(found)
 
@@ -243,15 +250,9 @@ def is_loopback(host: str) -> bool:
 
 
 def _check_together(configuration: Configuration) -> None:
-    for owner, title in [("node.ae_title", configuration.text("node.ae_title"))] + [
-        ("destination.ae_title", entry.ae_title) for entry in configuration.destinations
-    ]:
-        if not title.strip() or len(title) > _MOST_AE_TITLE or not title.isascii() or not title.isprintable() or "\\" in title:
-            raise UsageError(f"{owner} must be 1 to {_MOST_AE_TITLE} printable ASCII characters without a backslash, not {title!r}")
-    titles = [entry.ae_title for entry in configuration.destinations]
-    twice = next((title for title in titles if titles.count(title) > 1), None)
-    if twice:
-        raise UsageError(f"there are two destinations with the AE title {twice!r}; each needs its own")
+    _check_titles(configuration)
+    for entry in configuration.destinations:
+        _check_stow(entry)
     for network in configuration.texts("access.peer_addresses"):
         try:
             ipaddress.ip_network(network, strict=False)
@@ -270,3 +271,27 @@ def _check_together(configuration: Configuration) -> None:
     if not tls and any(entry.tls for entry in configuration.destinations):
         raise UsageError("a destination has tls = true, and [tls] names no certificate, key and ca")
     _ = configuration.smoothing  # says what is wrong with sigma, tau, n0, n, alpha
+
+
+def _check_titles(configuration: Configuration) -> None:
+    titles = [entry.ae_title for entry in configuration.destinations]
+    for owner, title in [("node.ae_title", configuration.text("node.ae_title")), *(("destination.ae_title", title) for title in titles)]:
+        if not title.strip() or len(title) > _MOST_AE_TITLE or not title.isascii() or not title.isprintable() or "\\" in title:
+            raise UsageError(f"{owner} must be 1 to {_MOST_AE_TITLE} printable ASCII characters without a backslash, not {title!r}")
+    twice = next((title for title in titles if titles.count(title) > 1), None)
+    if twice:
+        raise UsageError(f"there are two destinations with the AE title {twice!r}; each needs its own")
+
+
+def _check_stow(destination: Destination) -> None:
+    title, parts = destination.ae_title, urlsplit(destination.stow_url)
+    if not destination.stow_url:
+        if destination.stow_token_file or destination.stow_ca:
+            raise UsageError(f"destination {title}: stow_token_file and stow_ca belong to a stow_url; name that too")
+        return
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise UsageError(f"destination {title}: stow_url must be like https://pacs/dicom-web, not {destination.stow_url!r}")
+    if parts.scheme == "http" and destination.stow_token_file and not is_loopback(parts.hostname):
+        raise UsageError(f"destination {title}: a token must not travel over http; give stow_url as https://")
+    if destination.storage_commitment or destination.tls:
+        raise UsageError(f"destination {title}: storage_commitment and tls are for host and port; STOW-RS confirms by its answer")

@@ -5,17 +5,22 @@ from __future__ import annotations
 from pydicom.uid import UID
 
 from certdicom.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from certdicom.node.answers import Answer, judge, meaning
 from certdicom.node.commitment import WELL_KNOWN_INSTANCE
-from certdicom.node.delivery import Answer, judge, meaning
 from certdicom.node.receiving import STATUSES
 from certdicom.node.rules import CERTIFIED_SOP_CLASSES
 from certdicom.node.scp import TRANSFER_SYNTAXES, storage_sop_classes
 from certdicom.node.settings import SETTINGS, Setting
 
-_SEGMENTATION = UID("1.2.840.10008.5.1.4.1.1.66.4")
+_SENT = {
+    UID("1.2.840.10008.5.1.4.1.1.66.4"): "",
+    UID("1.2.840.10008.5.1.4.1.1.88.34"): ", with `results.sr`",
+    UID("1.2.840.10008.5.1.4.1.1.7"): ", with `results.sc`",
+    UID("1.2.840.10008.5.1.4.1.1.30"): ", with `results.radius_map`",
+}
 _COMMITMENT = UID("1.2.840.10008.1.20.1")
 _VERIFICATION = UID("1.2.840.10008.1.1")
-_SECTIONS = ("node", "access", "limits", "rules", "tls")
+_SECTIONS = ("node", "access", "limits", "rules", "results", "tls")
 _ANSWERS = (0x0000, 0x0111, 0x0122, 0x0124, 0xA700, 0xA900, 0xB000, 0xB006, 0xB007, 0xC000)
 
 
@@ -83,20 +88,22 @@ def conformance_statement() -> str:
             "",
             "## As a requestor",
             "",
-            f"* {_SEGMENTATION.name} ({_SEGMENTATION}), SCU. Proposed transfer syntaxes: the file's own (Explicit VR Little Endian),",
-            "  and Implicit VR Little Endian for archives that know nothing else",
+            *(f"* {uid.name} ({uid}), SCU{when}" for uid, when in _SENT.items()),
             f"* {_COMMITMENT.name} ({_COMMITMENT}), SCU, SOP instance {WELL_KNOWN_INSTANCE}, a fresh Transaction UID with each request",
             f"* {_VERIFICATION.name} ({_VERIFICATION}), SCU, by `certdicom doctor`",
             "",
-            "What the node makes of an archive's C-STORE status:",
+            "Proposed transfer syntaxes for what is stored: the file's own (Explicit VR Little Endian), and Implicit VR Little Endian for",
+            "archives that know nothing else. A destination with a `stow_url` is sent the same files by STOW-RS (PS3.18 10.5) instead.",
+            "",
+            "What the node makes of an archive's C-STORE status, or of the Failure Reason or Warning Reason in its answer to STOW-RS:",
             "",
             "| status | meaning | taken as |",
             "| --- | --- | --- |",
             *(f"| 0x{status:04X} | {meaning(status)} | {_taken(judge(status))} |" for status in _ANSWERS),
             f"| none | the association broke or timed out | {_taken(judge(None))} |",
             "",
-            "0x0111 counts as delivered because the UID follows from the result's content: the instance is our own, from an attempt",
-            "whose answer was lost. Each result is one instance in a series of its own, in the study of its film, and refers to the",
+            "0x0111 counts as delivered when an earlier attempt sent the same bytes and was answered well or not at all; it is refused",
+            "otherwise. Each object is one instance in a series of its own, in the study of its film, and refers to the",
             "film. Every repetition sends the same bytes.",
             "",
             "## The identity plane",
@@ -126,7 +133,8 @@ def _taken(answer: Answer) -> str:
 
 
 def _default(setting: Setting) -> str:
-    return "" if setting.default in ("", []) else f"`{setting.default}`"
+    text = str(setting.default).lower() if isinstance(setting.default, bool) else str(setting.default)
+    return "" if setting.default in ("", []) else f"`{text}`"
 
 
 if __name__ == "__main__":

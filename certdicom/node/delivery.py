@@ -1,92 +1,47 @@
-"""Sending a result to an archive by C-STORE, and what its answers mean."""
+"""Sending the objects of a result to a destination: by C-STORE, or by STOW-RS where it has a `stow_url`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Protocol
 
 from pydicom import dcmread
+from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian
-from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 
-from certdicom.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from certdicom.node.answers import Answer, judge
 from certdicom.node.configuration import Configuration, Destination
-from certdicom.node.tls import client_context
-
-Verdict = Literal["stored", "refused", "unreachable"]
-
-DUPLICATE_SOP_INSTANCE: Final = 0x0111
-_MEANINGS: Final = {
-    0x0000: "success",
-    0xA700: "out of resources",
-    0xA900: "data set does not match SOP class",
-    0xC000: "cannot understand",
-    0xB000: "coercion of data elements",
-    0xB006: "elements discarded",
-    0xB007: "data set does not match SOP class, stored all the same",
-    0x0111: "duplicate SOP instance",
-    0x0122: "SOP class not supported",
-    0x0124: "not authorised",
-}
-"""PS3.4 table B.2-1 and PS3.7 annex C, by family: the last two digits of A7xx and the last three of Cxxx are the peer's own."""
+from certdicom.node.peers import associate, local_entity
 
 
-@dataclass(frozen=True)
-class Answer:
-    """`stored`: the archive has it; `refused`: it does not want it; `unreachable`: try again later."""
+class Notes(Protocol):
+    """Remembers which bytes went out without a known end."""
 
-    verdict: Verdict
-    reason: str = ""
+    def begin(self, path: Path) -> bool:
+        """Called before a file's first byte goes out; whether the same bytes went out before, with a good end or an unknown one."""
 
-
-def judge(status: int | None) -> Answer:
-    """What a C-STORE status means for the delivery; None: the association broke before an answer came."""
-    if status is None:
-        return Answer("unreachable", "no answer: the association broke or timed out")
-    if status == 0x0000:
-        return Answer("stored")
-    text = f"status 0x{status:04X}, {meaning(status)}"
-    # The UID follows from the result's content, so an instance with this UID is our own from an attempt whose answer was lost.
-    if status == DUPLICATE_SOP_INSTANCE or status >> 12 == 0xB:
-        return Answer("stored", text)
-    if status >> 8 == 0xA7 or status == 0x0124:
-        return Answer("unreachable", text)
-    return Answer("refused", text)
+    def forget(self, path: Path) -> None:
+        """Called when the other side has said that it did not take the file."""
 
 
-def meaning(status: int) -> str:
-    """A status in words."""
-    for key in (status, status & 0xFF00, status & 0xF000):
-        if key in _MEANINGS:
-            return _MEANINGS[key]
-    return "not in the Standard"
+def send(configuration: Configuration, destination: Destination, paths: Sequence[Path], notes: Notes) -> Answer:
+    """Send files, one after the other; stored when each of them is, otherwise the first answer that says something else."""
+    if destination.stow_url:
+        from certdicom.node.stow import store
+
+        return _each(paths, notes, lambda path: store(configuration, destination, path, notes))
+    return _send_by_dimse(configuration, destination, paths, notes)
 
 
-def local_entity(configuration: Configuration) -> ApplicationEntity:
-    """Our AE as a requestor, with the time limits of `[delivery]`."""
-    entity = ApplicationEntity(configuration.text("node.ae_title"))
-    entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
-    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    limit = configuration.number("delivery.timeout_s")
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = limit
-    return entity
-
-
-def associate(entity: ApplicationEntity, configuration: Configuration, destination: Destination, **options: object) -> Association:
-    """An association with a destination, over TLS if it asks for that; look at `is_established` of what comes back."""
-    tls = (client_context(configuration), destination.host) if destination.tls else None
-    return entity.associate(destination.host, destination.port, ae_title=destination.ae_title, tls_args=tls, **options)  # type: ignore[arg-type]
-
-
-def send(configuration: Configuration, destination: Destination, path: Path) -> Answer:
-    """Send one file. Its bytes go as they are unless the destination takes Implicit VR Little Endian only."""
+def _send_by_dimse(configuration: Configuration, destination: Destination, paths: Sequence[Path], notes: Notes) -> Answer:
+    """All on one association. Bytes go as they are unless the destination takes Implicit VR Little Endian only."""
     entity = local_entity(configuration)
-    meta = dcmread(path, specific_tags=["SOPInstanceUID"], stop_before_pixels=True)
-    sop_class, syntax = UID(meta.file_meta.MediaStorageSOPClassUID), UID(meta.file_meta.TransferSyntaxUID)
-    entity.add_requested_context(sop_class, syntax)
-    entity.add_requested_context(sop_class, ImplicitVRLittleEndian)
+    metas = {path: file_meta(path) for path in paths}
+    for proposed in dict.fromkeys((UID(meta.MediaStorageSOPClassUID), UID(meta.TransferSyntaxUID)) for meta in metas.values()):
+        entity.add_requested_context(*proposed)
+        entity.add_requested_context(proposed[0], ImplicitVRLittleEndian)
     association = associate(entity, configuration, destination)
     if association.is_rejected:
         return _rejected(association)
@@ -94,24 +49,47 @@ def send(configuration: Configuration, destination: Destination, path: Path) -> 
         accepted = association.accepted_contexts
         return Answer("unreachable", "no association" if not accepted else "the association was aborted")
     try:
-        return _store(association, path, syntax)
+        return _each(paths, notes, lambda path: _store(association, path, metas[path], notes))
     finally:
         if association.is_established:
             association.release()
 
 
-def _store(association: Association, path: Path, syntax: UID) -> Answer:
-    taken = {context.transfer_syntax[0] for context in association.accepted_contexts if context.transfer_syntax}
+def file_meta(path: Path) -> FileMetaDataset:
+    """The file meta information of a DICOM file."""
+    return dcmread(path, specific_tags=["SOPInstanceUID"], stop_before_pixels=True).file_meta
+
+
+def _each(paths: Sequence[Path], notes: Notes, store: Callable[[Path], Answer]) -> Answer:
+    reasons = []
+    for path in paths:
+        answer = store(path)
+        reason = f"{path.name}: {answer.reason}" if answer.reason and len(paths) > 1 else answer.reason
+        if answer.verdict != "stored":
+            if not answer.lost:
+                notes.forget(path)
+            return Answer(answer.verdict, reason, lost=answer.lost)
+        reasons.append(reason)
+    return Answer("stored", "; ".join(filter(None, reasons)))
+
+
+def _store(association: Association, path: Path, meta: FileMetaDataset, notes: Notes) -> Answer:
+    if not association.is_established:
+        return judge(None)
+    sop_class, syntax = meta.MediaStorageSOPClassUID, UID(meta.TransferSyntaxUID)
+    contexts = [context for context in association.accepted_contexts if context.abstract_syntax == sop_class]
+    taken = {context.transfer_syntax[0] for context in contexts if context.transfer_syntax}
+    if syntax not in taken and (ImplicitVRLittleEndian not in taken or syntax.is_encapsulated):
+        return Answer("refused", f"it accepts no presentation context for {sop_class.name}")
+    sent_before = notes.begin(path)
     if syntax in taken:
         status = association.send_c_store(path)
-    elif ImplicitVRLittleEndian in taken and not syntax.is_encapsulated:
+    else:
         dataset = dcmread(path)
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
         dataset.set_original_encoding(is_implicit_vr=True, is_little_endian=True)
         status = association.send_c_store(dataset)
-    else:
-        return Answer("refused", "it accepts no presentation context for Segmentation Storage")
-    return judge(int(status.Status) if "Status" in status else None)
+    return judge(int(status.Status) if "Status" in status else None, sent_before=sent_before)
 
 
 def _rejected(association: Association) -> Answer:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from typing import Final
 
 from certdicom.node.jobs.port import JobEngine
-from certdicom.node.ledger import Ledger, Order
+from certdicom.node.ledger import Ledger
+from certdicom.node.records import Order
 
 CERTIFY_QUEUE = "certify"
+_AT_ONCE: Final = 50
 
 
 def delivery_queue(destination: str) -> str:
@@ -23,26 +26,22 @@ class Dispatcher:
         self.nudged = threading.Event()
 
     def nudge(self) -> None:
-        """Have everything told soon, by another thread: an engine must not be spoken to from inside a step."""
+        """Have everything told soon, by housekeeping: senders need not wait for it, and steps must not speak to the engine."""
         self.nudged.set()
-
-    def tell(self, job_id: str) -> None:
-        """Tell what there is to do about one job."""
-        for order in self._ledger.untold(job_id):
-            self._tell(order)
 
     def tell_all(self) -> int:
         """Tell everything that has not been told; returns how much there was."""
-        orders = self._ledger.untold()
-        for order in orders:
-            self._tell(order)
+        # What is for a destination that is not configured stays untold until it is again; `certdicom doctor` names it.
+        orders = [order for order in self._ledger.untold() if order.destination is None or order.destination in self._destinations]
+        for start in range(0, len(orders), _AT_ONCE):
+            some = orders[start : start + _AT_ONCE]
+            for order in some:
+                self._tell(order)
+            self._ledger.mark_told(some)
         return len(orders)
 
     def _tell(self, order: Order) -> None:
         if order.destination is None:
             self._engine.enqueue(CERTIFY_QUEUE, order.run_id, order.job_id)
-        elif order.destination in self._destinations:
-            self._engine.enqueue(delivery_queue(order.destination), order.run_id, f"{order.job_id} {order.destination}")
         else:
-            return  # stays untold until the destination is configured again; `certdicom doctor` names it
-        self._ledger.mark_told(order)
+            self._engine.enqueue(delivery_queue(order.destination), order.run_id, f"{order.job_id} {order.destination}")

@@ -18,8 +18,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from certdicom.errors import CertdicomError, UsageError
 from certdicom.node.configuration import Configuration, Destination
-from certdicom.node.delivery import associate, local_entity
-from certdicom.node.ledger import connect
+from certdicom.node.database import connect
+from certdicom.node.ledger import Ledger
+from certdicom.node.peers import associate, local_entity
+from certdicom.node.tables import DELIVERIES
 
 Verdict = Literal["ok", "warn", "fail"]
 
@@ -44,6 +46,7 @@ def examine(configuration: Configuration) -> Iterator[Finding]:
         ("bundle", _bundle),
         ("device", _device),
         ("database", _database),
+        ("deliveries", _deliveries),
         ("listening", _listening),
         ("certificates", _certificates),
     ]
@@ -119,6 +122,21 @@ def _database(configuration: Configuration) -> Finding:
     return Finding("ok" if apart < _CLOCK_WARN_S else "warn", "database", f"PostgreSQL answers; its clock and ours are {apart:.1f} s apart")
 
 
+def _deliveries(configuration: Configuration) -> Finding:
+    url = configuration.database_url
+    if url.startswith("sqlite") and not Path(url.removeprefix("sqlite:///")).exists():
+        return Finding("ok", "deliveries", "none yet")
+    engine = connect(url)
+    try:
+        awaited = Ledger(engine).awaited() if sa.inspect(engine).has_table(DELIVERIES.name) else set()
+    finally:
+        engine.dispose()
+    gone = sorted(awaited - {destination.ae_title for destination in configuration.destinations})
+    if gone:
+        return Finding("warn", "deliveries", f"some wait for {', '.join(gone)}, which is not configured; add the destination again")
+    return Finding("ok", "deliveries", "none waits for a destination that is not configured")
+
+
 def _listening(configuration: Configuration) -> Finding:
     host, port = configuration.text("node.host"), configuration.whole("node.port")
     target = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104  # compared with, not bound to
@@ -155,6 +173,8 @@ def _certificates(configuration: Configuration) -> Finding:
 def _echo(configuration: Configuration, destination: Destination) -> Finding:
     from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
+    if destination.stow_url:
+        return _ask_by_web(configuration, destination)
     subject, where = f"destination {destination.ae_title}", f"{destination.host}:{destination.port}"
     entity = local_entity(configuration)
     entity.add_requested_context(Verification)
@@ -171,3 +191,23 @@ def _echo(configuration: Configuration, destination: Destination) -> Finding:
     if "Status" not in status or int(status.Status):
         return Finding("fail", subject, f"{where} does not answer C-ECHO with success")
     return Finding("ok", subject, f"{where} answers C-ECHO in {1000 * took:.0f} ms")
+
+
+def _ask_by_web(configuration: Configuration, destination: Destination) -> Finding:
+    import httpx
+
+    from certdicom.node.stow import client
+
+    subject, address = f"destination {destination.ae_title}", f"{destination.stow_url.rstrip('/')}/studies"
+    started = time.perf_counter()
+    try:
+        with client(configuration, destination) as http:
+            code = http.get(address, params={"limit": "1"}).status_code
+    except httpx.HTTPError as error:
+        return Finding("fail", subject, f"{address} cannot be asked: {type(error).__name__}: {error}")
+    took = 1000 * (time.perf_counter() - started)
+    if code in (200, 204):
+        return Finding("ok", subject, f"{address} answers in {took:.0f} ms")
+    hint = {401: "; look at stow_token_file", 403: "; look at stow_token_file", 404: "; look at stow_url"}.get(code, "")
+    # A store that may not be searched answers so, and may take what it is sent all the same.
+    return Finding("warn" if code in (403, 405, 501) else "fail", subject, f"{address} answers HTTP {code}{hint}")

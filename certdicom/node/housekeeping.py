@@ -12,8 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from certdicom.node.configuration import Configuration
 from certdicom.node.dispatcher import Dispatcher
 from certdicom.node.jobs.port import JobEngine
-from certdicom.node.ledger import Job, Ledger
+from certdicom.node.ledger import Ledger
 from certdicom.node.metrics import Metrics, drifted
+from certdicom.node.records import Job
 from certdicom.node.spool import Spool
 
 LOG = logging.getLogger("certdicom.node.housekeeping")
@@ -21,6 +22,7 @@ LOG = logging.getLogger("certdicom.node.housekeeping")
 ROUND_S: Final = 2.0
 _SWEEP_S: Final = 3600.0
 _DAY_S: Final = 86400.0
+_KEEP_RUNS_S: Final = 7 * _DAY_S
 
 
 class Housekeeper:
@@ -55,10 +57,8 @@ class Housekeeper:
 
     def round(self) -> None:
         """Do all duties once. SQLAlchemyError when the database does not answer."""
-        self._ledger.heartbeat(self._executor_id)
-        told = self._dispatcher.tell_all()
-        if told:
-            LOG.info("told the engine what it did not know", extra={"count": told})
+        self._ledger.signs_of_life.beat(self._executor_id)
+        self._dispatcher.tell_all()
         self.reap()
         if time.monotonic() - self._last_sweep > _SWEEP_S or not self._last_sweep:
             self._last_sweep = time.monotonic()
@@ -70,7 +70,7 @@ class Housekeeper:
         unfinished = self._engine.unfinished()
         if not unfinished:
             return 0
-        alive = self._ledger.alive(self._configuration.number("jobs.stale_after_s")) | {self._executor_id}
+        alive = self._ledger.signs_of_life.alive(self._configuration.number("jobs.stale_after_s")) | {self._executor_id}
         orphans = [orphan for orphan in unfinished if orphan.executor_id not in alive]
         for orphan in orphans:
             self._engine.take_over(orphan)
@@ -88,6 +88,24 @@ class Housekeeper:
             job = self._ledger.job(path.stem if path.suffix else path.name)
             if job is not None:
                 self._expire(job, now - job.updated_at)
+        self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        """Forget the engine's finished runs, then rows of films of which nothing is left: a film that comes again is a new one then."""
+        keep_s = self._configuration.number("jobs.keep_days") * _DAY_S
+        # The engine first: a run that it still knew would not be run again for a film that comes back.
+        self._engine.forget(now - (min(keep_s, _KEEP_RUNS_S) if keep_s else _KEEP_RUNS_S))
+        if not keep_s:
+            return
+        spool, settled = self._spool, self._ledger.settled(now - keep_s)
+        gone = [
+            job_id
+            for job_id in settled
+            if not any(path.exists() for path in (spool.film(job_id), spool.ignored_instance(job_id), spool.result(job_id)))
+        ]
+        if gone:
+            self._ledger.purge(gone)
+            LOG.info("forgot finished films after jobs.keep_days", extra={"count": len(gone)})
 
     def _expire(self, job: Job, age_s: float) -> None:
         settings = self._configuration

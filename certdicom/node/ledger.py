@@ -8,92 +8,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from certdicom.errors import UsageError
-from certdicom.node.tables import COMMITMENTS, DELIVERIES, EXECUTORS, JOBS, META, METADATA
+from certdicom.node.correspondence import Commitments, Sendings
+from certdicom.node.database import insert_once
+from certdicom.node.records import JOB_STATES, Delivery, DeliveryState, Job, JobState, Order, Result
+from certdicom.node.signs_of_life import SignsOfLife
+from certdicom.node.tables import COMMITMENTS, DELIVERIES, JOBS, META, METADATA, SENDINGS
 
-JobState = Literal["queued", "certifying", "delivering", "done", "ignored", "failed", "dropped"]
-JOB_STATES: Final[tuple[JobState, ...]] = ("queued", "certifying", "delivering", "done", "ignored", "failed", "dropped")
-
-DeliveryState = Literal["queued", "waiting", "committing", "done", "failed"]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One film: `subject` its pseudonym, `abstain` the abstaining share of its certificate, `seconds` per stage."""
-
-    job_id: str
-    subject: str
-    state: JobState
-    reason: str
-    generation: int
-    attempts: int
-    sender: str
-    size: int
-    received_at: float
-    updated_at: float
-    seg_sha256: str
-    abstain: float | None
-    seconds: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """One result on its way to one destination."""
-
-    job_id: str
-    destination: str
-    state: DeliveryState
-    reason: str
-    generation: int
-    attempts: int
-    refusals: int
-    created_at: float
-    updated_at: float
-
-
-@dataclass(frozen=True)
-class Order:
-    """Something that the engine is to be told: certify a job, or deliver it to `destination`."""
-
-    job_id: str
-    generation: int
-    destination: str | None = None
-
-    @property
-    def run_id(self) -> str:
-        """The id under which the engine runs it once."""
-        return f"{self.job_id}:{'certify' if self.destination is None else 'deliver:' + self.destination}:{self.generation}"
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a finished certificate leaves in the ledger."""
-
-    seg_sha256: str
-    abstain: float
-    seconds: Mapping[str, float] = field(default_factory=dict)
-
-
-def connect(database_url: str) -> sa.Engine:
-    """A SQLAlchemy engine for `sqlite:///…` or `postgresql://…`; UsageError when the driver or the folder is missing."""
-    url = sa.make_url(database_url)
-    if url.get_backend_name() == "postgresql":
-        return sa.create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=5, max_overflow=10)
-    engine = sa.create_engine(url, connect_args={"timeout": 30})
-
-    @sa.event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _: Any) -> None:
-        connection.isolation_level = "IMMEDIATE"  # writers queue up instead of failing when two of them began as readers
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-
-    return engine
+_RETRIED: Final[tuple[JobState, ...]] = ("failed", "ignored", "dropped")
+_DROPPED: Final[tuple[JobState, ...]] = ("queued", "failed", "ignored")
 
 
 class Ledger:
@@ -101,6 +29,7 @@ class Ledger:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        self.commitments, self.sendings, self.signs_of_life = Commitments(engine), Sendings(engine), SignsOfLife(engine)
 
     def prepare(self, *, spool: str) -> None:
         """Make the tables, and tie the database to its spool. UsageError when it belongs to another one."""
@@ -109,13 +38,11 @@ class Ledger:
         except sa.exc.DatabaseError:
             # Two processes that start at the same moment may both make them; the second finds them there.
             METADATA.create_all(self._engine)
-        if not self._insert_once(META, name="spool", value=spool):
-            with self._engine.connect() as connection:
-                known = connection.execute(sa.select(META.c.value).where(META.c.name == "spool")).scalar_one()
-            if known != spool:
-                raise UsageError(
-                    "node.state_dir is not the folder that this database's films are in; give all hosts the same shared folder"
-                )
+        with self._engine.begin() as connection:
+            insert_once(connection, META, name="spool", value=spool)
+            known = connection.execute(sa.select(META.c.value).where(META.c.name == "spool")).scalar_one()
+        if known != spool:
+            raise UsageError("node.state_dir is not the folder that this database's films are in; give all hosts the same shared folder")
 
     def ping(self) -> None:
         """Raise when the database does not answer."""
@@ -127,22 +54,10 @@ class Ledger:
     def enter(self, job_id: str, *, subject: str, sender: str, size: int, state: JobState = "queued", reason: str = "") -> bool:
         """Enter a film; False when its job is known already."""
         now = time.time()
-        return self._insert_once(
-            JOBS,
-            job_id=job_id,
-            subject=subject,
-            state=state,
-            reason=reason,
-            sender=sender,
-            size=size,
-            received_at=now,
-            updated_at=now,
-            told=state != "queued",
-            generation=1,
-            attempts=0,
-            seg_sha256="",
-            seconds="{}",
-        )
+        row = {"job_id": job_id, "subject": subject, "state": state, "reason": reason, "sender": sender, "size": size}
+        fresh = {"told": state != "queued", "generation": 1, "attempts": 0, "seg_sha256": "", "seconds": "{}"}
+        with self._engine.begin() as connection:
+            return insert_once(connection, JOBS, **row, **fresh, received_at=now, updated_at=now)
 
     def job(self, job_id: str) -> Job | None:
         with self._engine.connect() as connection:
@@ -256,49 +171,23 @@ class Ledger:
                 connection.execute(_change(JOBS, job_id, state="failed", reason=f"not delivered to {destination}: {reason}"))
             return _delivery(connection.execute(sa.select(DELIVERIES).where(mine)).one())
 
+    def awaited(self) -> set[str]:
+        """Destinations that deliveries wait for."""
+        with self._engine.connect() as connection:
+            query = sa.select(DELIVERIES.c.destination).where(DELIVERIES.c.state.not_in(("done", "failed"))).distinct()
+            return set(connection.execute(query).scalars())
+
     def _open_deliveries(self, connection: sa.Connection, job_id: str) -> int:
         query = sa.select(sa.func.count()).select_from(DELIVERIES).where(DELIVERIES.c.job_id == job_id, DELIVERIES.c.state != "done")
         return int(connection.execute(query).scalar_one())
-
-    # commitment
-
-    def ask_commitment(self, transaction_uid: str, job_id: str, destination: str) -> None:
-        self._insert_once(
-            COMMITMENTS, transaction_uid=transaction_uid, job_id=job_id, destination=destination, state="asked", asked_at=time.time()
-        )
-
-    def answer_commitment(self, transaction_uid: str, *, committed: bool) -> bool:
-        """Record a destination's answer; False when nobody asked."""
-        query = (
-            sa.update(COMMITMENTS)
-            .where(COMMITMENTS.c.transaction_uid == transaction_uid)
-            .values(state="committed" if committed else "refused")
-        )
-        with self._engine.begin() as connection:
-            return bool(connection.execute(query).rowcount)
-
-    def commitments(self, job_id: str, destination: str) -> set[str]:
-        """States of all requests about a delivery: "asked", "committed", "refused"."""
-        query = sa.select(COMMITMENTS.c.state).where(COMMITMENTS.c.job_id == job_id, COMMITMENTS.c.destination == destination)
-        with self._engine.connect() as connection:
-            return set(connection.execute(query).scalars())
-
-    def forget_commitments(self, job_id: str, destination: str) -> None:
-        """Forget the answers about a delivery, before it is sent again."""
-        with self._engine.begin() as connection:
-            connection.execute(sa.delete(COMMITMENTS).where(COMMITMENTS.c.job_id == job_id, COMMITMENTS.c.destination == destination))
 
     # people
 
     def retry(self, job_id: str) -> Job:
         """Start again what failed or was left alone. UsageError when there is nothing to start again."""
         with self._engine.begin() as connection:
-            row = connection.execute(sa.select(JOBS).where(JOBS.c.job_id == job_id)).one_or_none()
-            if row is None:
-                raise UsageError(f"there is no job {job_id}")
-            if row.state not in ("failed", "ignored", "dropped"):
-                raise UsageError(f"job {job_id} is {row.state}; only failed, ignored and dropped jobs can be started again")
-            if row.seg_sha256:
+            job = _require(connection, job_id, _RETRIED, "started again")
+            if job.seg_sha256:
                 failed = (DELIVERIES.c.job_id == job_id) & (DELIVERIES.c.state == "failed")
                 fresh = {"state": "queued", "reason": "", "told": False, "refusals": 0, "created_at": time.time()}
                 connection.execute(sa.update(DELIVERIES).where(failed).values(**fresh, generation=DELIVERIES.c.generation + 1))
@@ -307,78 +196,47 @@ class Ledger:
                 connection.execute(
                     _change(JOBS, job_id, state="queued", reason="", told=False, attempts=0, generation=JOBS.c.generation + 1)
                 )
-            return _job(connection.execute(sa.select(JOBS).where(JOBS.c.job_id == job_id)).one())
+            return _read(connection, job_id)
 
     def drop(self, job_id: str) -> Job:
         """Give a job up. UsageError when it is running or finished."""
         with self._engine.begin() as connection:
-            row = connection.execute(sa.select(JOBS).where(JOBS.c.job_id == job_id)).one_or_none()
-            if row is None:
-                raise UsageError(f"there is no job {job_id}")
-            if row.state not in ("queued", "failed", "ignored"):
-                raise UsageError(f"job {job_id} is {row.state}; only queued, failed and ignored jobs can be dropped")
+            _require(connection, job_id, _DROPPED, "dropped")
             connection.execute(_change(JOBS, job_id, state="dropped", reason="dropped by hand"))
-            return _job(row)
+            return _read(connection, job_id)
+
+    # what is past its time
+
+    def settled(self, before: float, limit: int = 1000) -> list[str]:
+        """Ids of jobs that nothing more will happen to and that did not change since `before` (seconds since 1970), oldest first."""
+        query = sa.select(JOBS.c.job_id).where(JOBS.c.state.in_(("done", "ignored", "dropped")), JOBS.c.updated_at < before)
+        with self._engine.connect() as connection:
+            return list(connection.execute(query.order_by(JOBS.c.updated_at).limit(limit)).scalars())
+
+    def purge(self, job_ids: Sequence[str]) -> None:
+        """Forget jobs and all that was noted about them."""
+        with self._engine.begin() as connection:
+            for table in (COMMITMENTS, SENDINGS, DELIVERIES, JOBS):
+                connection.execute(sa.delete(table).where(table.c.job_id.in_(job_ids)))
 
     # the engine
 
-    def untold(self, job_id: str | None = None) -> list[Order]:
-        """What the engine has not been told yet, of one job or of all."""
-        of_job = sa.true() if job_id is None else JOBS.c.job_id == job_id
-        of_delivery = sa.true() if job_id is None else DELIVERIES.c.job_id == job_id
+    def untold(self) -> list[Order]:
+        """What the engine has not been told yet."""
+        jobs = sa.select(JOBS.c.job_id, JOBS.c.generation).where(~JOBS.c.told, JOBS.c.state == "queued")
+        deliveries = sa.select(DELIVERIES.c.job_id, DELIVERIES.c.generation, DELIVERIES.c.destination).where(~DELIVERIES.c.told)
         with self._engine.connect() as connection:
-            jobs = connection.execute(sa.select(JOBS.c.job_id, JOBS.c.generation).where(~JOBS.c.told, JOBS.c.state == "queued", of_job))
-            orders = [Order(row.job_id, row.generation) for row in jobs]
-            found = connection.execute(
-                sa.select(DELIVERIES.c.job_id, DELIVERIES.c.generation, DELIVERIES.c.destination).where(~DELIVERIES.c.told, of_delivery)
-            )
-            return orders + [Order(row.job_id, row.generation, row.destination) for row in found]
+            orders = [Order(row.job_id, row.generation) for row in connection.execute(jobs)]
+            return orders + [Order(row.job_id, row.generation, row.destination) for row in connection.execute(deliveries)]
 
-    def mark_told(self, order: Order) -> None:
+    def mark_told(self, orders: Iterable[Order]) -> None:
         with self._engine.begin() as connection:
-            if order.destination is None:
-                mine = (JOBS.c.job_id == order.job_id) & (JOBS.c.generation == order.generation)
-                connection.execute(sa.update(JOBS).where(mine).values(told=True))
-            else:
-                here = (DELIVERIES.c.job_id == order.job_id) & (DELIVERIES.c.destination == order.destination)
-                connection.execute(sa.update(DELIVERIES).where(here, DELIVERIES.c.generation == order.generation).values(told=True))
-
-    # signs of life
-
-    def heartbeat(self, executor_id: str) -> None:
-        """Say that a process is alive, by the database's clock."""
-        now = self._clock()
-        with self._engine.begin() as connection:
-            if not connection.execute(sa.update(EXECUTORS).where(EXECUTORS.c.executor_id == executor_id).values(seen_at=now)).rowcount:
-                connection.execute(sa.insert(EXECUTORS).values(executor_id=executor_id, seen_at=now))
-
-    def farewell(self, executor_id: str) -> None:
-        with self._engine.begin() as connection:
-            connection.execute(sa.delete(EXECUTORS).where(EXECUTORS.c.executor_id == executor_id))
-
-    def alive(self, within_s: float) -> set[str]:
-        """Processes that gave a sign of life in the last `within_s` seconds."""
-        with self._engine.connect() as connection:
-            return set(
-                connection.execute(sa.select(EXECUTORS.c.executor_id).where(EXECUTORS.c.seen_at > self._clock() - within_s)).scalars()
-            )
-
-    def _clock(self) -> sa.ColumnElement[float]:
-        if self._engine.dialect.name == "postgresql":
-            return sa.literal_column("extract(epoch from clock_timestamp())", sa.Float)
-        return sa.literal_column("((julianday('now') - 2440587.5) * 86400.0)", sa.Float)
-
-    def _insert_once(self, table: sa.Table, **values: Any) -> bool:
-        if self._engine.dialect.name == "postgresql":
-            from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-
-            query: Any = postgresql_insert(table).values(**values).on_conflict_do_nothing()
-        else:
-            from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-
-            query = sqlite_insert(table).values(**values).on_conflict_do_nothing()
-        with self._engine.begin() as connection:
-            return bool(connection.execute(query).rowcount)
+            for order in orders:
+                table = JOBS if order.destination is None else DELIVERIES
+                mine = (table.c.job_id == order.job_id) & (table.c.generation == order.generation)
+                if order.destination is not None:
+                    mine &= DELIVERIES.c.destination == order.destination
+                connection.execute(sa.update(table).where(mine).values(told=True))
 
 
 def _change(table: sa.Table, job_id: str, **values: Any) -> sa.Update:
@@ -392,3 +250,18 @@ def _job(row: Any) -> Job:
 
 def _delivery(row: Any) -> Delivery:
     return Delivery(**{name: getattr(row, name) for name in Delivery.__dataclass_fields__})
+
+
+def _read(connection: sa.Connection, job_id: str) -> Job:
+    row = connection.execute(sa.select(JOBS).where(JOBS.c.job_id == job_id)).one_or_none()
+    if row is None:
+        raise UsageError(f"there is no job {job_id}; certdicom queue ls lists them")
+    return _job(row)
+
+
+def _require(connection: sa.Connection, job_id: str, states: tuple[JobState, ...], deed: str) -> Job:
+    """The job, if it is in one of `states`; UsageError otherwise."""
+    job = _read(connection, job_id)
+    if job.state not in states:
+        raise UsageError(f"job {job_id} is {job.state}; only {', '.join(states[:-1])} and {states[-1]} jobs can be {deed}")
+    return job

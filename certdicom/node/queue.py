@@ -10,8 +10,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from certdicom.errors import UsageError
 from certdicom.node.configuration import load_configuration
+from certdicom.node.database import connect
 from certdicom.node.identity import pseudonym, read_site_key
-from certdicom.node.ledger import Ledger, connect
+from certdicom.node.ledger import Ledger
 from certdicom.node.spool import Spool
 
 

@@ -5,11 +5,11 @@ The status that is returned is a promise: 0x0000 means that the instance is on d
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import warnings
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Final
 
 from pydicom import dcmread
@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from certdicom.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from certdicom.errors import CertdicomError
+from certdicom.node.arrival import Arrival
 from certdicom.node.dispatcher import Dispatcher
 from certdicom.node.identity import Work, pseudonym
 from certdicom.node.ledger import Ledger
@@ -46,12 +47,12 @@ STATUSES: Final = {
 
 @dataclass(frozen=True)
 class Instance:
-    """An instance as it came: `content` is the encoded data set, without file meta information."""
+    """An instance as it came: what its request says, and `arrival`, what came."""
 
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
-    content: bytes
+    arrival: Arrival
     sender: str
 
 
@@ -75,20 +76,32 @@ class Receiver:
         self._rules, self._work, self._site_key = rules, work, site_key
         self._metrics, self._min_free = metrics, min_free
 
+    def expect(self, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Arrival:
+        """Where the data set of a request goes, asked before any of it has come; below the watermark it goes nowhere."""
+        head = _file_head(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+        return Arrival(self._spool, head=head, salt=transfer_syntax_uid.encode() + b"\0", min_free=self._min_free)
+
     def store(self, instance: Instance) -> int:
-        """Take one instance in; returns the C-STORE status."""
-        status = self._store(instance)
+        """Take in one instance that has come whole; returns the C-STORE status. Nothing of it is left unless that is 0x0000."""
+        try:
+            status = self._store(instance)
+        finally:
+            instance.arrival.discard()
         self._metrics.received.labels(status=f"0x{status:04X}").inc()
         return status
 
     def _store(self, instance: Instance) -> int:
-        if self._spool.free_bytes() < self._min_free + len(instance.content):
-            LOG.error("refused an instance: less disk space than limits.min_free_mb is left", extra={"sender": instance.sender})
+        arrival = instance.arrival
+        if arrival.objection:
+            LOG.error("refused an instance", extra={"reason": arrival.objection, "sender": instance.sender})
             return OUT_OF_RESOURCES
-        encoded = _file_head(instance) + instance.content
-        header = read_header(encoded)
+        try:
+            header = read_header(arrival.path)
+        except OSError as error:
+            LOG.error("refused an instance: it could not be stored", extra={"error": type(error).__name__, "sender": instance.sender})
+            return OUT_OF_RESOURCES
         if header is None:
-            LOG.warning("refused an instance that cannot be read", extra={"sender": instance.sender, "size": len(instance.content)})
+            LOG.warning("refused an instance that cannot be read", extra={"sender": instance.sender, "size": arrival.size})
             return CANNOT_UNDERSTAND
         if (
             str(header.get("SOPInstanceUID", "")) != instance.sop_instance_uid
@@ -96,37 +109,37 @@ class Receiver:
         ):
             LOG.warning("refused an instance whose data set has other UIDs than its request", extra={"sender": instance.sender})
             return NOT_THIS_SOP_CLASS
-        digest = hashlib.sha256(instance.transfer_syntax_uid.encode() + b"\0" + instance.content).hexdigest()
-        job_id = self._work.job_id(sop_instance_uid=instance.sop_instance_uid, dataset_sha256=digest)
+        job_id = self._work.job_id(sop_instance_uid=instance.sop_instance_uid, dataset_sha256=arrival.digest())
         objection = self._rules.objection(sop_class_uid=instance.sop_class_uid, header=header)
         try:
-            return self._enter(job_id, instance, encoded, objection)
+            return self._enter(job_id, instance, objection)
         except (CertdicomError, OSError, SQLAlchemyError) as error:
             # The reason is in the error's first line; the statement and its parameters are not repeated.
             LOG.error("refused an instance: it could not be stored", extra={"job": job_id, "error": type(error).__name__})
             return OUT_OF_RESOURCES
 
-    def _enter(self, job_id: str, instance: Instance, encoded: bytes, objection: str | None) -> int:
-        known = self._ledger.job(job_id)
+    def _enter(self, job_id: str, instance: Instance, objection: str | None) -> int:
+        subject, arrival = pseudonym(instance.sop_instance_uid, self._site_key), instance.arrival
+        same_uid = self._ledger.jobs(subject=subject)
+        known = next((job for job in same_uid if job.job_id == job_id), None)
         if known is not None and known.state not in ("failed", "dropped"):
             LOG.info("an instance came again", extra={"job": job_id, "state": known.state})
             self._metrics.duplicates.inc()
-            if known.state in ("queued", "certifying"):
-                self._spool.store(self._spool.film(job_id), encoded)
+            if known.state in ("queued", "certifying") and not self._spool.film(job_id).exists():
+                arrival.keep(self._spool.film(job_id))
             return SUCCESS
-        subject = pseudonym(instance.sop_instance_uid, self._site_key)
-        if known is None and self._ledger.jobs(subject=subject, limit=1):
+        if known is None and same_uid:
             LOG.warning("an instance came with the UID of another and different contents; both are certified", extra={"job": job_id})
-        place = self._spool.film(job_id) if objection is None else self._spool.ignored_instance(job_id)
-        self._spool.store(place, encoded)
+        size = arrival.size
+        arrival.keep(self._spool.film(job_id) if objection is None else self._spool.ignored_instance(job_id))
         if known is not None:
             self._ledger.retry(job_id)  # who sends a failed film again wants another try
         else:
             state, reason = ("queued", "") if objection is None else ("ignored", objection)
-            self._ledger.enter(job_id, subject=subject, sender=instance.sender, size=len(encoded), state=state, reason=reason)  # type: ignore[arg-type]
+            self._ledger.enter(job_id, subject=subject, sender=instance.sender, size=size, state=state, reason=reason)  # type: ignore[arg-type]
         if objection is None:
-            self._dispatcher.tell(job_id)
-            LOG.info("received", extra={"job": job_id, "sender": instance.sender, "size": len(encoded)})
+            self._dispatcher.nudge()
+            LOG.info("received", extra={"job": job_id, "sender": instance.sender, "size": size})
         else:
             self._metrics.ignored.inc()
             LOG.info("stored and left alone", extra={"job": job_id, "sender": instance.sender, "reason": objection})
@@ -140,7 +153,7 @@ def reconcile(*, spool: Spool, ledger: Ledger, site_key: bytes) -> int:
         if ledger.job(job_id) is not None:
             continue
         path = spool.film(job_id)
-        header = read_header(path.read_bytes())
+        header = read_header(path)
         uid = str(header.get("SOPInstanceUID", "")) if header is not None else ""
         if ledger.enter(job_id, subject=pseudonym(uid, site_key), sender="", size=path.stat().st_size):
             count += 1
@@ -148,29 +161,34 @@ def reconcile(*, spool: Spool, ledger: Ledger, site_key: bytes) -> int:
     return count
 
 
-def read_header(encoded: bytes) -> Dataset | None:
-    """The data set of a DICOM file without its pixels; None when it cannot be read."""
+def read_header(path: Path) -> Dataset | None:
+    """What a DICOM file says of itself, without its pixels; None when it cannot be understood. OSError when it cannot be opened."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's warnings quote values
         try:
-            header = dcmread(BytesIO(encoded), stop_before_pixels=True, specific_tags=["SOPClassUID", "SOPInstanceUID", "Modality"])
+            header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID", "SOPInstanceUID", "Modality"])
             _ = [header.get(keyword) for keyword in ("SOPClassUID", "SOPInstanceUID", "Modality")]
+        except OSError:
+            raise
         except Exception:  # noqa: BLE001  # whatever pydicom stumbles over, the answer is the same
             return None
     return header
 
 
-def _file_head(instance: Instance) -> bytes:
+def _file_head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
     """Preamble and file meta information (PS3.10 7.1): the same for the same instance, whoever sends it."""
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = UID(instance.sop_class_uid)
-    meta.MediaStorageSOPInstanceUID = UID(instance.sop_instance_uid)
-    meta.TransferSyntaxUID = UID(instance.transfer_syntax_uid)
+    meta.FileMetaInformationGroupLength = 0  # filled in when it is written
+    meta.FileMetaInformationVersion = b"\0\1"
+    meta.MediaStorageSOPClassUID = UID(sop_class_uid)
+    meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
+    meta.TransferSyntaxUID = UID(transfer_syntax_uid)
     meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     head = BytesIO()
     head.write(b"\0" * 128 + b"DICM")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        write_file_meta_info(head, meta, enforce_standard=True)
+        # Not enforced: a request that names no UIDs is answered, not met with an error.
+        write_file_meta_info(head, meta, enforce_standard=False)
     return head.getvalue()

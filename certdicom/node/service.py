@@ -19,12 +19,13 @@ from certdicom.errors import UsageError
 from certdicom.models.bundle import load_bundle
 from certdicom.node.certifying import FilmCertifier, PipelineCertifier
 from certdicom.node.configuration import Configuration
+from certdicom.node.database import connect
 from certdicom.node.dispatcher import CERTIFY_QUEUE, Dispatcher, delivery_queue
 from certdicom.node.housekeeping import Housekeeper
 from certdicom.node.identity import Work, read_site_key
 from certdicom.node.jobs.dbos_engine import DbosEngine
 from certdicom.node.jobs.port import JobEngine, Queue
-from certdicom.node.ledger import Ledger, connect
+from certdicom.node.ledger import Ledger
 from certdicom.node.metrics import Metrics
 from certdicom.node.receiving import Receiver, reconcile
 from certdicom.node.rules import Rules
@@ -95,7 +96,7 @@ class Service:
     def start(self) -> None:
         """Take up what was left, then listen. UsageError when an address is taken."""
         number = self.configuration.whole
-        self.ledger.heartbeat(self.executor_id)
+        self.ledger.signs_of_life.beat(self.executor_id)
         entered = reconcile(spool=self.spool, ledger=self.ledger, site_key=self.site_key) if self.scp is not None else 0
         certify = Queue(CERTIFY_QUEUE, self.tasks.certify, number("jobs.workers"))
         titles = [destination.ae_title for destination in self.configuration.destinations]
@@ -121,7 +122,7 @@ class Service:
         """Start again what failed or was left alone. UsageError when there is nothing to start again."""
         self.spool.recall(job_id)
         self.ledger.retry(job_id)
-        self.dispatcher.tell(job_id)
+        self.dispatcher.nudge()
 
     def stop(self) -> bool:
         """No new associations; running work gets `node.grace_s`. False when some of it did not end and waits for the next start."""
@@ -134,7 +135,7 @@ class Service:
         if self.web is not None:
             self.web.stop()
         try:
-            self.ledger.farewell(self.executor_id)
+            self.ledger.signs_of_life.end(self.executor_id)
         except SQLAlchemyError as error:
             LOG.warning("could not sign off", extra={"error": type(error).__name__})
         self._lock.close()

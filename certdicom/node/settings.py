@@ -79,6 +79,7 @@ SECTIONS: Final = {
     "limits": "What one sender may take.",
     "rules": "Which instances are certified; all others are stored and left alone, with the reason.",
     "certificate": "What is certified, and how.",
+    "results": "What goes to the destinations beside the segmentation.",
     "jobs": "The queue.",
     "spool": "What is kept on disk, and for how long. Nothing is deleted before every destination has confirmed it.",
     "delivery": "Sending results.",
@@ -107,7 +108,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     ),
     _whole("limits.max_pdu_kb", 256, "largest PDU in KiB", lowest=16, highest=16384),
     _whole("limits.max_object_mb", 256, "largest instance in MiB; a larger one is cut off", lowest=1, highest=1900),
-    _whole("limits.max_inflight_mb", 1024, "instances being received, all together, in MiB", lowest=1),
     _number("limits.request_timeout_s", 10.0, "seconds from the connection to the association request, TLS handshake included", lowest=0.1),
     _number("limits.network_timeout_s", 60.0, "seconds without a complete PDU after which a sender is cut off", lowest=0.1),
     _number("limits.message_timeout_s", 600.0, "seconds that one instance may take to arrive", lowest=0.1),
@@ -133,11 +133,19 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "alarm when the mean share of the last 50 films is further than this from the expected one",
         highest=1.0,
     ),
+    _flag("results.sr", default=False, help_line="a structured report (TID 1500) with guaranteed bounds of areas"),
+    _flag("results.sc", default=False, help_line="a Secondary Capture of the film with its certified segments"),
+    _flag("results.radius_map", default=False, help_line="a Parametric Map of the certified radius"),
     _text("jobs.database_url", "", "sqlite:///FILE or postgresql://…; empty: a SQLite file in state_dir"),
     _whole("jobs.workers", 1, "films certified at a time in this process; 0: only receive", highest=64),
     _whole("jobs.max_attempts", 5, "times that certifying a film may be interrupted before the film is set aside as failed", lowest=1),
     _number("jobs.stale_after_s", 60.0, "seconds without a sign of life after which a process's work goes to others", lowest=1.0),
     _number("jobs.poll_s", 0.5, "seconds between looks at the queue", lowest=0.02),
+    _number(
+        "jobs.keep_days",
+        0.0,
+        "days that the row of a finished film is kept after its last change, if nothing of it is left in the spool; 0: for ever",
+    ),
     _number("spool.keep_films_days", 0.0, "days that a film is kept after all its results were confirmed"),
     _number("spool.keep_results_days", 30.0, "days that a confirmed result and its preview are kept"),
     _number("spool.keep_ignored_days", 30.0, "days that instances which are not certified are kept; 0: for ever"),
@@ -158,14 +166,17 @@ SETTINGS: Final[tuple[Setting, ...]] = (
 )
 
 DESTINATION_SETTINGS: Final[tuple[Setting, ...]] = (
-    _text("destination.ae_title", "", "AE title of the archive"),
+    _text("destination.ae_title", "", "AE title of the archive; with stow_url a name for it"),
     _text("destination.host", "127.0.0.1", "its address"),
     _whole("destination.port", 104, "its port", lowest=1, highest=65535),
     _flag(
         "destination.storage_commitment", default=False, help_line="ask for storage commitment, and wait for it before anything is deleted"
     ),
     _flag("destination.tls", default=False, help_line="use TLS, with the files of [tls]"),
+    _text("destination.stow_url", "", "send by STOW-RS to this DICOMweb root (https://pacs/dicom-web) instead of host and port"),
+    _text("destination.stow_token_file", "", "file with the bearer token for stow_url, read at each delivery"),
+    _text("destination.stow_ca", "", "certificates (PEM) that stow_url's must come from; empty: the system's"),
 )
-"""Keys of each `[[destination]]`; the environment gives them all in CERTDICOM_DESTINATIONS=AE@host:port,…"""
+"""Keys of each `[[destination]]`; the environment gives them all in CERTDICOM_DESTINATIONS=AE@host:port,… or AE@https://…"""
 
 DESTINATIONS_VARIABLE: Final = "CERTDICOM_DESTINATIONS"

@@ -4,7 +4,7 @@
       incoming/        what is being made; nothing in it counts
       films/           ID.dcm, certified or to be certified
       ignored/         ID.dcm, stored and left alone
-      results/         ID/ with seg.dcm, preview.png, report.json
+      results/         ID/ with seg.dcm, if asked for sr.dcm, sc.dcm, radius.dcm, and preview.png, report.json
       site.key         keys the noise and the pseudonyms
       spool.id         which spool this is
 
@@ -20,12 +20,17 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from certdicom.errors import OutputError, UsageError
 from certdicom.files import write_atomically
 
 SEGMENTATION: Final = "seg.dcm"
+MEASUREMENTS: Final = "sr.dcm"
+CAPTURE: Final = "sc.dcm"
+RADIUS_MAP: Final = "radius.dcm"
+OBJECTS: Final = (SEGMENTATION, MEASUREMENTS, CAPTURE, RADIUS_MAP)
+"""What of a result goes to the archive, in this order: the measurements refer to the segmentation."""
 PREVIEW: Final = "preview.png"
 REPORT: Final = "report.json"
 
@@ -70,15 +75,23 @@ class Spool:
     def result(self, job_id: str) -> Path:
         return self.results / job_id
 
-    def store(self, path: Path, content: bytes) -> None:
-        """Write an instance to `path`, synced, or leave the one that is there. OutputError when it cannot be written."""
-        if path.exists():
-            return
-        try:
-            write_atomically(path, content)
-        except OutputError:
-            if not path.exists():
-                raise
+    def objects(self, job_id: str) -> list[Path]:
+        """The DICOM objects of a result, in the order in which they are sent; empty when there is no result."""
+        return [path for name in OBJECTS if (path := self.result(job_id) / name).exists()]
+
+    def new_file(self) -> Path:
+        """A name in `incoming` that nobody else has."""
+        return self.incoming / f"{secrets.token_hex(8)}.part"
+
+    def sync(self, stream: BinaryIO) -> None:
+        """Write what a stream holds through to the disk. OSError when that fails."""
+        stream.flush()
+        os.fsync(stream.fileno())
+
+    def place(self, path: Path, target: Path) -> None:
+        """Give a synced file of `incoming` its name for good. Who has the name already has the same bytes, which its digest names."""
+        path.replace(target)
+        _sync(target.parent)
 
     def ignore(self, job_id: str) -> None:
         """Move a film to the ignored instances."""

@@ -41,10 +41,18 @@ COMMITMENTS = sa.Table(
     "certdicom_commitments",
     METADATA,
     sa.Column("transaction_uid", sa.String(64), primary_key=True),
-    sa.Column("job_id", sa.String(36), nullable=False),
+    sa.Column("job_id", sa.String(36), nullable=False, index=True),
     sa.Column("destination", sa.String(16), nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("asked_at", sa.Float, nullable=False),
+)
+SENDINGS = sa.Table(
+    "certdicom_sendings",
+    METADATA,
+    sa.Column("job_id", sa.String(36), primary_key=True),
+    sa.Column("destination", sa.String(16), primary_key=True),
+    sa.Column("name", sa.String(16), primary_key=True),
+    sa.Column("sha256", sa.String(64), nullable=False),
 )
 EXECUTORS = sa.Table(
     "certdicom_executors",

@@ -5,6 +5,7 @@ Every step stands being repeated: certifying looks for the result first, sending
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 import traceback
@@ -19,11 +20,12 @@ from certdicom.errors import CertdicomError, FilmRefusedError, OutputError
 from certdicom.node import commitment, delivery
 from certdicom.node.certifying import FilmCertifier, public_reason, read_result
 from certdicom.node.configuration import Configuration, Destination
+from certdicom.node.correspondence import Sendings
 from certdicom.node.dispatcher import Dispatcher
 from certdicom.node.jobs.port import Run
 from certdicom.node.ledger import Ledger
 from certdicom.node.metrics import Metrics
-from certdicom.node.spool import SEGMENTATION, Spool
+from certdicom.node.spool import Spool
 
 LOG = logging.getLogger("certdicom.node.tasks")
 
@@ -142,11 +144,11 @@ class Tasks:
         row = self.ledger.delivery(job_id, destination.ae_title)
         if row is None or row.state in ("done", "failed"):
             return "stop"
-        path = self.spool.result(job_id) / SEGMENTATION
-        if not path.exists():
+        paths = self.spool.objects(job_id)
+        if not paths:
             self._fail_delivery(job_id, destination, "the result is no longer in the spool")
             return "stop"
-        answer = delivery.send(self.configuration, destination, path)
+        answer = delivery.send(self.configuration, destination, paths, _Notes(self.ledger.sendings, job_id, destination.ae_title))
         self.metrics.delivery_attempts.labels(destination=destination.ae_title, verdict=answer.verdict).inc()
         details = {"job": job_id, "destination": destination.ae_title, "reason": answer.reason}
         if answer.verdict == "stored":
@@ -180,11 +182,11 @@ class Tasks:
 
     def _commitment(self, job_id: str, destination: Destination) -> str:
         try:
-            states = self.ledger.commitments(job_id, destination.ae_title)
+            states = self.ledger.commitments.states(job_id, destination.ae_title)
             if "committed" in states:
                 return "committed"
             if "refused" in states:
-                self.ledger.forget_commitments(job_id, destination.ae_title)
+                self.ledger.commitments.forget(job_id, destination.ae_title)
                 LOG.warning("not committed; sent again", extra={"job": job_id, "destination": destination.ae_title})
                 return "refused"
         except SQLAlchemyError as error:
@@ -192,8 +194,8 @@ class Tasks:
         return "none"
 
     def _ask(self, job_id: str, destination: Destination) -> Next:
-        path = self.spool.result(job_id) / SEGMENTATION
-        problem = commitment.request(self.configuration, destination, path, job_id=job_id, ledger=self.ledger)
+        paths = self.spool.objects(job_id)
+        problem = commitment.request(self.configuration, destination, paths, job_id=job_id, ledger=self.ledger)
         if problem is None:
             return "go on"
         self.ledger.note_delivery(job_id, destination.ae_title, "committing", problem)
@@ -235,6 +237,22 @@ class Tasks:
         except Exception as error:  # noqa: BLE001  # a defect must not lose the film: it is tried again, and set aside in the end
             LOG.error("a step failed and will be repeated", extra={"error": type(error).__name__, "reason": _public(error)})
         return "again"
+
+
+@dataclass(frozen=True)
+class _Notes:
+    """`delivery.Notes` of one delivery, in the ledger."""
+
+    sendings: Sendings
+    job_id: str
+    destination: str
+
+    def begin(self, path: Path) -> bool:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return self.sendings.begin(self.job_id, self.destination, path.name, digest)
+
+    def forget(self, path: Path) -> None:
+        self.sendings.forget(self.job_id, self.destination, path.name)
 
 
 def _public(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -34,6 +35,7 @@ def _no_litter():
     """Such sockets are found by the garbage collector: here and now, not in somebody else's test."""
     yield
     gc.collect()
+    gc.freeze()  # what is left need not be looked through after each test
 
 
 @pytest.fixture
@@ -126,3 +128,45 @@ def send():
         return [int(status.Status) if "Status" in status else None for status in statuses]
 
     return store
+
+
+@pytest.fixture
+def certificates(tmp_path):
+    """A certificate authority, a certificate of a node, one of a sender, an expired one, and a stranger's."""
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=tmp_path, timeout=60)
+
+    def make(name: str, authority: str | None, days: int = 10):
+        openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", f"{name}.key")
+        subject = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
+        if authority is None:
+            openssl("req", "-new", "-x509", "-key", f"{name}.key", "-out", f"{name}.pem", "-days", "10", "-subj", f"/CN={name}")
+            return
+        openssl("req", "-new", "-key", f"{name}.key", "-out", f"{name}.csr", *subject)
+        dates = ["-days", str(days)]
+        openssl(
+            "x509",
+            "-req",
+            "-in",
+            f"{name}.csr",
+            "-CA",
+            f"{authority}.pem",
+            "-CAkey",
+            f"{authority}.key",
+            "-CAcreateserial",
+            "-copy_extensions",
+            "copy",
+            "-out",
+            f"{name}.pem",
+            *dates,
+        )
+
+    make("authority", None)
+    make("stranger-authority", None)
+    make("node", "authority")
+    make("renewed", "authority")
+    make("sender", "authority")
+    make("expired", "authority", days=-1)
+    make("stranger", "stranger-authority")
+    return tmp_path

@@ -14,7 +14,14 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
-from pynetdicom.sop_class import SegmentationStorage, StorageCommitmentPushModel, Verification
+from pynetdicom.sop_class import (
+    Comprehensive3DSRStorage,
+    ParametricMapStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+    StorageCommitmentPushModel,
+    Verification,
+)
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT, Certificate, Structure, Window
 from certdicom.certification.parameters import SmoothingParameters
@@ -28,6 +35,7 @@ class CheapCertifier:
     def __init__(self, before: Callable[[Path], None] | None = None) -> None:
         self.calls = 0
         self.before = before
+        self.targets = {"output": "seg.dcm", "preview": "preview.png", "report": "report.json"}
 
     def certify(self, film: Path, folder: Path) -> None:
         from certdicom.imaging.reading import read_radiograph
@@ -56,8 +64,7 @@ class CheapCertifier:
             precision="float32",
             seconds={"draws": 0.01},
         )
-        targets = {"output": folder / "seg.dcm", "preview": folder / "preview.png", "report": folder / "report.json"}
-        write_results(certificate, radiograph, targets)
+        write_results(certificate, radiograph, {target: folder / name for target, name in self.targets.items()})
 
 
 def write_bundle(folder: Path) -> Path:
@@ -111,14 +118,17 @@ class Archive:
         self.report_to: tuple[str, int] | None = None
         self.received: list[tuple[str, bytes]] = []
         self.transactions: list[str] = []
+        self.committed: set[str] = set()
         self.requests = 0
         self.syntaxes = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+        self.sop_classes = [SegmentationStorage, Comprehensive3DSRStorage, SecondaryCaptureImageStorage, ParametricMapStorage]
         self._server = None
         self._threads: list[threading.Thread] = []
 
     def start(self) -> Archive:
         entity = ApplicationEntity("ARCHIVE")
-        entity.add_supported_context(SegmentationStorage, self.syntaxes)
+        for sop_class in self.sop_classes:
+            entity.add_supported_context(sop_class, self.syntaxes)
         entity.add_supported_context(Verification)
         entity.add_supported_context(StorageCommitmentPushModel)
         handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_N_ACTION, self._commit)]
@@ -172,6 +182,7 @@ class Archive:
         report.TransactionUID = information.TransactionUID
         if committed:
             report.ReferencedSOPSequence = information.ReferencedSOPSequence
+            self.committed |= {str(item.ReferencedSOPInstanceUID) for item in information.ReferencedSOPSequence}
         else:
             failed = Dataset()
             failed.ReferencedSOPClassUID = information.ReferencedSOPSequence[0].ReferencedSOPClassUID

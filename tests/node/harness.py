@@ -49,7 +49,7 @@ def main() -> int:
 
         setattr(owner, method, changed)
 
-    from certdicom.node import delivery, dispatcher, ledger, service, spool, tasks
+    from certdicom.node import delivery, ledger, service, spool, tasks
 
     def certifying(film: Path) -> None:
         boundary("certifying")
@@ -58,7 +58,7 @@ def main() -> int:
     service.PipelineCertifier = lambda *_: CheapCertifier(certifying)
     before(ledger.Ledger, "enter", "received")
     after(ledger.Ledger, "enter", "entered")
-    after(dispatcher.Dispatcher, "tell", "enqueued")
+    before(ledger.Ledger, "mark_told", "enqueued")
     before(spool.Spool, "adopt", "made")
     after(spool.Spool, "adopt", "written")
     after(ledger.Ledger, "certified", "recorded")

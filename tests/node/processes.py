@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,70 @@ from pydicom.filebase import DicomBytesIO
 from pynetdicom.ae import ApplicationEntity
 
 HARNESS = Path(__file__).parent / "harness.py"
+
+
+def store(port: int, *films: Path) -> list[bool]:
+    """C-STORE each film to a node; whether it was answered with 0x0000."""
+    meta = dcmread(films[0], stop_before_pixels=True).file_meta
+    entity = ApplicationEntity("MODALITY")
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
+    entity.add_requested_context(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID)
+    association = entity.associate("127.0.0.1", port, ae_title="CERTDICOM")
+    answers = []
+    for film in films:
+        if not association.is_established:
+            answers.append(False)
+            continue
+        try:
+            status = association.send_c_store(film)
+        except RuntimeError:  # the association broke
+            answers.append(False)
+            continue
+        answers.append("Status" in status and status.Status == 0)
+    if association.is_established:
+        association.release()
+    return answers
+
+
+def listens(port: int) -> bool:
+    """Whether somebody accepts connections on a port of this machine."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+class NodeProcess:
+    """`certdicom node` as people start it, with a configuration file."""
+
+    def __init__(self, folder: Path, settings: str, port: int) -> None:
+        self.configuration, self.log, self.port = folder / "node.toml", folder / "node.log", port
+        self.configuration.write_text(settings, encoding="utf-8")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            command = [sys.executable, "-W", "ignore", "-m", "certdicom", "node", "--config", str(self.configuration)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        wait_until(lambda: listens(self.port) or self.dead(), 300, "listening")
+        assert not self.dead(), self.log.read_text(encoding="utf-8")
+
+    def send(self, *films: Path) -> list[bool]:
+        return store(self.port, *films)
+
+    def dead(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(120)
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(30)
 
 
 class Cluster:
@@ -69,13 +134,7 @@ port = {archive.port}
             assert not self.dead(name), self.logs()
 
     def listens(self) -> bool:
-        import socket
-
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-        except OSError:
-            return False
-        return True
+        return listens(self.port)
 
     def dead(self, name: str) -> bool:
         return self.processes[name].poll() is not None
@@ -106,25 +165,7 @@ port = {archive.port}
 
     def send(self, *films: Path) -> list[bool]:
         """C-STORE each film; whether it was answered with 0x0000."""
-        meta = dcmread(films[0], stop_before_pixels=True).file_meta
-        entity = ApplicationEntity("MODALITY")
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
-        entity.add_requested_context(meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID)
-        association = entity.associate("127.0.0.1", self.port, ae_title="CERTDICOM")
-        answers = []
-        for film in films:
-            if not association.is_established:
-                answers.append(False)
-                continue
-            try:
-                status = association.send_c_store(film)
-            except RuntimeError:  # the association broke
-                answers.append(False)
-                continue
-            answers.append("Status" in status and status.Status == 0)
-        if association.is_established:
-            association.release()
-        return answers
+        return store(self.port, *films)
 
     def segmentations(self) -> dict[str, set[str]]:
         """SOP Instance UIDs of the segmentations in the archive, by the film that they refer to."""
@@ -167,7 +208,7 @@ class PostgreSql:
         return f"postgresql://certdicom@127.0.0.1:{self.port}/certdicom"
 
     def start(self) -> None:
-        options = f"-h 127.0.0.1 -p {self.port} -k {self.folder} -c fsync=off"
+        options = f"-h 127.0.0.1 -p {self.port} -c unix_socket_directories= -c fsync=off"
         self._call("pg_ctl", "-D", str(self.folder / "data"), "-o", options, "-w", "-l", str(self.folder / "log"), "start")
 
     def stop(self) -> None:

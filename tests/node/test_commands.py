@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from fakes import Archive, wait_until
 from pydicom import dcmread
 
 from certdicom.cli.main import main
+from certdicom.node.configuration import Destination
 
 
 @pytest.fixture
@@ -67,16 +69,20 @@ def test_a_queue_without_a_node_is_one_clear_line(configure, command):
     assert "there is no node's state in" in errors
 
 
-def test_the_doctor_finds_what_is_wrong(configure, archive, command):
+def test_the_doctor_finds_what_is_wrong(run_node, configure, archive, make_film, send, command):
     gone = Archive().start()
     gone.stop()
-    configuration = configure(archive, gone)
-    (configuration.state_dir).mkdir()
-    code, output, _ = command(configuration, "doctor", "--json")
+    node = run_node(configure(archive, gone))
+    assert send(node, make_film()) == [0]
+    wait_until(lambda: node.ledger.awaited() == {"ARCHIVE1"})
+    configuration = configure(archive)
+    configuration = replace(configuration, destinations=(*configuration.destinations, Destination("ELSEWHERE", "127.0.0.1", gone.port)))
+    code, output, errors = command(configuration, "doctor", "--json")
     found = {line["subject"]: line["verdict"] for line in map(json.loads, output.splitlines())}
-    assert code == 2
+    assert code == 2, errors
     assert found["disk"] == "ok"
     assert found["bundle"] == "fail"  # its weights do not exist
     assert found["database"] == "ok"
     assert found["destination ARCHIVE"] == "ok"
-    assert found["destination ARCHIVE1"] == "fail"
+    assert found["destination ELSEWHERE"] == "fail"
+    assert found["deliveries"] == "warn"  # some wait for ARCHIVE1

@@ -85,6 +85,10 @@ def test_the_environment_overrides_the_file(toml):
         ('[[destination]]\nae_title = "A"\nhots = "x"', "[[destination]] has no setting 'hots'"),
         ('[[destination]]\nae_title = "A"\n[[destination]]\nae_title = "A"', "two destinations with the AE title 'A'"),
         ('[[destination]]\nae_title = "A"\ntls = true', "[tls] names no certificate"),
+        ('[[destination]]\nae_title = "A"\nstow_url = "ftp://x"', "stow_url must be like https://pacs/dicom-web, not 'ftp://x'"),
+        ('[[destination]]\nae_title = "A"\nstow_url = "http://pacs/x"\nstow_token_file = "t"', "a token must not travel over http"),
+        ('[[destination]]\nae_title = "A"\nstow_token_file = "t"', "stow_token_file and stow_ca belong to a stow_url"),
+        ('[[destination]]\nae_title = "A"\nstow_url = "https://x"\nstorage_commitment = true', "STOW-RS confirms by its answer"),
         ("[node\n", "is not TOML"),
     ],
 )
@@ -103,7 +107,7 @@ def test_a_wrong_setting_is_one_clear_line(toml, text, said, capsys):
     [
         ("CERTDICOM_NODE_PORT", "x", "the environment variable CERTDICOM_NODE_PORT: node.port must be a whole number, not 'x'"),
         ("CERTDICOM_ACCESS_REQUIRE_CALLED_AE_TITLE", "maybe", "must be true or false, not 'maybe'"),
-        ("CERTDICOM_DESTINATIONS", "PACS:104", "'PACS:104' is not AE@host:port"),
+        ("CERTDICOM_DESTINATIONS", "PACS:104", "'PACS:104' is neither AE@host:port nor AE@https://…"),
     ],
 )
 def test_a_wrong_environment_variable_is_named(name, value, said):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 from fakes import Archive, CheapCertifier, wait_until
 from pydicom import dcmread
 from pydicom.filebase import DicomBytesIO
+from sqlalchemy.exc import OperationalError
 
 from certdicom.errors import OutputError
+from certdicom.node import housekeeping
+from certdicom.node.certifying import result_files
 
 
 def states(service) -> list[str]:
@@ -74,7 +78,7 @@ def test_every_destination_gets_the_same_bytes_and_a_dead_one_holds_up_nobody(ru
         ("out of resources", [0xA700, 0xA700, 0x0000]),
         ("breaks the association off", [None, 0x0000]),
         ("a warning", [0xB000]),
-        ("has it already", [0x0111]),
+        ("has it from an attempt whose answer was lost", [None, 0x0111]),
         ("refuses once", [0xC000, 0x0000]),
     ],
 )
@@ -96,9 +100,89 @@ def test_a_delivery_that_is_always_refused_fails_says_why_and_can_be_started_aga
     assert "refused 3 times" in job.reason
     assert node.spool.film(job.job_id).exists()
     archive.behaviour = lambda number: 0x0000
-    node.ledger.retry(job.job_id)
+    node.retry(job.job_id)
     wait_until(lambda: states(node) == ["done"])
     assert len(archive.received) == 1
+
+
+def test_a_duplicate_at_the_first_attempt_is_not_ours_and_no_delivery(run_node, configure, archive, make_film, send):
+    archive.behaviour = lambda number: 0x0111
+    node = run_node(configure(archive, delivery__refusals=2))
+    assert send(node, make_film()) == [0]
+    wait_until(lambda: states(node) == ["failed"])
+    assert archive.requests == 2
+    (job,) = node.ledger.jobs()
+    assert "other contents under the UID of this result" in job.reason
+    assert node.spool.film(job.job_id).exists()
+
+
+def test_a_duplicate_of_what_was_taken_before_is_ours(run_node, configure, archive, make_film, send, monkeypatch):
+    archive.behaviour = lambda number: 0x0000 if number == 1 else 0x0111
+    node = run_node(configure(archive))
+    confirm, broken = node.ledger.note_delivery, iter([True, False])
+
+    def fail_once(*arguments, **options):
+        if next(broken, False):
+            raise OperationalError("UPDATE", {}, Exception("the database is gone"))
+        return confirm(*arguments, **options)
+
+    monkeypatch.setattr(node.ledger, "note_delivery", fail_once)
+    assert send(node, make_film()) == [0]
+    wait_until(lambda: states(node) == ["done"])
+    assert archive.requests == 2
+
+
+def test_all_results_that_are_asked_for_are_delivered_committed_and_then_cleaned_up(run_node, configure, make_film, send, tmp_path):
+    peer = Archive(commitment=lambda number: True).start()
+    toml = tmp_path / "node.toml"
+    toml.write_text(
+        f"[results]\nsr = true\nsc = true\nradius_map = true\n"
+        f'[[destination]]\nae_title = "ARCHIVE"\nport = {peer.port}\nstorage_commitment = true\n',
+        encoding="utf-8",
+    )
+    configuration = configure(path=toml)
+    certifier = CheapCertifier()
+    certifier.targets = result_files(configuration)
+    # Breaks off at the third of four: all are sent again, the same bytes under the same UIDs.
+    peer.behaviour = lambda number: None if number == 3 else 0x0000
+    node = run_node(configuration, certifier)
+    peer.report_to = ("CERTDICOM", node.scp.port)
+    film = make_film()
+    assert send(node, film) == [0]
+    wait_until(lambda: states(node) == ["done"])
+    assert peer.requests == 7
+    assert all(len(contents) == 1 for contents in peer.instances.values())
+    found = [dcmread(DicomBytesIO(next(iter(contents))), force=True) for contents in peer.instances.values()]
+    assert {"SEG", "SR"} < {dataset.Modality for dataset in found}
+    assert {dataset.StudyInstanceUID for dataset in found} == {dcmread(film).StudyInstanceUID}
+    assert len(peer.committed) == 4
+    wait_until(lambda: not list(node.spool.film_ids()), what="the film's removal")
+    peer.stop()
+
+
+def test_rows_of_finished_films_are_forgotten_after_their_time_and_a_film_that_comes_again_is_a_new_one(
+    run_node, configure, archive, make_film, send
+):
+    certifier = CheapCertifier()
+    node = run_node(configure(archive, jobs__keep_days=1, spool__keep_results_days=0), certifier)
+    film, other = make_film(1), make_film(2)
+    archive.behaviour = lambda number: 0x0000 if number == 1 else 0xA900
+    assert send(node, film) == [0]
+    wait_until(lambda: states(node) == ["done"])
+    assert send(node, other) == [0]
+    wait_until(lambda: sorted(states(node)) == ["done", "failed"])
+    wait_until(lambda: len(list(node.spool.film_ids())) == 1, what="the film's removal")
+    node.housekeeper.sweep()
+    assert sorted(states(node)) == ["done", "failed"], "forgotten before its time"
+    with pytest.MonkeyPatch.context() as later:
+        now = time.time() + 2 * 86400
+        later.setattr(housekeeping.time, "time", lambda: now)
+        node.housekeeper.sweep()
+    assert states(node) == ["failed"], "what is not delivered must be kept"
+    archive.behaviour = lambda number: 0x0000
+    assert send(node, film) == [0]
+    wait_until(lambda: sorted(states(node)) == ["done", "failed"])
+    assert certifier.calls == 3
 
 
 def test_an_archive_that_knows_implicit_vr_only_is_served(run_node, configure, make_film, send):
@@ -179,7 +263,7 @@ def test_a_defect_sets_the_film_aside_after_the_last_attempt_and_a_retry_helps(r
     assert "Zwiebelfisch" not in job.reason
     assert "interrupted or failed 3 times: ValueError, test_node.py" in job.reason
     broken.clear()
-    node.ledger.retry(job.job_id)
+    node.retry(job.job_id)
     wait_until(lambda: states(node) == ["done"])
 
 
@@ -211,7 +295,7 @@ def test_a_film_on_disk_without_a_job_is_entered_at_the_start(run_node, configur
     wait_until(lambda: states(first) == ["done"])
     first.stop()
     film = make_film(9)
-    first.spool.store(first.spool.film("0f0e0d0c-aaaa-5bbb-8ccc-0123456789ab"), film.read_bytes())
+    first.spool.film("0f0e0d0c-aaaa-5bbb-8ccc-0123456789ab").write_bytes(film.read_bytes())
     second = run_node(configure(archive))
     wait_until(lambda: states(second) == ["done", "done"])
     assert len(archive.instances) == 2
@@ -224,7 +308,7 @@ def test_stopping_lets_running_work_end_and_leaves_the_rest_for_the_next_start(r
         inside.set()
         assert go_on.wait(10)
 
-    node = run_node(configure(archive), CheapCertifier(wait))
+    node = run_node(configure(archive, node__grace_s=60), CheapCertifier(wait))
     assert send(node, make_film(1), make_film(2)) == [0, 0]
     assert inside.wait(10)
     threading.Timer(0.2, go_on.set).start()

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 import yaml
+from fakes import free_port, wait_until, write_bundle
+from orthanc import Orthanc
+from processes import HARNESS, PostgreSql, listens, store
 
 from certdicom.node.configuration import load_configuration
 from certdicom.node.rules import CERTIFIED_SOP_CLASSES
@@ -41,6 +47,57 @@ def test_the_environment_of_the_compose_file_configures_a_node():
     assert (title, port) == (configuration.text("node.ae_title"), configuration.whole("node.port"))
     assert host in compose["services"]
     assert compose["services"]["worker"]["command"] == ["worker"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_composition_certifies_and_delivers_without_containers(tmp_path, make_film):
+    """The services of the compose file as processes of this machine, with its environment: only addresses are others."""
+    compose = yaml.safe_load((PACKAGING / "compose.yaml").read_text(encoding="utf-8"))
+    database = PostgreSql(tmp_path)
+    port, page = free_port(), free_port()
+    orthanc = Orthanc(tmp_path / "orthanc", node_port=port)
+    folder = tmp_path / "node"
+    folder.mkdir()
+    (folder / "node.toml").write_text("", encoding="utf-8")
+    (tmp_path / "page-token").write_text("0123456789abcdef0123", encoding="ascii")
+    places = {
+        "CERTDICOM_JOBS_DATABASE_URL": database.url,
+        "CERTDICOM_DESTINATIONS": f"ORTHANC@127.0.0.1:{orthanc.dicom}",
+        "CERTDICOM_WEB_HOST": "127.0.0.1",
+        "CERTDICOM_WEB_PORT": str(page),
+        "CERTDICOM_WEB_TOKEN_FILE": str(tmp_path / "page-token"),
+        "CERTDICOM_NODE_STATE_DIR": str(tmp_path / "state"),
+        "CERTDICOM_NODE_PORT": str(port),
+        "CERTDICOM_CERTIFICATE_BUNDLE": str(write_bundle(tmp_path / "bundle")),
+        "CERTDICOM_LIMITS_MIN_FREE_MB": "1",
+    }
+    processes = []
+    try:
+        for role in ("node", "worker"):
+            environment = {**os.environ, **compose["services"][role]["environment"], **places, "PYTHONWARNINGS": "ignore"}
+            with (folder / f"{role}.log").open("wb") as log:
+                command = [sys.executable, str(HARNESS), role, str(folder)]
+                processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+        wait_until(lambda: listens(port), 300, "listening")
+        films = [make_film(number, StudyInstanceUID=f"2.25.{number + 1}") for number in range(4)]
+        orthanc.forward(films[0])
+        assert store(port, *films[1:]) == [True] * 3
+        wait_until(lambda: all(orthanc.found(f"2.25.{number + 1}") for number in range(4)), 600, "the last segmentation")
+        bearer = {"Authorization": "Bearer 0123456789abcdef0123"}
+        query = urllib.request.Request(f"http://127.0.0.1:{page}/metrics", headers=bearer)
+        with urllib.request.urlopen(query, timeout=60) as answer:  # noqa: S310  # http, on this machine
+            assert b"certdicom_jobs" in answer.read()
+        for process in processes:
+            process.terminate()
+        assert [process.wait(120) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait(30)
+        orthanc.stop()
+        database.stop()
 
 
 def test_containers_and_the_unit_wait_longer_than_the_node_needs_to_stop():

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import ssl
 import struct
-import subprocess
 import time
 
 import pytest
 from fakes import CheapCertifier, wait_until
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom.ae import ApplicationEntity
+from pynetdicom.dsutils import encode
 
 from certdicom.node import receiving
 
@@ -105,16 +107,40 @@ def test_a_slow_sender_is_cut_off(run_node, configure, make_film, send):
     assert send(node, make_film(2)) == [0]
 
 
+def large(film, mebibytes: int):
+    """The film with so much pixel data."""
+    dataset = dcmread(film)
+    dataset.Rows, dataset.Columns, dataset.PixelData = 1024 * mebibytes // 2, 1024, b"\0" * (mebibytes * 1024 * 1024)
+    dataset.save_as(film)
+    return film
+
+
 def test_an_instance_that_is_too_large_is_cut_off_and_leaves_nothing(run_node, configure, make_film, send):
     node = run_node(configure(limits__max_object_mb=1))
-    film = make_film()
-    dataset = dcmread(film)
-    dataset.Rows, dataset.Columns, dataset.PixelData = 2048, 2048, b"\0" * (8 * 1024 * 1024)
-    dataset.save_as(film)
-    assert send(node, film) in ([None], None)
+    assert send(node, large(make_film(), 8)) in ([None], None)
     assert node.ledger.jobs() == []
+    wait_until(lambda: not list(node.spool.incoming.iterdir()), 10, "the removal of what had come")
     assert list(node.spool.film_ids()) == []
     assert send(node, make_film(2)) == [0]
+
+
+def test_what_a_sender_that_breaks_off_had_sent_is_removed(run_node, configure, make_film):
+    node = run_node(configure())
+    film = dcmread(make_film())
+    entity = ApplicationEntity("BROKEN")
+    entity.add_requested_context(film.SOPClassUID, ExplicitVRLittleEndian)
+    association = entity.associate("127.0.0.1", node.scp.port, ae_title="CERTDICOM")
+    request = Dataset()
+    request.AffectedSOPClassUID, request.CommandField, request.MessageID = film.SOPClassUID, 0x0001, 1
+    request.Priority, request.CommandDataSetType, request.AffectedSOPInstanceUID = 2, 1, film.SOPInstanceUID
+    context = association.accepted_contexts[0].context_id
+    # The request and the first bytes of its data set in one PDU, as PS3.8 allows.
+    values = [bytes([3]) + encode(request, True, True), bytes([0]) + b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100"]
+    body = b"".join(struct.pack(">LB", len(value) + 1, context) + value for value in values)
+    association.dul.socket.socket.sendall(struct.pack(">BBL", 0x04, 0, len(body)) + body)
+    wait_until(lambda: len(list(node.spool.incoming.iterdir())) == 1, 10, "the arrival")
+    association.abort()
+    wait_until(lambda: not list(node.spool.incoming.iterdir()), 10, "the removal of what had come")
 
 
 def test_too_many_associations_are_rejected_and_later_served(run_node, configure, make_film, send):
@@ -141,10 +167,18 @@ def test_a_truncated_film_is_stored_and_put_aside(run_node, configure, make_film
     wait_until(lambda: [job.state for job in node.ledger.jobs()] == ["ignored"])
 
 
+def arrived(receiver, sop_class_uid: str, sop_instance_uid: str, content: bytes) -> receiving.Instance:
+    """An instance with `content` as its data set, as it stands when all of it has come."""
+    names = {"sop_class_uid": sop_class_uid, "sop_instance_uid": sop_instance_uid, "transfer_syntax_uid": ExplicitVRLittleEndian}
+    arrival = receiver.expect(**names)
+    arrival.write(content)
+    return receiving.Instance(**names, arrival=arrival, sender="CR")
+
+
 def test_what_cannot_be_read_is_refused(run_node, configure, make_film):
     node = run_node(configure())
     receiver = node.scp._receiver
-    instance = receiving.Instance("1.2.840.10008.5.1.4.1.1.1", "1.2.3", ExplicitVRLittleEndian, b"\x08\x00\x18\x00UI\xff\xff1.2", "CR")
+    instance = arrived(receiver, "1.2.840.10008.5.1.4.1.1.1", "1.2.3", b"\x08\x00\x18\x00UI\xff\xff1.2")
     assert receiver.store(instance) in (receiving.CANNOT_UNDERSTAND, receiving.NOT_THIS_SOP_CLASS)
     assert list(node.spool.film_ids()) == []
 
@@ -154,36 +188,48 @@ def test_a_data_set_with_another_uid_than_its_request_is_refused(run_node, confi
     raw = make_film().read_bytes()
     dataset = dcmread(make_film())
     content = raw[raw.index(b"\x08\x00\x05\x00CS") :]
-    instance = receiving.Instance(str(dataset.SOPClassUID), "1.2.3.4", ExplicitVRLittleEndian, content, "CR")
+    instance = arrived(node.scp._receiver, str(dataset.SOPClassUID), "1.2.3.4", content)
     assert node.scp._receiver.store(instance) == receiving.NOT_THIS_SOP_CLASS
 
 
-def test_below_the_watermark_films_are_refused_as_out_of_resources_until_there_is_space(run_node, configure, make_film, send, monkeypatch):
+def test_below_the_watermark_films_are_refused_before_a_byte_is_written_until_there_is_space(
+    run_node, configure, make_film, send, monkeypatch
+):
     node = run_node(configure(limits__min_free_mb=100))
     film = make_film()
     with monkeypatch.context() as full:
         full.setattr(type(node.spool), "free_bytes", lambda self: 50 * 1024 * 1024)
+        full.setattr(type(node.spool), "new_file", lambda self: pytest.fail("a file was begun below the watermark"))
         assert send(node, film) == [0xA700]
         assert node.ready()["disk"] is False
     assert node.ledger.jobs() == []
     assert send(node, film) == [0]
 
 
-def test_a_full_disk_refuses_and_loses_nothing(run_node, configure, make_film, send, monkeypatch):
-    import errno
+def test_an_instance_that_takes_the_disk_below_the_watermark_is_refused_and_removed(run_node, configure, make_film, send, monkeypatch):
+    node = run_node(configure(limits__min_free_mb=100, limits__max_object_mb=200))
+    film = large(make_film(), 48)
+    taken = iter([200, 200, 90])  # MiB free: before the first byte, after it, and 16 MiB later
+    with monkeypatch.context() as filling:
+        filling.setattr(type(node.spool), "free_bytes", lambda self: next(taken, 90) * 1024 * 1024)
+        assert send(node, film) == [0xA700]
+    assert list(node.spool.incoming.iterdir()) == []
+    assert node.ledger.jobs() == []
+    assert send(node, film) == [0]
 
-    from certdicom import files
 
+def test_a_disk_filled_to_the_brim_refuses_and_loses_nothing(run_node, configure, make_film, send, monkeypatch):
     node = run_node(configure())
     film = make_film()
 
-    def full(path, data):
+    def full(self, stream):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr(files, "_write_synced", full)
+        broken.setattr(type(node.spool), "sync", full)
         assert send(node, film) == [0xA700]
     assert list(node.spool.film_ids()) == []
+    assert list(node.spool.incoming.iterdir()) == []
     assert send(node, film) == [0]
 
 
@@ -218,48 +264,6 @@ def test_nothing_private_is_in_logs_database_metrics_or_names(run_node, configur
         assert word not in names
         assert word.encode() not in generate_latest(node.metrics.registry)
     assert len(ours) > 500, "the logs that were searched are not empty"
-
-
-@pytest.fixture
-def certificates(tmp_path):
-    """A certificate authority, a certificate of a node, one of a sender, an expired one, and a stranger's."""
-
-    def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=tmp_path, timeout=60)
-
-    def make(name: str, authority: str | None, days: int = 10):
-        openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", f"{name}.key")
-        subject = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
-        if authority is None:
-            openssl("req", "-new", "-x509", "-key", f"{name}.key", "-out", f"{name}.pem", "-days", "10", "-subj", f"/CN={name}")
-            return
-        openssl("req", "-new", "-key", f"{name}.key", "-out", f"{name}.csr", *subject)
-        dates = ["-days", str(days)]
-        openssl(
-            "x509",
-            "-req",
-            "-in",
-            f"{name}.csr",
-            "-CA",
-            f"{authority}.pem",
-            "-CAkey",
-            f"{authority}.key",
-            "-CAcreateserial",
-            "-copy_extensions",
-            "copy",
-            "-out",
-            f"{name}.pem",
-            *dates,
-        )
-
-    make("authority", None)
-    make("stranger-authority", None)
-    make("node", "authority")
-    make("renewed", "authority")
-    make("sender", "authority")
-    make("expired", "authority", days=-1)
-    make("stranger", "stranger-authority")
-    return tmp_path
 
 
 def test_over_tls_only_certificates_of_the_authority_are_served(run_node, configure, make_film, certificates):

@@ -7,6 +7,7 @@ application version is set by hand, because DBOS otherwise derives it from the s
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -15,6 +16,9 @@ from typing import Final, TypeVar
 from certdicom.node.jobs.port import Orphan, Queue
 
 T = TypeVar("T")
+
+_ENDED: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+_AT_ONCE: Final = 500
 
 _VERSION: Final = "certdicom-tasks-1"
 """Changes when the sequence of steps of a task changes in a way that half-finished runs cannot follow."""
@@ -83,6 +87,18 @@ class DbosEngine:
         from dbos import DBOS
 
         DBOS.resume_workflow(orphan.run_id, queue_name=orphan.queue or None)
+
+    def forget(self, before: float) -> int:
+        from dbos import DBOS
+
+        moment = dt.datetime.fromtimestamp(before, dt.UTC).isoformat()
+        count = 0
+        while found := DBOS.list_workflows(
+            status=list(_ENDED), name="certdicom.task", end_time=moment, limit=_AT_ONCE, load_input=False, load_output=False
+        ):
+            DBOS.delete_workflows([row.workflow_id for row in found])
+            count += len(found)
+        return count
 
     def stop(self, grace_s: float) -> bool:
         with self._idle:

@@ -33,6 +33,7 @@ class MemoryEngine:
         self.errors: list[BaseException] = []
         self._queues: dict[str, _Waiting] = {}
         self._known: set[str] = set()
+        self._ended: dict[str, float] = {}
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._busy = 0
@@ -50,13 +51,20 @@ class MemoryEngine:
             self._known.add(run_id)
         waiting = self._queues[queue]
         if waiting.pool is not None:
-            waiting.pool.submit(self._run, waiting.spec, argument)
+            waiting.pool.submit(self._run, waiting.spec, run_id, argument)
 
     def unfinished(self) -> list[Orphan]:
         return []
 
     def take_over(self, orphan: Orphan) -> None:
         raise NotImplementedError("an engine in memory has no other processes")
+
+    def forget(self, before: float) -> int:
+        with self._lock:
+            old = {run_id for run_id, moment in self._ended.items() if moment < before}
+            self._known -= old
+            self._ended = {run_id: moment for run_id, moment in self._ended.items() if run_id not in old}
+            return len(old)
 
     def stop(self, grace_s: float) -> bool:
         self._stopping.set()
@@ -86,9 +94,11 @@ class MemoryEngine:
         if self._stopping.wait(max(0.0, deadline - time.monotonic())):
             raise _Stopped
 
-    def _run(self, spec: Queue, argument: str) -> None:
+    def _run(self, spec: Queue, run_id: str, argument: str) -> None:
         try:
             spec.task(self, argument)
+            with self._lock:
+                self._ended[run_id] = time.time()
         except _Stopped:
             pass
         except BaseException as error:

@@ -56,5 +56,8 @@ class JobEngine(Protocol):
     def take_over(self, orphan: Orphan) -> None:
         """Give a run of a dead process to whoever asks next."""
 
+    def forget(self, before: float) -> int:
+        """Forget ended runs that were added before a moment (seconds since 1970); returns how many. Their ids may run again."""
+
     def stop(self, grace_s: float) -> bool:
         """Begin nothing new and wait for running steps; False when some did not end in time. They are repeated at the next start."""

@@ -20,8 +20,8 @@ from starlette.routing import Route
 
 from certdicom import __version__
 from certdicom.errors import UsageError
-from certdicom.node.ledger import JOB_STATES
 from certdicom.node.metrics import drifted
+from certdicom.node.records import JOB_STATES
 from certdicom.node.spool import PREVIEW, REPORT
 from certdicom.node.web.access import COOKIE, admitted, cookie_value, from_the_page
 

@@ -1,0 +1,64 @@
+"""What an archive's answer to a sent object means for its delivery."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Verdict = Literal["stored", "refused", "unreachable"]
+
+DUPLICATE_SOP_INSTANCE: Final = 0x0111
+_MEANINGS: Final = {
+    0x0000: "success",
+    0xA700: "out of resources",
+    0xA900: "data set does not match SOP class",
+    0xC000: "cannot understand",
+    0xB000: "coercion of data elements",
+    0xB006: "elements discarded",
+    0xB007: "data set does not match SOP class, stored all the same",
+    0x0111: "duplicate SOP instance",
+    0x0122: "SOP class not supported",
+    0x0124: "not authorised",
+}
+"""PS3.4 table B.2-1 and PS3.7 annex C, by family: the last two digits of A7xx and the last three of Cxxx are the peer's own."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`stored`: the archive has it; `refused`: it does not want it; `unreachable`: try again later.
+
+    `lost`: no answer came, so that nobody knows what became of it.
+    """
+
+    verdict: Verdict
+    reason: str = ""
+    lost: bool = False
+
+
+def judge(status: int | None, *, sent_before: bool = False) -> Answer:
+    """What a C-STORE status means for the delivery; None: the association broke before an answer came.
+
+    `sent_before`: an earlier attempt sent the same bytes, and was answered well or not at all.
+    """
+    if status is None:
+        return Answer("unreachable", "no answer: the association broke or timed out", lost=True)
+    if status == 0x0000:
+        return Answer("stored")
+    text = f"status 0x{status:04X}, {meaning(status)}"
+    if status == DUPLICATE_SOP_INSTANCE:
+        # Nobody but us makes this UID. After an attempt whose answer was lost it is its bytes that the archive has; otherwise it
+        # has other contents under our UID, from a node whose spool was lost: no proof that this result is there.
+        return Answer("stored", text) if sent_before else Answer("refused", f"{text}: it has other contents under the UID of this result")
+    if status >> 12 == 0xB:
+        return Answer("stored", text)
+    if status >> 8 == 0xA7 or status == 0x0124:
+        return Answer("unreachable", text)
+    return Answer("refused", text)
+
+
+def meaning(status: int) -> str:
+    """A status in words."""
+    for key in (status, status & 0xFF00, status & 0xF000):
+        if key in _MEANINGS:
+            return _MEANINGS[key]
+    return "not in the Standard"

@@ -1,0 +1,43 @@
+"""The database: a SQLite file or PostgreSQL, and what the two say differently."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+
+def connect(database_url: str) -> sa.Engine:
+    """A SQLAlchemy engine for `sqlite:///…` or `postgresql://…`; UsageError when the driver or the folder is missing."""
+    url = sa.make_url(database_url)
+    if url.get_backend_name() == "postgresql":
+        return sa.create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=5, max_overflow=10)
+    engine = sa.create_engine(url, connect_args={"timeout": 30})
+
+    @sa.event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _: Any) -> None:
+        connection.isolation_level = "IMMEDIATE"  # writers queue up instead of failing when two of them began as readers
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+
+    return engine
+
+
+def insert_once(connection: sa.Connection, table: sa.Table, **values: Any) -> bool:
+    """Insert a row; False when there is one with its key already."""
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+
+        query: Any = postgresql_insert(table).values(**values).on_conflict_do_nothing()
+    else:
+        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+        query = sqlite_insert(table).values(**values).on_conflict_do_nothing()
+    return bool(connection.execute(query).rowcount)
+
+
+def clock(engine: sa.Engine) -> sa.ColumnElement[float]:
+    """The database's clock, seconds since 1970: the same for all hosts."""
+    if engine.dialect.name == "postgresql":
+        return sa.literal_column("extract(epoch from clock_timestamp())", sa.Float)
+    return sa.literal_column("((julianday('now') - 2440587.5) * 86400.0)", sa.Float)
