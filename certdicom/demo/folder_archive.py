@@ -38,8 +38,8 @@ def folder_archive(folder: Path) -> Iterator[FolderArchive]:
     entity.add_supported_context(_VERIFICATION)
 
     def store(event: evt.Event) -> int:
-        uid = str(event.request.AffectedSOPInstanceUID)
-        if not set(uid) <= set("0123456789."):
+        uid = str(getattr(event.request, "AffectedSOPInstanceUID", ""))
+        if not uid or not set(uid) <= set("0123456789."):
             return 0xA900
         try:
             write_atomically(folder / f"{uid}.dcm", event.encoded_dataset(), force=True)
