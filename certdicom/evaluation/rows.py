@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from certdicom.certification.scores import Score
 from certdicom.errors import OutputError, UnreadableError, UsageError
+from certdicom.files import write_atomically
 
 READINGS = ("certified", "answered", "worst_case")
 """The three definitions of Dice and IoU under abstention, see `certification.scores`."""
@@ -94,9 +95,8 @@ class RowFile:
         there = read_rows(path, cut_short=True) if path.exists() else []
         counts = Counter(row.key for row in there)
         self.rows = [row for row in there if counts[row.key] == structures.get(row.bundle_sha256, counts[row.key])]
-        with _writing(path) as stream:
-            csv.writer(stream, lineterminator="\n").writerow(COLUMNS)
-            stream.writelines(_line(row) for row in self.rows)
+        text = ",".join(COLUMNS) + "\n" + "".join(_line(row) for row in self.rows)
+        write_atomically(path, text.encode(), force=True)  # or a kill at this moment would lose what there is
 
     def append(self, rows: Sequence[Row]) -> None:
         """Add the rows of one key; they are on the disk when this returns."""
@@ -108,13 +108,6 @@ class RowFile:
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror}; the run goes on where it stopped when started again") from error
         self.rows += rows
-
-
-def _writing(path: Path) -> TextIO:
-    try:
-        return path.open("w", encoding="utf-8", newline="")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
 
 
 def _line(row: Row) -> str:

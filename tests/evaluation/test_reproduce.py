@@ -14,6 +14,7 @@ from certdicom.certification.certificate import Structure
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.cli.main import build_parser, main
 from certdicom.errors import UsageError
+from certdicom.evaluation import protocol
 from certdicom.evaluation.figure1 import draw_figure1
 from certdicom.evaluation.figures import curve_figure, paint, save_figure
 from certdicom.evaluation.inventory import FOLDERS, find_bundle, how_to_make, known_bundles
@@ -27,12 +28,13 @@ FEW = SmoothingParameters(n0=1, n=76)
 
 
 @pytest.fixture
-def here(drawn: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """A folder that holds JSRT (drawn), and one with a tiny UNet for it."""
+def here(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """A folder that holds JSRT (drawn), and one with a tiny UNet for it; the paper's films are 64 × 64 here, to save time."""
+    monkeypatch.setattr(protocol, "_PAPER_FILM", (64, 64))
     data = tmp_path / "data"
     data.mkdir()
     (data / "jsrt").symlink_to(drawn)
-    write_tiny_bundle(tmp_path / "bundles" / "jsrt-unet", labels=("lungs", "heart", "clavicles"), architecture="UNet", grid=64)
+    write_tiny_bundle(tmp_path / "bundles" / "jsrt-unet", labels=("lungs", "heart", "clavicles"), architecture="UNet", grid=32)
     return data, tmp_path / "bundles"
 
 
