@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split-seed", type=int, metavar="N", help="draw the parts by this seed, 70/10/20, patients kept whole")
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where weights, learning curves and checkpoint go")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-    parser.add_argument("--start", type=Path, metavar="FILE", help="weights to begin with (default: new ones)")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights to begin with (default: new ones)")
     parser.add_argument(
         "--network", metavar="JSON|FILE", help='architecture and arguments, as {"architecture": "UNet", "width": 16} (default: the shipped)'
     )
@@ -111,7 +111,7 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> Recipe:
     from certdicom.training.weights import load_network
 
     default = DENOISER if arguments.what == "denoiser" else {**SEGMENTER, "structures": len(arguments.structures or STRUCTURES)}
-    network, description = load_network(arguments.start) if arguments.start else _new_network(arguments.network, default)
+    network, description = load_network(arguments.weights) if arguments.weights else _new_network(arguments.network, default)
     network.to(device)
     films = join(list(_films(arguments, "train", channels=description["channels"]).values()))
     val = _films(arguments, "val", channels=description["channels"])

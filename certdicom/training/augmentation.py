@@ -103,19 +103,27 @@ def furnish(image: Tensor, *, strength: float = 1.0) -> Tensor:
     return torch.where(_chance(batch, 0.12 * strength) & line, (image + _uniform(batch, 0.15, 0.5)).clamp(0, 1), image)
 
 
-def recolour(image: Tensor, masks: Tensor, *, strength: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Light of another colour, and mirrored: a photograph has no up and no side."""
-    image = (image * torch.exp(torch.randn(len(image), image.shape[1], 1, 1) * 0.12 * strength)).clamp(0, 1)
-    for axis in (2, 3):
-        turned = _chance(len(image), 0.5)
-        image, masks = torch.where(turned, image.flip(axis), image), torch.where(turned, masks.flip(axis), masks)
-    return image, masks
+def mirror(image: Tensor, masks: Tensor, *, axis: int) -> tuple[Tensor, Tensor]:
+    """Half of the images turned over along `axis` (3: left to right, 2: upside down), with their masks."""
+    turned = _chance(len(image), 0.5)
+    return torch.where(turned, image.flip(axis), image), torch.where(turned, masks.flip(axis), masks)
 
 
-def augment(image: Tensor, masks: Tensor, *, strength: float = 1.0) -> tuple[Tensor, Tensor]:
-    """What happens to a radiograph (one channel) or a photograph (three), in order; masks come back as float32 0 or 1."""
+def recolour(image: Tensor, *, strength: float = 1.0) -> Tensor:
+    """Light of another colour."""
+    return (image * torch.exp(torch.randn(len(image), image.shape[1], 1, 1) * 0.12 * strength)).clamp(0, 1)
+
+
+def augment(image: Tensor, masks: Tensor, *, strength: float = 1.0, mirrored: bool = True) -> tuple[Tensor, Tensor]:
+    """What happens to a radiograph (one channel) or a photograph (three), in order; masks come back as float32 0 or 1.
+
+    `mirrored`: turn half of the images left to right, photographs upside down as well. A mirrored chest is rare in life, but learning
+    from both doubles the films.
+    """
     image, planes = warp(image, masks, strength=strength)
-    if image.shape[1] == 1:
-        return develop(furnish(image, strength=strength), strength=strength), planes
-    image, planes = recolour(image, planes, strength=strength)
-    return develop(image, strength=strength, polarity_mistakes=0.0), planes
+    photograph = image.shape[1] > 1
+    for axis in ((2, 3) if photograph else (3,)) if mirrored else ():
+        image, planes = mirror(image, planes, axis=axis)
+    if photograph:
+        return develop(recolour(image, strength=strength), strength=strength, polarity_mistakes=0.0), planes
+    return develop(furnish(image, strength=strength), strength=strength), planes

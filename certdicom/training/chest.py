@@ -31,7 +31,7 @@ def fit_anatomy(segmenter: torch.nn.Module, films: FilmSet, *, rounds: int = 3, 
     samples = []
     for number in range(rounds + 1):
         for images, masks in zip(films.images.split(8), films.masks.split(8), strict=True):
-            seen = augment(images, masks, strength=0.4)[0] if number else images
+            seen = augment(images, masks, strength=0.4, mirrored=False)[0] if number else images
             found = (segmenter(seen) > 0).numpy()
             samples += [measure(planes, image) for planes, image in zip(found, seen[:, 0].numpy(), strict=True)]
     return AnatomyModel.fit(samples)

@@ -98,11 +98,10 @@ class DenoiserRecipe:
         self._batch, self._strength = batch, strength
 
     def loss(self, *, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:  # noqa: ARG002
-        """Of a batch of augmented films, half of them mirrored."""
+        """Of a batch of augmented films."""
         chosen = torch.randint(len(self._train), (self._batch,))
         image, _ = augment(self._train.images[chosen], self._train.masks[chosen][:, :1], strength=self._strength)
-        image = torch.where(torch.rand(len(image), 1, 1, 1) < 0.5, image.flip(3), image).to(self.device)
-        _, error, loss = self._diffusion.loss(self.networks["denoiser"], image)
+        _, error, loss = self._diffusion.loss(self.networks["denoiser"], image.to(self.device))
         return loss, {"error": float(error.detach())}
 
     def validate(self, averages: Mapping[str, nn.Module]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ SEGMENTER = {
     "features": [32, 64, 128, 256, 384],
     "strides": [2, 2, 2, 2],
     "residual_units": 2,
+    "mirror": True,
 }
 """The shipped bundle's segmenter: 5 million parameters."""
 

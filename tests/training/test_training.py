@@ -101,6 +101,18 @@ def test_photographs_of_any_shape_are_turned_with_their_masks() -> None:
         assert picture[:, plane[0].bool()].mean() > picture[:, ~plane[0].bool()].mean()
 
 
+def test_films_are_mirrored_left_to_right_only_and_only_where_asked(data: Path) -> None:
+    torch.manual_seed(0)
+    films = load_films(data, "train", grid=64)
+    heart, clavicles = films.masks[:1, 1:2].repeat(24, 1, 1, 1), films.masks[:1, 2:].repeat(24, 1, 1, 1)
+    image = films.images[:1].repeat(24, 1, 1, 1)
+    for mirrored in (True, False):
+        _, planes = augment(image, torch.cat([heart, clavicles], 1), strength=0.2, mirrored=mirrored)
+        sides = {float(plane[0].nonzero().float().mean(0)[1]) > 31.5 for plane in planes}
+        assert len(sides) == 1 + mirrored
+        assert all(plane[1].nonzero().float().mean(0)[0] < plane[0].nonzero().float().mean(0)[0] for plane in planes)
+
+
 def test_a_turned_rectangle_keeps_its_shape() -> None:
     """Rotation is by an angle of the picture, not of its coordinates: a disc stays a disc."""
     from certdicom.training.augmentation import warp
@@ -287,7 +299,7 @@ def test_the_command_trains_a_named_network_and_tells_what_it_did(data: Path, tm
         (["segmenter", "--network", "{"], "--network is neither"),
         (["segmenter", "--network", '{"architecture": "Nothing"}'], "unknown network"),
         (["segmenter", "--structures", "liver"], "liver is wanted"),
-        (["segmenter", "--start", "nowhere.safetensors"], "holds no network"),
+        (["segmenter", "--weights", "nowhere.safetensors"], "holds no network"),
     ],
 )
 def test_impossible_training_is_refused_in_one_line(
