@@ -54,9 +54,9 @@ def test_public_names_are_described_from_their_docstrings(site):
 def test_model_cards_results_and_pictures_are_there(site):
     assert "cxr-gray-256" in text(site, "reference/model-cards.html")
     assert "certified Dice" in text(site, "results.html")
-    for picture in ("preview.png", "explain.png"):
+    for picture in ("preview.jpg", "explain.jpg"):
         assert f"pictures/{picture}" in text(site, "radiologists.html")
-        assert (site / "pictures" / picture).stat().st_size < 400_000
+        assert (site / "pictures" / picture).stat().st_size < 300_000
 
 
 def test_the_site_says_on_every_page_that_it_is_for_research(site):
