@@ -84,6 +84,7 @@ def parameter_lines(certificate: Certificate, *, extra: Sequence[str] = ()) -> l
         "hypotheses": certificate.hypotheses,
         "family": certificate.family,
         "draws counted": draws(certificate),
+        **({"unions": "; ".join(certificate.union_labels)} if certificate.union_labels else {}),
         "window": f"{window.lo:g} to {window.hi:g}, {window.source}",
         "bundle": certificate.bundle_name,
         "bundle SHA-256": certificate.bundle_sha256,
