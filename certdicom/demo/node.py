@@ -59,6 +59,8 @@ def node(folder: Path, *, archive: Destination, settings: Mapping[str, str]) -> 
             "CERTDICOM_WEB_PORT": str(web_port),
             "CERTDICOM_DELIVERY_FIRST_WAIT_S": "1",
             "CERTDICOM_LIMITS_MIN_FREE_MB": "64",
+            "CERTDICOM_RESULTS_SR": "true",
+            "CERTDICOM_RESULTS_SC": "true",
             "CERTDICOM_DESTINATIONS": f"{archive.ae_title}@127.0.0.1:{archive.port}",
             **settings,
         },

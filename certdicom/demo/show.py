@@ -71,8 +71,8 @@ def show(demo: Demo, console: Console) -> int:
         console.print(f"Sent      {len(films)} films to the archive and to the node, as a modality does")
         jobs = _wait(running, films, console)
         _say_where(place, running, films, jobs, console)
-        if demo.opens:
-            webbrowser.open(_first_address(place, running, films, jobs))
+        if demo.opens and not webbrowser.open(_first_address(place, running, films, jobs)):
+            console.print("No browser could be opened here; open one of the addresses yourself.")
         _let_look(demo, folder, console)
     return 0 if all(job.state == "done" for job in jobs) else 3
 
