@@ -6,6 +6,7 @@ The command line and the node both come through here.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -90,7 +91,7 @@ class Certifier:
     def __init__(self, bundle: Bundle, parameters: SmoothingParameters, computation: Computation | None = None) -> None:
         """Check the request before any slow work; networks are loaded on first use. UsageError when it is impossible."""
         bundle.require_sigma(parameters.sigma)
-        require_certifiable(parameters, structures=len(bundle.structures), cells=bundle.grid**2)
+        require_certifiable(parameters, structures=len(bundle.structures), cells=bundle.cells)
         self.bundle = bundle
         self.parameters = parameters
         self.computation = computation or Computation()
@@ -116,9 +117,9 @@ class Certifier:
         with watch.stage("grid"):
             from certdicom.imaging.grid import to_grid
 
-            image = to_grid(film, self.bundle.grid)
+            image = to_grid(film, self.bundle.side)
         seed, seed_kind = self._seed(film)
-        notes = list(image.notes)
+        notes = [*image.notes, *self._colour_note(), *filter(None, [self.bundle.notice])]
         with watch.stage("draws"):
             result = self._count(image, networks, seed=seed, accept_any=accept_any, notes=notes, progress=progress)
         return Certificate(
@@ -126,7 +127,7 @@ class Certifier:
             counts=result.counts,
             parameters=self.parameters,
             structures=self.bundle.structures,
-            native_scale=image.native_scale,
+            native_scale=image.native_scale / math.sqrt(self.bundle.channels),
             native_unit=image.native_unit,
             window=image.window,
             bundle_name=self.bundle.name,
@@ -154,6 +155,15 @@ class Certifier:
         pixels = hashlib.sha256(repr(film.stored_values.shape).encode() + film.stored_values.tobytes()).digest()
         return derive_seed(self.computation.site_key, pixels_sha256=pixels, parameters=identity)
 
+    def _colour_note(self) -> list[str]:
+        """A change of d on a gray film is one of d · √channels on its copies, each of which has noise of its own."""
+        if self.bundle.channels == 1:
+            return []
+        return [
+            f"the gray film was repeated to {self.bundle.channels} channels with independent noise: for changes of the film the "
+            f"radius on the grid is 1/√{self.bundle.channels} of the one stated; the native radius accounts for it"
+        ]
+
     def _count(
         self,
         image: GridImage,
@@ -180,7 +190,7 @@ class Certifier:
             notes.extend(f"unusual picture: {objection}" for objection in judgement.objections)
 
         return certify_grid(
-            torch.from_numpy(image.u).to(self._device),
+            torch.from_numpy(image.u).repeat(self.bundle.channels, 1, 1).to(self._device),
             networks,
             self.parameters,
             seed=seed,
