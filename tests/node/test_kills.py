@@ -9,6 +9,7 @@ import pytest
 from fakes import Archive, wait_until
 from harness import BOUNDARIES
 from processes import Cluster, PostgreSql, each_film_once, shuffled
+from pydicom import dcmread
 
 AT_RECEIPT = ("received", "entered", "enqueued")
 
@@ -47,6 +48,11 @@ def test_a_node_that_is_killed_after_sending_delivers_once_and_ends_well_on_sigt
     assert len(cluster.archive.received) >= 1
     assert cluster.stop("node") == 0
     assert '"message": "stopped"' in cluster.logs()
+    # The engine's own tables are searched here: tests with the engine in memory have none.
+    written = cluster.logs().encode() + b"".join(path.read_bytes() for path in (cluster.folder / "state").glob("node.sqlite*"))
+    assert len(written) > 10_000
+    private = ("Zwiebelfisch", "Querulant", "PID_4711_SECRET", "19530217", str(dcmread(film).SOPInstanceUID))
+    assert [word for word in private if word.encode() in written] == []
 
 
 @pytest.mark.slow

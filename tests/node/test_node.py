@@ -90,6 +90,18 @@ def test_delivery_survives_an_archive_that(run_node, configure, archive, make_fi
     assert archive.requests == len(answers)
 
 
+def test_an_archive_that_is_too_slow_is_given_up_and_sent_to_again(run_node, configure, archive, make_film, send):
+    go_on = threading.Event()
+    archive.behaviour = lambda number: 0x0000 if go_on.wait(30 * (number == 1)) or number > 1 else 0xA700
+    node = run_node(configure(archive, delivery__timeout_s=1))
+    assert send(node, make_film()) == [0]
+    wait_until(lambda: states(node) == ["done"])
+    (job,) = node.ledger.jobs()
+    (delivery,) = node.ledger.deliveries([job.job_id])
+    assert delivery.attempts == 2
+    go_on.set()
+
+
 def test_a_delivery_that_is_always_refused_fails_says_why_and_can_be_started_again(run_node, configure, archive, make_film, send):
     archive.behaviour = lambda number: 0xA900
     node = run_node(configure(archive))

@@ -8,9 +8,10 @@ import socket
 import ssl
 import struct
 import time
+import urllib.request
 
 import pytest
-from fakes import CheapCertifier, wait_until
+from fakes import CheapCertifier, free_port, wait_until
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -76,14 +77,12 @@ def test_garbage_is_cut_off_and_the_node_goes_on_serving(run_node, configure, ma
 
 def test_silent_and_half_open_connections_are_cut_off_and_do_not_keep_others_out(run_node, configure, make_film, send):
     node = run_node(configure(limits__request_timeout_s=1, limits__max_connections=30))
-    silent = [connect(node) for _ in range(60)]
+    silent = [connect(node) for _ in range(200)]
     silent[0].sendall(b"\x01")
-    started = time.monotonic()
-    assert all(closed_by_peer(connection, 20) for connection in silent)
-    assert time.monotonic() - started < 20
+    assert all(closed_by_peer(connection, 60) for connection in silent)
     for connection in silent:
         connection.close()
-    wait_until(lambda: send(node, make_film()) == [0], 20, "service")
+    wait_until(lambda: send(node, make_film()) == [0], 60, "service")
 
 
 def test_a_slow_sender_is_cut_off(run_node, configure, make_film, send):
@@ -242,7 +241,7 @@ def test_nothing_private_is_in_logs_database_metrics_or_names(run_node, configur
         if dcmread(film).InstanceNumber == 2:
             raise ValueError(str(dcmread(film)))
 
-    node = run_node(configure(archive, jobs__max_attempts=2), CheapCertifier(stumble))
+    node = run_node(configure(archive, jobs__max_attempts=2, web__port=free_port()), CheapCertifier(stumble))
     films = [
         make_film(1),
         make_film(2, InstanceNumber=2),
@@ -253,6 +252,8 @@ def test_nothing_private_is_in_logs_database_metrics_or_names(run_node, configur
     assert send(node, *films) == [0] * 5
     wait_until(lambda: {job.state for job in node.ledger.jobs()} <= {"done", "ignored", "failed"})
     uids = {str(dcmread(film).SOPInstanceUID) for film in films}
+    addresses = ["", "?state=failed", *(f"jobs/{job.job_id}" for job in node.ledger.jobs())]
+    pages = "".join(urllib.request.urlopen(node.web.address + path, timeout=30).read().decode() for path in addresses)  # noqa: S310
     node.stop()
     words = {"Zwiebelfisch", "ZWIEBELFISCH", "Querulant", "QUERULANT", "PID_4711_SECRET", "19530217", "1953-02-17", *uids}
     ours = "\n".join(record.getMessage() + str(record.__dict__) for record in caplog.records if record.name.startswith("certdicom"))
@@ -260,10 +261,12 @@ def test_nothing_private_is_in_logs_database_metrics_or_names(run_node, configur
     names = "\n".join(str(path) for path in node.spool.root.rglob("*"))
     for word in words:
         assert word not in ours
+        assert word not in pages
         assert word.encode() not in database
         assert word not in names
         assert word.encode() not in generate_latest(node.metrics.registry)
     assert len(ours) > 500, "the logs that were searched are not empty"
+    assert pages.count("<html") == 7
 
 
 def test_over_tls_only_certificates_of_the_authority_are_served(run_node, configure, make_film, certificates):

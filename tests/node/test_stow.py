@@ -167,7 +167,7 @@ def test_only_a_server_whose_certificate_comes_from_the_authority_gets_anything(
 def test_all_results_are_stored_by_orthanc_and_found_by_qido(node_with, make_film, send, tmp_path):
     orthanc = Orthanc(tmp_path / "orthanc", node_port=free_port())
     try:
-        node = node_with(f"http://127.0.0.1:{orthanc.http}/dicom-web", results="[results]\nsr = true\nsc = true\nradius_map = true")
+        node = node_with(f"{orthanc.address}/dicom-web", results="[results]\nsr = true\nsc = true\nradius_map = true")
         film = make_film()
         assert send(node, film) == [0]
         wait_until(lambda: outcome(node)[0] == "done", 120)
