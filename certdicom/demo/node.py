@@ -69,6 +69,9 @@ def node(folder: Path, *, archive: Destination, settings: Mapping[str, str]) -> 
     path.write_text(print_configuration(configuration), encoding="utf-8")
     # Settings of somebody's own node must not reach this one.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CERTDICOM_")}
+    scratch = folder / "tmp"
+    scratch.mkdir(exist_ok=True)
+    environment["TMPDIR"] = str(scratch)  # PyTorch leaves a folder there
     with running([sys.executable, "-m", "certdicom", "node", "--config", str(path)], log=log, environment=environment) as process:
         page = f"http://127.0.0.1:{web_port}/"
         wait_for(f"{page}healthz", process=process, log=log)

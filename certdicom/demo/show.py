@@ -68,7 +68,7 @@ def show(demo: Demo, console: Console) -> int:
         console.print(f"Node      {AE_TITLE} on port {running.dicom_port}, status page {running.page}", soft_wrap=True)
         modality.send(films, ae_title=place.destination.ae_title, port=place.destination.port)
         modality.send(films, ae_title=AE_TITLE, port=running.dicom_port)
-        console.print(f"Sent      {len(films)} films to the archive and to the node, as a modality does")
+        console.print(f"Sent      {len(films)} film{'s' * (len(films) > 1)} to the archive and to the node, as a modality does")
         jobs = _wait(running, films, console)
         _say_where(place, running, films, jobs, console)
         if demo.opens and not webbrowser.open(_first_address(place, running, films, jobs)):
@@ -114,7 +114,7 @@ def _wait(running: Node, films: Sequence[DemoFilm], console: Console) -> list[Jo
             if len(finished) == len(films):
                 return finished
             status.update(
-                f"{len(finished)} of {len(films)} films done, {time.monotonic() - started:.0f} s; a CPU takes about ten seconds for each"
+                f"{len(finished)} of {len(films)} films done, {time.monotonic() - started:.0f} s; a film takes about ten seconds on an idle CPU"
             )
             time.sleep(_LOOK_S)
 
