@@ -48,7 +48,8 @@ class Widths:
 
 def pixels_allowed_wrong(certificate: Certificate, *, rows: int, columns: int) -> int:
     """The most pixels of a film of that size that the decisions allowed to be wrong can cover: 0 but under k-FWER."""
-    return certificate.wrong_allowed * -(-rows // certificate.grid) * -(-columns // certificate.grid)
+    height, width = certificate.decisions.shape[-2:]
+    return certificate.wrong_allowed * -(-rows // height) * -(-columns // width)
 
 
 def structure_area(plane: NDArray[np.uint8], spacing: PixelSpacing, *, wrong: int = 0) -> Bounds:
