@@ -114,7 +114,7 @@ def _wait(running: Node, films: Sequence[DemoFilm], console: Console) -> list[Jo
             if len(finished) == len(films):
                 return finished
             status.update(
-                f"{len(finished)} of {len(films)} films done, {time.monotonic() - started:.0f} s; a film takes about ten seconds on an idle CPU"
+                f"{len(finished)} of {len(films)} films done, {time.monotonic() - started:.0f} s; an idle CPU takes ten seconds for each"
             )
             time.sleep(_LOOK_S)
 
