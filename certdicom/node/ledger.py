@@ -20,6 +20,7 @@ from certdicom.node.records import JOB_STATES, Delivery, DeliveryState, Job, Job
 from certdicom.node.signs_of_life import SignsOfLife
 from certdicom.node.tables import COMMITMENTS, DELIVERIES, JOBS, META, METADATA, SENDINGS
 
+_PURGED_AT_ONCE: Final = 500
 _RETRIED: Final[tuple[JobState, ...]] = ("failed", "ignored", "dropped")
 _DROPPED: Final[tuple[JobState, ...]] = ("queued", "failed", "ignored")
 
@@ -207,17 +208,19 @@ class Ledger:
 
     # what is past its time
 
-    def settled(self, before: float, limit: int = 1000) -> list[str]:
-        """Ids of jobs that nothing more will happen to and that did not change since `before` (seconds since 1970), oldest first."""
+    def settled(self, before: float) -> list[str]:
+        """Ids of jobs that nothing more will happen to and that did not change since `before` (seconds since 1970)."""
         query = sa.select(JOBS.c.job_id).where(JOBS.c.state.in_(("done", "ignored", "dropped")), JOBS.c.updated_at < before)
         with self._engine.connect() as connection:
-            return list(connection.execute(query.order_by(JOBS.c.updated_at).limit(limit)).scalars())
+            return list(connection.execute(query).scalars())
 
     def purge(self, job_ids: Sequence[str]) -> None:
         """Forget jobs and all that was noted about them."""
-        with self._engine.begin() as connection:
-            for table in (COMMITMENTS, SENDINGS, DELIVERIES, JOBS):
-                connection.execute(sa.delete(table).where(table.c.job_id.in_(job_ids)))
+        for start in range(0, len(job_ids), _PURGED_AT_ONCE):
+            some = job_ids[start : start + _PURGED_AT_ONCE]
+            with self._engine.begin() as connection:
+                for table in (COMMITMENTS, SENDINGS, DELIVERIES, JOBS):
+                    connection.execute(sa.delete(table).where(table.c.job_id.in_(some)))
 
     # the engine
 

@@ -184,8 +184,11 @@ class BoundedServer(ThreadedAssociationServer):
         # Only what is stored goes to the disk; other messages are collected in memory, and none of ours is long.
         storing = isinstance(association.dimse, StreamingDimse) and association.dimse.storing
         most = self._configuration.whole("limits.max_object_mb") * _MIB if storing else 0
-        if traffic.message_bytes > most + _MIB:
-            self._cut(association, "an instance is larger than limits.max_object_mb" if storing else "a message is larger than 1 MiB")
+        if traffic.message_bytes > most + self.most_pdu_bytes + _MIB:  # the request may share a PDU with what it announces
+            self._cut(
+                association,
+                "an instance is larger than limits.max_object_mb" if storing else "a message is longer than any that is expected",
+            )
 
     def _message_ended(self, event: evt.Event) -> None:
         traffic = self._traffic.get(event.assoc)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import evt
@@ -25,6 +29,7 @@ from pynetdicom.sop_class import (
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT, Certificate, Structure, Window
 from certdicom.certification.parameters import SmoothingParameters
+from certdicom.dicom.uids import derive_uid
 
 LUNGS = Structure("lungs", ("39607008", "SCT", "Lung"), (86, 180, 233))
 
@@ -65,6 +70,34 @@ class CheapCertifier:
             seconds={"draws": 0.01},
         )
         write_results(certificate, radiograph, {target: folder / name for target, name in self.targets.items()})
+
+
+class CopyingCertifier:
+    """Fits a copy of one result of the `CheapCertifier` to each film: for tests of many films, in any number of processes.
+
+    The copies of one film have the same UID and, as of a real certifier, different contents: their time of creation.
+    """
+
+    def __init__(self, folder: Path, before: Callable[[Path], None]) -> None:
+        self.pattern, self.before = folder / "pattern", before
+
+    def certify(self, film: Path, folder: Path) -> None:
+        self.before(film)
+        if not self.pattern.exists():
+            made = Path(tempfile.mkdtemp(dir=self.pattern.parent))
+            CheapCertifier().certify(film, made)
+            with contextlib.suppress(OSError):  # another process was first
+                made.rename(self.pattern)
+        for path in self.pattern.iterdir():
+            shutil.copy(path, folder)
+        source, segmentation = dcmread(film, stop_before_pixels=True), dcmread(folder / "seg.dcm")
+        reference = segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0]
+        reference.ReferencedSOPInstanceUID, segmentation.StudyInstanceUID = source.SOPInstanceUID, source.StudyInstanceUID
+        for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
+            setattr(segmentation, keyword, derive_uid(keyword, source.SOPInstanceUID))
+        segmentation.file_meta.MediaStorageSOPInstanceUID = segmentation.SOPInstanceUID
+        segmentation.SeriesDescription = f"made at {time.time_ns()}"
+        segmentation.save_as(folder / "seg.dcm")
 
 
 def write_bundle(folder: Path) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fakes import CheapCertifier
+from fakes import CopyingCertifier
 
 BOUNDARIES = ("received", "entered", "enqueued", "certifying", "made", "written", "recorded", "sending", "sent", "confirming", "cleaning")
 
@@ -55,7 +55,7 @@ def main() -> int:
         boundary("certifying")
         time.sleep(float(os.environ.get("HARNESS_DELAY_S", "0")))
 
-    service.PipelineCertifier = lambda *_: CheapCertifier(certifying)
+    service.PipelineCertifier = lambda *_: CopyingCertifier(kill_dir, certifying)
     before(ledger.Ledger, "enter", "received")
     after(ledger.Ledger, "enter", "entered")
     before(ledger.Ledger, "mark_told", "enqueued")

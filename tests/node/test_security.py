@@ -123,6 +123,19 @@ def test_an_instance_that_is_too_large_is_cut_off_and_leaves_nothing(run_node, c
     assert send(node, make_film(2)) == [0]
 
 
+@pytest.mark.parametrize("uid", ["", "Zwiebelfisch", "1." * 60 + "1", "\0\0"])
+def test_a_request_with_a_uid_that_is_none_is_refused_and_the_node_goes_on_serving(run_node, configure, make_film, send, uid):
+    node = run_node(configure())
+    film = dcmread(make_film())
+    arrival = node.scp._receiver.expect(
+        sop_class_uid=film.SOPClassUID, sop_instance_uid=uid, transfer_syntax_uid=str(ExplicitVRLittleEndian)
+    )
+    instance = receiving.Instance(film.SOPClassUID, uid, ExplicitVRLittleEndian, arrival, "CR")
+    assert node.scp._receiver.store(instance) in (receiving.CANNOT_UNDERSTAND, receiving.NOT_THIS_SOP_CLASS)
+    assert list(node.spool.incoming.iterdir()) == []
+    assert send(node, make_film(2)) == [0]
+
+
 def test_what_a_sender_that_breaks_off_had_sent_is_removed(run_node, configure, make_film):
     node = run_node(configure())
     film = dcmread(make_film())

@@ -14,6 +14,7 @@ from orthanc import Orthanc
 from pydicom import dcmread
 
 from certdicom.node.certifying import result_files
+from certdicom.node.doctor import examine
 
 TOKEN = "abcdefghijklmnop"  # noqa: S105  # no secret
 
@@ -52,6 +53,12 @@ class WebArchive:
                 self.send_header("Content-Length", str(len(answer[1])))
                 self.end_headers()
                 self.wfile.write(answer[1])
+
+            def do_GET(self):
+                code = 200 if self.headers["Authorization"] == f"Bearer {TOKEN}" else 401
+                self.send_response(code)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
 
             def log_message(self, *arguments):
                 pass
@@ -160,6 +167,26 @@ def test_only_a_server_whose_certificate_comes_from_the_authority_gets_anything(
     context.load_cert_chain(certificates / "node.pem", certificates / "node.key")
     wait_until(lambda: outcome(node)[0] == "done")
     assert len(archive.bodies) == 1
+
+
+def test_the_doctor_asks_a_web_archive(configure, web_archive, tmp_path):
+    archive = web_archive((200, stored()))
+    (tmp_path / "token").write_text(TOKEN, encoding="ascii")
+    toml = tmp_path / "node.toml"
+    block = f'[[destination]]\nae_title = "WEB"\nstow_url = "{archive.url}"\n'
+
+    def verdict() -> tuple[str, str]:
+        (finding,) = (finding for finding in examine(configure(path=toml)) if finding.subject == "destination WEB")
+        return finding.verdict, finding.text
+
+    toml.write_text(block + f'stow_token_file = "{tmp_path / "token"}"\n', encoding="utf-8")
+    assert verdict()[0] == "ok"
+    toml.write_text(block, encoding="utf-8")
+    assert verdict() == ("fail", f"{archive.url}studies answers HTTP 401; look at stow_token_file")
+    toml.write_text(block + f'stow_token_file = "{tmp_path / "none"}"\n', encoding="utf-8")
+    assert "cannot be read" in verdict()[1]
+    toml.write_text(f'[[destination]]\nae_title = "WEB"\nstow_url = "http://127.0.0.1:{free_port()}"\n', encoding="utf-8")
+    assert "cannot be asked: ConnectError" in verdict()[1]
 
 
 @pytest.mark.slow
