@@ -1,60 +1,54 @@
-"""The base segmenter of the paper: one-shot DDPM denoising, then segmentation (Carlini et al. 2023; Laousy et al. 2023)."""
+"""The base segmenter that is smoothed: denoise, segment, compare with a threshold (Laousy et al. 2023)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from certdicom.certification.schedule import LinearSchedule
-
-PredictNoise = Callable[[Tensor, Tensor], Tensor]
-"""ε_θ: (x_t (B, channels, H, W) in DDPM units, t (B,) int64) → predicted noise of the shape of x_t."""
+from certdicom.certification.denoisers import Denoise, OneShotDenoiser, Predict
+from certdicom.certification.one_by_one import OneByOne
+from certdicom.certification.schedule import Schedule
 
 Segment = Callable[[Tensor], Tensor]
 """Images (B, channels, H, W) in [0, 1] → logits (B, structures, H, W)."""
 
 
-class OneShotDenoisedSegmenter:
+class BaseSegmenter:
     """f(v) = segment(denoise(v)) > threshold for noisy images v = u + sigma·ε with u in [0, 1].
 
-    x_t = √ᾱ·(2v - 1),  x̂₀ = (x_t - √(1 - ᾱ)·ε_θ(x_t, t*)) / √ᾱ,  û = (clip(x̂₀, -1, 1) + 1) / 2 at the t* of `sigma`.
-    `dtype`: the networks' precision, the same in every draw; everything between them is float32. `threshold`: the logit above
-    which a structure is present.
+    `dtype`: the segmenter's precision, the same in every draw; everything around it is float32. `threshold`: the logits above
+    which each structure is present, or one for all. On CPUs each image is computed by itself, so that f depends on neither its
+    place in the batch, nor the batch's size, nor the number of threads.
     """
 
-    def __init__(
-        self,
-        predict_noise: PredictNoise,
-        segment: Segment,
-        *,
-        schedule: LinearSchedule,
-        sigma: float,
-        dtype: torch.dtype,
-        threshold: float = 0.0,
-    ) -> None:
-        self._predict_noise = predict_noise
+    def __init__(self, denoise: Denoise, segment: Segment, *, dtype: torch.dtype, threshold: Sequence[float] = (0.0,)) -> None:
         self._segment = segment
         self._dtype = dtype
-        self.threshold = threshold
-        self.t = schedule.time_step(sigma)
-        self._alpha_bar = float(schedule.alpha_bars()[self.t])
-
-    @torch.inference_mode()
-    def denoise(self, noisy: Tensor) -> Tensor:
-        """Noisy images on the [0, 1] scale → denoised images in [0, 1], float32, same shape."""
-        x_t = self._alpha_bar**0.5 * (2.0 * noisy - 1.0)
-        t = torch.full((len(noisy),), self.t, device=noisy.device)
-        noise = self._predict_noise(x_t.to(self._dtype), t).float()
-        clean = (x_t - (1.0 - self._alpha_bar) ** 0.5 * noise) / self._alpha_bar**0.5
-        return (clean.clamp(-1.0, 1.0) + 1.0) / 2.0
-
-    @torch.inference_mode()
-    def logits(self, noisy: Tensor) -> Tensor:
-        """Noisy images → logits (B, structures, H, W), float32."""
-        return self._segment(self.denoise(noisy).to(self._dtype)).float()
+        self._threshold = torch.tensor(threshold).view(-1, 1, 1)
+        self.denoise = OneByOne(denoise)
+        self.logits = OneByOne(lambda noisy: segment(denoise(noisy).to(dtype)).float())
 
     @torch.inference_mode()
     def __call__(self, noisy: Tensor) -> Tensor:
-        return self.logits(noisy) > self.threshold
+        logits = self.logits(noisy)
+        return logits > self._threshold.to(logits.device)
+
+
+class OneShotDenoisedSegmenter(BaseSegmenter):
+    """The paper's base segmenter: one-shot DDPM denoising with noise predictor `predict_noise`, then `segment`."""
+
+    def __init__(
+        self,
+        predict_noise: Predict,
+        segment: Segment,
+        *,
+        schedule: Schedule,
+        sigma: float,
+        dtype: torch.dtype,
+        threshold: Sequence[float] = (0.0,),
+    ) -> None:
+        denoiser = OneShotDenoiser(predict_noise, schedule=schedule, sigma=sigma, dtype=dtype)
+        super().__init__(denoiser, segment, dtype=dtype, threshold=threshold)
+        self.t = denoiser.t

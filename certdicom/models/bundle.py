@@ -2,8 +2,8 @@
 
 A bundle is a folder:
 
-    bundle.json               name, grid, structures, schedule, noise range, network descriptions, SHA-256 of each weight file
-    segmenter.safetensors     float16 weights
+    bundle.json               grid, structures, schedule, noise range, network descriptions: docs/models.md has every field
+    segmenter.safetensors     weights, or whatever files the descriptions name
     denoiser.safetensors
     MODEL_CARD.md             data and their terms, recipe, scores, limits
 """
@@ -15,49 +15,79 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from certdicom.certification.certificate import Structure
-from certdicom.certification.schedule import LinearSchedule
+from certdicom.certification.schedule import Schedule, schedule_from
 from certdicom.errors import BundleError
+from certdicom.models.description import DENOISER, SEGMENTER, Activation, Denoising, Feeding, Reading, network_files
 from certdicom.models.plausibility import AnatomyModel
+from certdicom.models.scheduler import located, read_scheduler
 
 DEFAULT_BUNDLE = "cxr-gray-256"
 DESCRIPTION = "bundle.json"
 _SHIPPED = Path(__file__).resolve().parent.parent / "bundles"
 _FORMAT = 1
+_COLOURS = ((86, 180, 233), (213, 94, 0), (0, 158, 115), (240, 228, 66), (204, 121, 167), (0, 114, 178), (230, 159, 0))
+"""Okabe and Ito's, for structures whose description has none."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A segmenter, a denoiser and everything that must be known to use them; weights stay on disk until they are needed.
+    """A segmenter, perhaps a denoiser, and everything that must be known to use them; weights stay on disk until they are needed.
 
-    `grid`: rows and columns of the model grid; `channels`: 1 for gray; `structures` in channel order; `sigma_range`: noise
-    levels that the networks were trained for; `thresholds`: (sigma, logits above which each structure is present) pairs, rising in
-    sigma; `networks`: the description of each network by role; `sha256`: hex digest over
-    bundle.json, which holds the digests of the weights; `anatomy`: what a plausible selection looks like, or None.
+    `grid`: rows and columns of the model grid, one number for a square; `channels`: of the images with noise, 1 for gray;
+    `structures` in channel order; `sigma_range`: noise levels that the networks were trained for; `thresholds`: (sigma, logits
+    above which each structure is present) pairs, rising in sigma; `activation`: whether structures may overlap; `denoising`: how;
+    `feeding`, `reading`: how the segmenter takes images and gives its output; `networks`: the description of each network by role;
+    `sha256`: hex digest over bundle.json and the weights' digests; `anatomy`: what a plausible selection looks like, or None;
+    `notice`: what every user must be told.
     """
 
     name: str
     folder: Path
     sha256: str
-    grid: int
+    grid: int | tuple[int, int]
     channels: int
     structures: tuple[Structure, ...]
-    schedule: LinearSchedule
+    schedule: Schedule
     sigma_range: tuple[float, float]
     thresholds: tuple[tuple[float, tuple[float, ...]], ...]
+    activation: Activation
+    denoising: Denoising
+    feeding: Feeding
+    reading: Reading
     networks: Mapping[str, Mapping[str, Any]]
     weights_sha256: Mapping[str, str]
     anatomy: AnatomyModel | None
     summary: str
+    notice: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the model grid."""
+        return (self.grid, self.grid) if isinstance(self.grid, int) else self.grid
+
+    @property
+    def cells(self) -> int:
+        """How many pixels the model grid has."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def side(self) -> int:
+        """The side of the square grid. BundleError when it is not square: films are squashed to a square."""
+        if not isinstance(self.grid, int):
+            raise BundleError(
+                f"bundle {self.name} works on {self.grid[0]} × {self.grid[1]} pixels, films on a square grid: use certdicom evaluate"
+            )
+        return self.grid
 
     @property
     def hypotheses(self) -> int:
-        """K of an image: structures × grid × grid."""
-        return len(self.structures) * self.grid**2
+        """K of an image: structures × pixels."""
+        return len(self.structures) * self.cells
 
     def threshold(self, sigma: float) -> tuple[float, ...]:
         """Each structure's logit threshold at `sigma`: linear between the bundle's pairs, constant beyond them, 0 without any."""
@@ -71,19 +101,31 @@ class Bundle:
         low, high = self.sigma_range
         if not low <= sigma <= high:
             raise BundleError(f"sigma = {sigma:g} is outside {low:g} … {high:g}, the noise levels that bundle {self.name} was trained for")
+        if self.denoising.method == "direct":
+            self.direct_role(sigma)
+
+    def direct_role(self, sigma: float) -> str:
+        """The role of the denoiser that was trained for exactly `sigma`. BundleError when there is none."""
+        trained = {role: float(role.partition("@")[2]) for role in self.networks if role != SEGMENTER}
+        for role, level in trained.items():
+            if abs(level - sigma) <= 1e-9:
+                return role
+        known = ", ".join(f"{level:g}" for level in sorted(trained.values()))
+        raise BundleError(f"bundle {self.name} has no denoiser for sigma = {sigma:g}: it has one for each of {known}")
+
+    def files(self, role: str) -> dict[str, bytes]:
+        """The network's files, name → content, their digest checked. BundleError when one is missing or they are damaged."""
+        contents = _contents(self.folder, role, self.networks[role], name=self.name)
+        if _digest(contents) != self.weights_sha256[role]:
+            names = ", ".join(str(self.folder / name) for name in contents)
+            raise BundleError(
+                f"the weights {names} are damaged: their SHA-256 is not the one in {DESCRIPTION}; reinstall the bundle {self.name}"
+            )
+        return contents
 
     def weights(self, role: str) -> bytes:
-        """The weight file of "segmenter" or "denoiser", its digest checked. BundleError when missing or damaged."""
-        path = self.folder / f"{role}.safetensors"
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise BundleError(f"cannot read the weights {path}: {error.strerror}; reinstall the bundle {self.name}") from error
-        if hashlib.sha256(content).hexdigest() != self.weights_sha256[role]:
-            raise BundleError(
-                f"the weights {path} are damaged: their SHA-256 is not the one in {DESCRIPTION}; reinstall the bundle {self.name}"
-            )
-        return content
+        """The content of the network's files, one after another, checked as in `files`."""
+        return b"".join(self.files(role).values())
 
 
 def shipped_bundles() -> tuple[str, ...]:
@@ -101,44 +143,112 @@ def load_bundle(name_or_folder: str | Path = DEFAULT_BUNDLE) -> Bundle:
         known = ", ".join(shipped_bundles()) or "none"
         raise BundleError(f"no bundle {str(name_or_folder)!r}: shipped are {known}; or give a folder that holds {DESCRIPTION}") from error
     try:
-        return _parse(json.loads(content), folder=folder, sha256=hashlib.sha256(content).hexdigest())
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        return _parse(json.loads(content), folder=folder, content=content)
+    except KeyError as error:
+        raise BundleError(f"{path} is not a bundle description that this version reads: the field {error} is missing") from error
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
         raise BundleError(f"{path} is not a bundle description that this version reads: {type(error).__name__} {error}") from error
 
 
-def _parse(fields: Any, *, folder: Path, sha256: str) -> Bundle:
+def _parse(fields: Any, *, folder: Path, content: bytes) -> Bundle:
     if fields["format"] != _FORMAT:
         raise ValueError(f"format {fields['format']!r}, this version reads {_FORMAT}")
     low, high = fields["sigma_range"]
-    bundle = Bundle(
+    networks = {str(role): located(folder, str(role), description) for role, description in fields["networks"].items()}
+    activation = fields.get("activation", "sigmoid")
+    if activation not in get_args(Activation):
+        raise ValueError(f"unknown activation {activation!r}: use {' or '.join(get_args(Activation))}")
+    channels = int(fields["channels"])
+    schedule, prediction = _diffusion(fields, networks, folder=folder)
+    default = {"method": "one-shot" if DENOISER in networks else "segcertify"}
+    denoising = Denoising.parse({"prediction": prediction, **fields.get("denoising", default)})
+    _check_roles(networks, denoising)
+    known = {role: str(digest) for role, digest in fields.get("weights_sha256", {}).items()}
+    digests = {
+        role: known.get(role) or _digest(_contents(folder, role, network, name=str(fields["name"]))) for role, network in networks.items()
+    }
+    unsealed = "" if set(known) >= set(networks) else json.dumps(digests, sort_keys=True)
+    return Bundle(
         name=str(fields["name"]),
         folder=folder,
-        sha256=sha256,
-        grid=int(fields["grid"]),
-        channels=int(fields["channels"]),
-        structures=tuple(_structure(entry) for entry in fields["structures"]),
-        schedule=LinearSchedule(**fields["schedule"]),
+        sha256=hashlib.sha256(content + unsealed.encode()).hexdigest(),
+        grid=_grid(fields["grid"]),
+        channels=channels,
+        structures=tuple(_structure(entry, index) for index, entry in enumerate(fields["structures"])),
+        schedule=schedule,
         sigma_range=(float(low), float(high)),
         thresholds=tuple(_threshold(*pair, structures=len(fields["structures"])) for pair in fields.get("thresholds", ())),
-        networks=dict(fields["networks"]),
-        weights_sha256={role: str(digest) for role, digest in fields["weights_sha256"].items()},
+        activation=activation,
+        denoising=denoising,
+        feeding=Feeding.parse(networks[SEGMENTER].get("input", {}), channels=channels),
+        reading=Reading.parse(networks[SEGMENTER].get("output", {}), structures=fields["structures"], activation=activation),
+        networks=networks,
+        weights_sha256=digests,
         anatomy=AnatomyModel.from_dict(fields["anatomy"]) if fields.get("anatomy") else None,
-        summary=str(fields["summary"]),
+        summary=str(fields.get("summary", "")),
+        notice=str(fields.get("notice", "")),
     )
-    if set(bundle.networks) != {"segmenter", "denoiser"} or set(bundle.weights_sha256) != set(bundle.networks):
-        raise ValueError("networks and weights_sha256 must each name segmenter and denoiser")
-    return bundle
+
+
+def _diffusion(fields: Mapping[str, Any], networks: Mapping[str, Mapping[str, Any]], *, folder: Path) -> tuple[Schedule, str]:
+    """The denoiser's schedule and prediction: as the description says, or its diffusers scheduler, or ADM's."""
+    scheduler = networks.get(DENOISER, {}).get("scheduler")
+    if scheduler is None:
+        return schedule_from(fields.get("schedule", {})), "epsilon"
+    contents = _contents(folder, DENOISER, networks[DENOISER], name=str(fields["name"]))
+    schedule, prediction = read_scheduler(contents[str(scheduler)])
+    return (schedule_from(fields["schedule"]) if "schedule" in fields else schedule), prediction
+
+
+def _check_roles(networks: Mapping[str, Any], denoising: Denoising) -> None:
+    roles = set(networks) - {SEGMENTER}
+    if SEGMENTER not in networks:
+        raise ValueError("networks must name a segmenter")
+    if denoising.method == "direct":
+        if not roles or not all(role.startswith(f"{DENOISER}@") and float(role.partition("@")[2]) > 0 for role in roles):
+            raise ValueError("with direct denoising, networks names one denoiser@SIGMA for each noise level beside the segmenter")
+    elif roles != (set() if denoising.method == "segcertify" else {DENOISER}):
+        wanted = "a segmenter alone" if denoising.method == "segcertify" else "segmenter and denoiser"
+        raise ValueError(f"with {denoising.method}, networks must name {wanted}, not {', '.join(sorted(networks))}")
+
+
+def _contents(folder: Path, role: str, description: Mapping[str, Any], *, name: str) -> dict[str, bytes]:
+    """The files of one network. BundleError when one cannot be read or lies outside `folder`."""
+    contents = {}
+    for file in network_files(role, description):
+        path = folder / file
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise BundleError(f"the weights {path} lie outside the bundle's folder; put the file itself there")
+        try:
+            contents[file] = path.read_bytes()
+        except OSError as error:
+            raise BundleError(f"cannot read the weights {path}: {error.strerror}; reinstall the bundle {name}") from error
+    return contents
+
+
+def _digest(contents: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for content in contents.values():
+        digest.update(content)
+    return digest.hexdigest()
 
 
 def _threshold(sigma: Any, logits: Any, *, structures: int) -> tuple[float, tuple[float, ...]]:
-    """One number stands for all structures."""
-    values = tuple(map(float, logits)) if isinstance(logits, list) else (float(logits),) * structures
+    """One pair of the description, whose logits are a number for all structures or one for each."""
+    values = tuple(float(logit) for logit in logits) if isinstance(logits, list) else (float(logits),) * structures
     if len(values) != structures:
         raise ValueError(f"{len(values)} thresholds at sigma {sigma} for {structures} structures")
     return float(sigma), values
 
 
-def _structure(entry: Mapping[str, Any]) -> Structure:
+def _grid(value: Any) -> int | tuple[int, int]:
+    rows, columns = value if isinstance(value, list) else (value, value)
+    if not all(isinstance(side, int) and side > 0 for side in (rows, columns)):
+        raise ValueError(f"grid must be a positive whole number, or [rows, columns], not {value!r}")
+    return rows if rows == columns else (rows, columns)
+
+
+def _structure(entry: Mapping[str, Any], index: int) -> Structure:
     value, scheme, meaning = entry["code"]
-    red, green, blue = entry["rgb"]
+    red, green, blue = entry.get("rgb", _COLOURS[index % len(_COLOURS)])
     return Structure(label=str(entry["label"]), code=(str(value), str(scheme), str(meaning)), rgb=(int(red), int(green), int(blue)))

@@ -43,21 +43,24 @@ def test_the_shipped_denoiser_is_a_gray_diffusers_unet_on_a_linear_schedule() ->
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_base_segmenter_is_one_fixed_function_fed_with_float32_noise(precision: str) -> None:
-    """Eval mode, no layer with batch statistics, the same decisions whoever shares the batch; noise is float32 in any precision."""
+    """Eval mode; the same logits at any place, in any batch and on any number of threads; noise is float32 in any precision."""
     decide = DenoisedSegmenter(load_bundle(), sigma=0.25, device=torch.device("cpu"), precision=precision)
-    for network in (decide._predict_noise, decide._segment):
-        assert not any(module.training for module in network.modules())
-        assert not any(
-            isinstance(module, torch.nn.modules.batchnorm._BatchNorm | torch.nn.Dropout) and module.training for module in network.modules()
-        )
+    assert not any(module.training for module in decide.segmenter.modules())
     chest = torch.from_numpy(chest_phantom(256, 256).density.clip(0, 1))[None]
     noisy = noisy_batch(chest, 0.25, seed=b"fixed", draws=range(3))
     assert noisy.dtype == torch.float32
-    together = decide(noisy)
-    changed = float((together != decide(noisy[[0, 2, 1]])[[0, 2, 1]]).float().mean())
-    # Threads share a batch out by position, and bfloat16 sums may round differently there: a handful of logits at the threshold.
-    assert changed <= (0 if precision == "float32" else 2e-3)
-    assert decide.denoise(noisy).dtype == torch.float32
+    together = decide.logits(noisy)
+    assert torch.equal(together, decide.logits(noisy[[2, 0, 1]])[[1, 2, 0]])
+    assert torch.equal(together[:1], decide.logits(noisy[:1]))
+    assert torch.equal(decide(noisy), together > torch.tensor(load_bundle().threshold(0.25)).view(-1, 1, 1))
+    assert decide.denoise(noisy[:1]).dtype == torch.float32
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3 if threads < 3 else 1)
+        elsewhere = DenoisedSegmenter(load_bundle(), sigma=0.25, device=torch.device("cpu"), precision=precision)
+        assert torch.equal(together, elsewhere.logits(noisy))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_every_shipped_bundle_has_a_model_card_and_a_self_test() -> None:

@@ -9,15 +9,17 @@ import torch
 from torch import nn
 
 from certdicom.errors import BundleError
+from certdicom.models.networks.adm import ADMUNet
 from certdicom.models.networks.deeplab_v2 import DeepLabV2
 from certdicom.models.networks.patches import PatchDenoiser, PatchSegmenter
 from certdicom.models.networks.residual_unet import ResidualUNet
 from certdicom.models.networks.resunet_plus_plus import ResUNetPlusPlus
 from certdicom.models.networks.unet import UNet
 
-__all__ = ["DeepLabV2", "PatchDenoiser", "PatchSegmenter", "ResUNetPlusPlus", "ResidualUNet", "UNet", "build_network"]
+__all__ = ["ADMUNet", "DeepLabV2", "PatchDenoiser", "PatchSegmenter", "ResUNetPlusPlus", "ResidualUNet", "UNet", "build_network"]
 
 _ARCHITECTURES: dict[str, type[nn.Module]] = {
+    "ADMUNet": ADMUNet,
     "DeepLabV2": DeepLabV2,
     "PatchDenoiser": PatchDenoiser,
     "PatchSegmenter": PatchSegmenter,

@@ -1,0 +1,150 @@
+"""What a bundle's description says beyond names: how denoising is done, and how a network is fed and read. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Final, Literal, get_args
+
+SEGMENTER, DENOISER = "segmenter", "denoiser"
+
+Method = Literal["one-shot", "multi-step", "direct", "segcertify"]
+"""The four ways to a smoothed model: a diffusion model called once, or step by step; one denoiser per noise level; none at all."""
+
+Activation = Literal["sigmoid", "softmax"]
+"""Structures may overlap, or a pixel belongs to at most one."""
+
+Prediction = Literal["epsilon", "sample", "v_prediction"]
+
+FORMATS: Final = ("torchscript", "torch.export", "monai-bundle", "diffusers")
+"""Formats of networks that certdicom does not build itself."""
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """How a bundle denoises.
+
+    `steps`, `eta`: of multi-step denoising, see `MultiStepDenoiser`; `prediction`: what the diffusion model predicts; `factor`: how
+    many times coarser the denoiser's grid is than the bundle's, in each direction.
+    """
+
+    method: Method = "one-shot"
+    steps: int | None = None
+    eta: float = 1.0
+    prediction: Prediction = "epsilon"
+    factor: int = 1
+
+    @classmethod
+    def parse(cls, fields: Mapping[str, Any]) -> Denoising:
+        """From the bundle's JSON. ValueError for a value that is not one of those known."""
+        denoising = cls(**fields)
+        _one_of("method", denoising.method, get_args(Method))
+        _one_of("prediction", denoising.prediction, get_args(Prediction))
+        if not isinstance(denoising.factor, int) or denoising.factor < 1:
+            raise ValueError(f"factor must be a whole number of at least 1, not {denoising.factor!r}")
+        return denoising
+
+
+@dataclass(frozen=True)
+class Feeding:
+    """How a segmenter takes images: `channels` (1 or 3), and (u - mean) / std of the image u in [0, 1], per channel or for all."""
+
+    channels: int
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    @classmethod
+    def parse(cls, fields: Mapping[str, Any], *, channels: int) -> Feeding:
+        """From `{"channels": 3, "range": [-1, 1]}` or `{"mean": [...], "std": [...]}`; `channels` are the bundle's."""
+        _known("input", fields, {"channels", "range", "mean", "std"})
+        if "range" in fields and ("mean" in fields or "std" in fields):
+            raise ValueError("input takes either range or mean and std")
+        own = int(fields.get("channels", channels))
+        if own != channels and 1 not in (own, channels):
+            raise ValueError(f"a segmenter of {own} channels does not fit images of {channels}")
+        if "range" in fields:
+            low, high = (float(value) for value in fields["range"])
+            if not low < high:
+                raise ValueError(f"range must rise, not {fields['range']}")
+            return cls(own, mean=(-low / (high - low),), std=(1.0 / (high - low),))
+        mean, std = (tuple(float(value) for value in fields.get(name, default)) for name, default in (("mean", (0.0,)), ("std", (1.0,))))
+        if len(mean) not in (1, own) or len(std) not in (1, own) or min(std) <= 0:
+            raise ValueError(f"mean and std must have 1 or {own} values, std above 0")
+        return cls(own, mean=mean, std=std)
+
+    @property
+    def plain(self) -> bool:
+        """Whether images in [0, 1] go in as they are."""
+        return self.mean == (0.0,) and self.std == (1.0,)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a segmenter's output is read: `outputs` channels of "logits" or "probabilities"; per structure the channels that make it up."""
+
+    outputs: int
+    kind: Literal["logits", "probabilities"]
+    members: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def parse(cls, fields: Mapping[str, Any], *, structures: Sequence[Mapping[str, Any]], activation: Activation) -> Reading:
+        """From `{"channels": 4, "kind": "probabilities"}` and each structure's `"channel"`, a number or a list.
+
+        Without them: one logit per structure in order (sigmoid), or the background first (softmax).
+        """
+        _known("output", fields, {"channels", "kind"})
+        kind = fields.get("kind", "logits")
+        _one_of("output kind", kind, ("logits", "probabilities"))
+        first = int(activation == "softmax")
+        outputs = int(fields.get("channels", len(structures) + first))
+        members = []
+        for index, structure in enumerate(structures):
+            channel = structure.get("channel", index + first)
+            channels = tuple(channel) if isinstance(channel, list) else (channel,)
+            if not channels or not all(isinstance(one, int) and 0 <= one < outputs for one in channels):
+                raise ValueError(f"structure {structure.get('label')!r} is read from channel {channel!r} of {outputs}")
+            members.append(channels)
+        if activation == "softmax" and len({one for channels in members for one in channels}) == outputs:
+            raise ValueError("softmax needs a channel that no structure is read from: the background")
+        return cls(outputs, kind, tuple(members))
+
+    def plain(self, activation: Activation) -> bool:
+        """Whether the output is what certdicom computes with: one logit per structure, after the background's for softmax."""
+        first = int(activation == "softmax")
+        expected = tuple((index + first,) for index in range(len(self.members)))
+        return self.kind == "logits" and self.members == expected and self.outputs == len(self.members) + first
+
+
+def network_files(role: str, description: Mapping[str, Any]) -> tuple[str, ...]:
+    """The files of a network, relative to the bundle's folder, forward slashes. ValueError for one outside of it."""
+    form = description.get("format")
+    if form is None:
+        files = [str(description.get("file", f"{role}.safetensors"))]
+    elif form in ("torchscript", "torch.export"):
+        files = [str(description["file"])]
+    elif form == "monai-bundle":
+        folder = PurePosixPath(str(description.get("folder", ".")))
+        names = (description.get("config", "configs/inference.json"), description.get("weights", "models/model.pt"))
+        files = [str(folder / str(name)) for name in names]
+    elif form == "diffusers":
+        folder = PurePosixPath(str(description.get("folder", role)))
+        files = [str(folder / "config.json"), str(folder / "diffusion_pytorch_model.safetensors")]
+        files += [str(description["scheduler"])] if "scheduler" in description else []
+    else:
+        raise ValueError(f"unknown network format {form!r}: use {', '.join(FORMATS)}, or none for a network of certdicom's own")
+    for file in files:
+        path = PurePosixPath(file)
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"{role} names {file!r}, which is not inside the bundle's folder")
+    return tuple(files)
+
+
+def _one_of(name: str, value: object, known: Sequence[object]) -> None:
+    if value not in known:
+        raise ValueError(f"unknown {name} {value!r}: use {', '.join(map(str, known))}")
+
+
+def _known(name: str, fields: Mapping[str, Any], known: set[str]) -> None:
+    if unknown := set(fields) - known:
+        raise ValueError(f"{name} has unknown fields {sorted(unknown)}: use {', '.join(sorted(known))}")
