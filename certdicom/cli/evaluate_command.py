@@ -33,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bundle", nargs="+", default=[DEFAULT_BUNDLE], metavar="NAME|FOLDER", help=f"networks to use (default {DEFAULT_BUNDLE})"
     )
     parser.add_argument(
-        "--method", nargs="+", metavar="NAME", help="ways to a smoothed model: one-shot, segcertify (default: what each bundle is made for)"
+        "--method",
+        nargs="+",
+        metavar="NAME",
+        help="ways to a smoothed model: one-shot, multi-step, direct, segcertify (default: each bundle's own)",
     )
     parser.add_argument(
         "--protocol",
@@ -90,6 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
     batch, together = sizes(arguments, cuda=loader.device.type == "cuda")
     for note in plan.dataset.notes:
         print(f"certdicom: {plan.dataset.folder}: {note}", file=sys.stderr)
+    for bundle in {candidate.bundle for candidate in plan.candidates if candidate.bundle.notice}:
+        print(f"certdicom: bundle {bundle.name}: {bundle.notice}", file=sys.stderr)
     with progress_bar("images × noise levels", quiet=not sys.stderr.isatty()) as progress:
         rows = evaluate(plan, loader=loader, folder=arguments.out, batch_size=batch, images_at_once=together, progress=progress)
     summaries = summarise(rows)
@@ -115,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _plan(arguments: argparse.Namespace) -> Plan:
     from certdicom.datasets.loading import load_dataset
     from certdicom.datasets.splits import select
-    from certdicom.evaluation.models import Candidate, default_method
+    from certdicom.evaluation.models import Candidate
     from certdicom.evaluation.protocol import SIGMAS
     from certdicom.evaluation.run import Plan
 
@@ -129,7 +134,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         dataset=dataset,
         part=arguments.split,
         samples=samples[: arguments.images],
-        candidates=tuple(Candidate(bundle, method) for bundle in bundles for method in arguments.method or [default_method(bundle)]),
+        candidates=tuple(Candidate(bundle, method) for bundle in bundles for method in arguments.method or [bundle.denoising.method]),
         sigmas=sigmas,
         protocol=arguments.protocol,
         parameters=SmoothingParameters(sigma=sigmas[0], tau=arguments.tau, n0=arguments.n0, n=arguments.n, alpha=arguments.alpha),

@@ -68,7 +68,8 @@ def panel_figure(columns: Sequence[str], rows: Sequence[PanelRow], *, note: str)
 def curve_figure(summaries: Sequence[Summary]) -> Figure:
     """Mean certified Dice over the radius: a plot a structure, a colour a model, a line style a noise level.
 
-    A decision counts at a radius when its own certified radius reaches it; all radii of an image hold at once.
+    A decision counts at a radius when its own certified radius reaches it; all radii of an image hold at once. Between two radii
+    the lower value is drawn.
     """
     shown = [summary for summary in summaries if any(summary.curve.values())]
     if not shown:
@@ -84,11 +85,18 @@ def curve_figure(summaries: Sequence[Summary]) -> Figure:
                 model = summary.bundle, summary.method
                 style = _LINES[sigmas.index(summary.sigma) % len(_LINES)]
                 colour = _COLOURS[models.index(model) % len(_COLOURS)]
-                place.plot(curve_radii(summary), series, style, color=colour, label=f"{' '.join(model)}, sigma {summary.sigma:g}")
+                place.plot(
+                    curve_radii(summary),
+                    series,
+                    style,
+                    drawstyle="steps-pre",
+                    color=colour,
+                    label=f"{' '.join(model)}, sigma {summary.sigma:g}",
+                )
         place.set(title=structure, xlabel="R", ylim=(0, 1.02))
         place.grid(alpha=0.3)
     axes[0].set_ylabel("certified Dice")
-    axes[-1].legend(fontsize="x-small", loc="upper right")
+    axes[-1].legend(fontsize="x-small", loc="lower left")
     return figure
 
 

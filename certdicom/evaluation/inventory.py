@@ -11,7 +11,7 @@ from certdicom.datasets.dataset import Dataset
 from certdicom.datasets.loading import load_dataset
 from certdicom.datasets.structures import structure_of
 from certdicom.errors import CertdicomError, one_line
-from certdicom.evaluation.models import ONE_SHOT, SEGCERTIFY
+from certdicom.evaluation.models import DIRECT, MULTI_STEP, ONE_SHOT, SEGCERTIFY, can
 from certdicom.evaluation.paper import MODELS
 from certdicom.models.bundle import DESCRIPTION, Bundle, load_bundle, shipped_bundles
 
@@ -40,6 +40,9 @@ STRUCTURES = {
     "cvc_clinicdb": ("polyp",),
 }
 """What the paper segments in each data set."""
+
+
+_BY_HAND = "describe your own as denoiser@SIGMA in a bundle.json (docs/models.md) and pass --bundles"
 
 
 @dataclass(frozen=True)
@@ -106,17 +109,16 @@ def architecture(bundle: Bundle) -> str:
     return str(bundle.networks["segmenter"].get("architecture", ""))
 
 
-def can(bundle: Bundle, method: str) -> bool:
-    """Whether the bundle has the networks that `method` needs."""
-    return ("denoiser" not in bundle.networks) == (method == SEGCERTIFY)
-
-
 def knows(bundle: Bundle, data: str) -> bool:
     return {structure_of(structure.label) for structure in bundle.structures} >= set(STRUCTURES[data])
 
 
 def how_to_make(*, model: str, method: str, data: str, folder: Path) -> Missing:
     """The commands that train and pack the bundle that is missing."""
+    if method == DIRECT:
+        return Missing(f"bundle of {model} for {data}, {method}", f"no command trains one denoiser per sigma; {_BY_HAND}")
+    if method == MULTI_STEP:
+        method = ONE_SHOT  # the same networks
     name = f"{data.replace('_', '-')}-{model.lower().replace('+', 'p')}-{method}"
     recipe = _RECIPES[data]
     common = f"--data {shlex.quote(str(folder / FOLDERS[data][0]))}{recipe.options}"

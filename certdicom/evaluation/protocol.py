@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from certdicom.datasets.structures import structure_of
 from certdicom.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,18 +72,18 @@ def frame_of(protocol: ProtocolName, bundle: Bundle, dataset: Dataset) -> Frame:
     "native": the model's own grid and channels. "paper": 512 × 512 films, gray repeated to RGB with independent noise in each channel;
     384 × 512 skin lesions and 288 × 384 polyps.
     """
-    own = Frame(model_grid(bundle), bundle.channels)
+    own = Frame(bundle.shape, bundle.channels)
     if protocol == "native":
         return own
     if dataset.channels == 1:
         return Frame(_PAPER_FILM, 3)
-    structures = {*dataset.structures, *(structure.label for structure in bundle.structures)}
+    structures = {*dataset.structures, *(structure_of(structure.label) for structure in bundle.structures)}
     return Frame(next((grid for name, grid in PAPER_GRIDS.items() if name in structures), own.grid), 3)
 
 
 def fit(frame: Frame, bundle: Bundle) -> Fit:
     """How the model of `bundle` is fed from `frame`. UsageError when the frame is no whole multiple of the model's grid."""
-    grid = model_grid(bundle)
+    grid = bundle.shape
     factor = frame.grid[0] // grid[0]
     if not factor or (grid[0] * factor, grid[1] * factor) != frame.grid:
         raise UsageError(
@@ -95,11 +96,6 @@ def fit(frame: Frame, bundle: Bundle) -> Fit:
     if bundle.channels != 1:
         raise UsageError(f"bundle {bundle.name} takes {bundle.channels} channels and the images have {frame.channels}; use another bundle")
     return Fit(frame.channels, factor)
-
-
-def model_grid(bundle: Bundle) -> tuple[int, int]:
-    """Rows and columns of the model's grid."""
-    return (bundle.grid, bundle.grid) if isinstance(bundle.grid, int) else (int(bundle.grid[0]), int(bundle.grid[1]))
 
 
 def image_tensor(u: object, device: torch.device) -> Tensor:

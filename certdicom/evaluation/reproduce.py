@@ -13,7 +13,7 @@ from certdicom.datasets.splits import select
 from certdicom.datasets.structures import match, structure_of
 from certdicom.errors import UsageError, one_line
 from certdicom.evaluation.inventory import Missing, find_bundle, find_dataset, how_to_make, other_bundles
-from certdicom.evaluation.models import CLEAN, METHODS, ONE_SHOT, Candidate, Loader, default_method
+from certdicom.evaluation.models import CLEAN, ONE_SHOT, Candidate, Loader
 from certdicom.evaluation.paper import Cell, paper
 from certdicom.evaluation.protocol import fit, frame_of
 from certdicom.evaluation.run import Plan, evaluate
@@ -66,8 +66,6 @@ def take_stock(table: str, *, data: Path, bundles: Sequence[Bundle]) -> Inventor
 def _candidate(
     model: str, method: str, data: str, *, bundles: Sequence[Bundle], datasets: Mapping[str, Dataset], folder: Path
 ) -> tuple[Candidate | None, Missing | None]:
-    if method not in METHODS:
-        return None, Missing(f"method {method}", "this version does not run it")
     bundle = find_bundle(bundles, model=model, method=method, data=data)
     if bundle is None:
         return None, how_to_make(model=model, method=method, data=data, folder=folder)
@@ -93,7 +91,7 @@ def _others(cells: Sequence[Cell], *, bundles: Sequence[Bundle], datasets: Mappi
         for bundle in other_bundles(bundles, method=ONE_SHOT, data=cell.data):
             if cell.data in datasets and _objection(bundle, datasets[cell.data]) is None:
                 ours = {**asdict(cell), "model": bundle.name, "dice": None, "iou": None, "abstain": None}
-                entries.append(Entry(Cell(**ours), Candidate(bundle, default_method(bundle))))
+                entries.append(Entry(Cell(**ours), Candidate(bundle, ONE_SHOT)))
     return entries
 
 

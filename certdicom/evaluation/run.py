@@ -107,8 +107,10 @@ def _require_certifiable(plan: Plan) -> None:
         match([s.label for s in candidate.bundle.structures], plan.dataset.structures, where=str(plan.dataset.folder))
         frame = frame_of(plan.protocol, candidate.bundle, plan.dataset)
         pixels, p = frame.grid[0] * frame.grid[1], plan.parameters
-        families = 1 if getattr(candidate.bundle, "activation", "sigmoid") == "softmax" else len(candidate.bundle.structures)
+        families = 1 if candidate.bundle.activation == "softmax" else len(candidate.bundle.structures)
         require_attainable(n=p.n, hypotheses=families * pixels, tau=p.tau, alpha=p.alpha)
+        for sigma in plan.sigmas:
+            candidate.require_sigma(replace(p, sigma=sigma).sigma, frame)
 
 
 def _once(candidates: Sequence[Candidate], *, clean: bool) -> list[Candidate]:

@@ -31,16 +31,25 @@ DENOISER = {
 
 
 def write_tiny_bundle(
-    folder: Path, *, grid: int = 16, labels=("lungs", "heart"), architecture: str = "ResidualUNet", seed: int = 0
+    folder: Path,
+    *,
+    grid: int = 16,
+    labels=("lungs", "heart"),
+    architecture: str = "ResidualUNet",
+    seed: int = 0,
+    method: str = "one-shot",
+    activation: str = "sigmoid",
 ) -> Bundle:
     """A bundle of untrained networks; the denoiser does not depend on `seed`."""
     networks = {
         "ResidualUNet": {"architecture": "ResidualUNet", "features": [4, 8], "strides": [2], "residual_units": 1},
         "UNet": {"architecture": "UNet", "width": 4, "depth": 2, "padding": "zero"},
     }
-    segmenter = {**networks[architecture], "channels": 1, "structures": len(labels)}
+    segmenter = {**networks[architecture], "channels": 1, "structures": len(labels) + (activation == "softmax")}
+    direct = {**networks["ResidualUNet"], "channels": 1, "structures": 1}
+    denoisers = {"segcertify": {}, "direct": {"denoiser@0.1": direct}}.get(method, {"denoiser": DENOISER})
     torch.manual_seed(1)
-    denoiser = build_network(DENOISER).eval()
+    built = {role: build_network(description).eval() for role, description in denoisers.items()}
     torch.manual_seed(seed)
     description = {
         "name": folder.name,
@@ -50,9 +59,11 @@ def write_tiny_bundle(
         "structures": [{"label": label, "code": CODES[label], "rgb": (86, 180, 233)} for label in labels],
         "schedule": {"beta_start": 1e-4, "beta_end": 2e-2, "steps": 1000},
         "sigma_range": (0.001, 1.0),
-        "networks": {"segmenter": segmenter, "denoiser": DENOISER},
+        "activation": activation,
+        "denoising": {"method": method, **({"steps": 2} if method == "multi-step" else {})},
+        "networks": {"segmenter": segmenter, **denoisers},
     }
-    write_bundle(folder, description=description, networks={"segmenter": build_network(segmenter).eval(), "denoiser": denoiser})
+    write_bundle(folder, description=description, networks={"segmenter": build_network(segmenter).eval(), **built})
     return load_bundle(folder)
 
 

@@ -74,7 +74,7 @@ def test_what_is_there_is_run_and_what_is_missing_is_named(here: tuple[Path, Pat
     assert "* data set shenzhen: put CXR_png/" in section
 
 
-@pytest.mark.parametrize("method", ["one-shot", "segcertify"])
+@pytest.mark.parametrize("method", ["one-shot", "multi-step", "segcertify"])
 @pytest.mark.parametrize("data", tuple(FOLDERS))
 def test_the_commands_that_fill_gaps_are_commands(data: str, method: str) -> None:
     fill = how_to_make(model="ResUNet++", method=method, data=data, folder=Path("some where")).fill

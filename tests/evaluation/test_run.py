@@ -24,6 +24,7 @@ from certdicom.evaluation.results import results_page
 from certdicom.evaluation.rows import RowFile, read_rows
 from certdicom.evaluation.run import Plan, evaluate
 from certdicom.models.bundle import Bundle
+from tests.evaluation.conftest import write_tiny_bundle
 
 FEW = ["--n0", "5", "--n", "60", "--device", "cpu", "--precision", "float32"]
 
@@ -105,6 +106,34 @@ def test_sharing_the_noise_changes_no_result(plan: Plan, sibling: Bundle, loader
     assert set(without_seconds(evaluate(alone, loader=loader))) <= set(names)
 
 
+@pytest.mark.parametrize("method", ["multi-step", "direct", "segcertify"])
+def test_every_way_to_a_smoothed_model_runs(plan: Plan, loader: Loader, tmp_path: Path, method: str) -> None:
+    bundle = write_tiny_bundle(tmp_path / method, method=method)
+    rows = evaluate(replace(plan, candidates=(Candidate(bundle, method),), samples=plan.samples[:1]), loader=loader)
+    assert [row.method for row in rows] == ["clean", "clean", method, method]
+    assert all(0 <= row.abstain <= 1 for row in rows)
+
+
+def test_softmax_bundles_are_one_family_of_pixels(plan: Plan, loader: Loader, tmp_path: Path) -> None:
+    """45 draws are too few for 2 × 256 hypotheses and enough for 256."""
+    few = SmoothingParameters(n0=5, n=45)
+    sigmoid, softmax = (write_tiny_bundle(tmp_path / kind, activation=kind) for kind in ("sigmoid", "softmax"))
+    with pytest.raises(UsageError, match="512 decisions"):
+        evaluate(replace(plan, candidates=(Candidate(sigmoid, "one-shot"),), parameters=few), loader=loader)
+    lungs, heart = evaluate(
+        replace(plan, candidates=(Candidate(softmax, "one-shot"),), samples=plan.samples[:1], parameters=few), loader=loader
+    )[-2:]
+    assert lungs.abstain == heart.abstain == lungs.abstain_image
+
+
+def test_a_method_without_its_networks_is_refused(plan: Plan, loader: Loader, bundle: Bundle) -> None:
+    for method, message in (("segcertify", "made for one-shot"), ("magic", "unknown method")):
+        with pytest.raises(UsageError, match=message):
+            evaluate(replace(plan, candidates=(Candidate(bundle, method),)), loader=loader)
+    with pytest.raises(UsageError, match="was trained for"):
+        evaluate(replace(plan, sigmas=(3.0,)), loader=loader)
+
+
 def test_an_impossible_request_is_refused_before_any_work(plan: Plan, loader: Loader) -> None:
     with pytest.raises(UsageError, match="the smallest n that can is"):
         evaluate(replace(plan, parameters=SmoothingParameters(n=20)), loader=loader)
@@ -114,6 +143,7 @@ def command(drawn: Path, bundle: Bundle, out: Path, *more: str) -> list[str]:
     return ["evaluate", "--data", str(drawn), "--bundle", str(bundle.folder), "--sigma", "0.1", "0.3", "--out", str(out), *FEW, *more]
 
 
+@pytest.mark.timeout(600)
 def test_a_killed_run_goes_on_where_it_stopped(drawn: Path, bundle: Bundle, tmp_path: Path) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = subprocess.Popen(
