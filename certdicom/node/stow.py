@@ -70,7 +70,7 @@ def _body(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
 
 def _judge(response: httpx.Response, *, sent_before: bool) -> Answer:
     code = response.status_code
-    said = f"HTTP {code} {response.reason_phrase}".strip()
+    said = f"HTTP {code}"  # without the server's own words, which may quote what it was sent
     if code in (200, 202, 409):
         # 200: stored, perhaps with warnings; 202 and 409: some, here all, failed. What it says of the instance counts.
         failed, stored = (_statuses(response, *keys) for keys in ((_FAILED, _REASON), (_STORED, _WARNING)))
