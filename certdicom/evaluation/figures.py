@@ -55,6 +55,7 @@ def panel_figure(columns: Sequence[str], rows: Sequence[PanelRow], *, note: str)
         for place, panel in zip(row, line.panels, strict=True):
             place.set(xticks=[], yticks=[])
             if panel is None:
+                place.set(facecolor="0.85", box_aspect=1)  # white would say that it abstains
                 place.text(0.5, 0.5, "open", ha="center", va="center", transform=place.transAxes)
             else:
                 place.imshow(panel, interpolation="nearest")
