@@ -119,7 +119,7 @@ class Certifier:
 
             image = to_grid(film, self.bundle.side)
         seed, seed_kind = self._seed(film)
-        notes = [*image.notes, *self._colour_note(), *filter(None, [self.bundle.notice])]
+        notes = [*image.notes, *self.bundle.notes]
         with watch.stage("draws"):
             result = self._count(image, networks, seed=seed, accept_any=accept_any, notes=notes, progress=progress)
         return Certificate(
@@ -154,15 +154,6 @@ class Certifier:
         }
         pixels = hashlib.sha256(repr(film.stored_values.shape).encode() + film.stored_values.tobytes()).digest()
         return derive_seed(self.computation.site_key, pixels_sha256=pixels, parameters=identity)
-
-    def _colour_note(self) -> list[str]:
-        """A change of d on a gray film is one of d · √channels on its copies, each of which has noise of its own."""
-        if self.bundle.channels == 1:
-            return []
-        return [
-            f"the gray film was repeated to {self.bundle.channels} channels with independent noise: for changes of the film the "
-            f"radius on the grid is 1/√{self.bundle.channels} of the one stated; the native radius accounts for it"
-        ]
 
     def _count(
         self,

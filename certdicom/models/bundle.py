@@ -22,7 +22,7 @@ import numpy as np
 from certdicom.certification.certificate import Structure
 from certdicom.certification.schedule import Schedule, schedule_from
 from certdicom.errors import BundleError
-from certdicom.models.description import DENOISER, SEGMENTER, Activation, Denoising, Feeding, Reading, network_files
+from certdicom.models.description import DENOISER, PROGRAMS, SEGMENTER, Activation, Denoising, Feeding, Reading, network_files
 from certdicom.models.plausibility import AnatomyModel
 from certdicom.models.scheduler import located, read_scheduler
 
@@ -88,6 +88,20 @@ class Bundle:
     def hypotheses(self) -> int:
         """K of an image: structures × pixels."""
         return len(self.structures) * self.cells
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of a certificate of this bundle should know."""
+        notes = [self.notice] if self.notice else []
+        if any(network.get("format") in PROGRAMS for network in self.networks.values()):
+            notes.append("the bundle has a program that runs in the precision in which it was saved, whatever the precision stated")
+        if self.channels > 1:
+            # a change of d on a gray film is one of d · √channels on its copies
+            notes.append(
+                f"the gray film was repeated to {self.channels} channels with independent noise: for changes of the film the radius on "
+                f"the grid is 1/√{self.channels} of the one stated; the native radius accounts for it"
+            )
+        return tuple(notes)
 
     def threshold(self, sigma: float) -> tuple[float, ...]:
         """Each structure's logit threshold at `sigma`: linear between the bundle's pairs, constant beyond them, 0 without any."""

@@ -17,7 +17,10 @@ Activation = Literal["sigmoid", "softmax"]
 
 Prediction = Literal["epsilon", "sample", "v_prediction"]
 
-FORMATS: Final = ("torchscript", "torch.export", "monai-bundle", "diffusers")
+PROGRAMS: Final = ("torchscript", "torch.export")
+"""Formats that hold a program, with its arithmetic fixed."""
+
+FORMATS: Final = (*PROGRAMS, "monai-bundle", "diffusers")
 """Formats of networks that certdicom does not build itself."""
 
 
@@ -121,7 +124,7 @@ def network_files(role: str, description: Mapping[str, Any]) -> tuple[str, ...]:
     form = description.get("format")
     if form is None:
         files = [str(description.get("file", f"{role}.safetensors"))]
-    elif form in ("torchscript", "torch.export"):
+    elif form in PROGRAMS:
         files = [str(description["file"])]
     elif form == "monai-bundle":
         folder = PurePosixPath(str(description.get("folder", ".")))

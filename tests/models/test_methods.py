@@ -230,3 +230,22 @@ def test_a_colour_model_doubts_each_channel_on_its_own(tmp_path: Path) -> None:
     noisy = noisy_batch(torch.full((3, 32, 32), 0.5), 0.25, seed=b"colour", draws=range(2))
     assert float(torch.corrcoef(noisy[0].flatten(1)).fill_diagonal_(0).abs().max()) < 0.15
     assert decide.logits(noisy).shape == (2, 1, 32, 32)
+
+
+def test_a_gray_film_through_a_colour_model_is_certified_for_a_smaller_native_radius(tmp_path: Path) -> None:
+    """Three copies of a change are √3 times as long as the change."""
+    from certdicom.certification.parameters import SmoothingParameters
+    from certdicom.imaging.reading import read_radiograph
+    from certdicom.imaging.synthetic import film_bytes, synthetic_film
+    from certdicom.pipeline import Certifier, Computation
+
+    film = read_radiograph(film_bytes(synthetic_film(rows=96, columns=64)[0]))
+    found = {}
+    for channels in (1, 3):
+        folder = write(tmp_path / str(channels), networks={"segmenter": {**SEGMENTER, "channels": channels}}, channels=channels)
+        certifier = Certifier(load_bundle(folder), SmoothingParameters(sigma=0.1), Computation(device="cpu", precision="float32"))
+        found[channels] = certifier.certify(film, accept_any=True)
+    assert found[3].radius == found[1].radius
+    assert found[3].native_radius == pytest.approx(found[1].native_radius / 3**0.5)
+    assert any("repeated to 3 channels with independent noise" in note for note in found[3].notes)
+    assert not any("channels" in note for note in found[1].notes)

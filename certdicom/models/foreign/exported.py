@@ -68,7 +68,7 @@ def read_exported_program(content: bytes) -> nn.Module:
             return Float32Program(_network(archive))
     except zipfile.BadZipFile as error:
         raise BundleError(f"the file is no .pt2 archive: {error}; write it with torch.export.save") from error
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         raise BundleError(
             f"the .pt2 archive is not laid out as PyTorch 2.9 and later do it: {type(error).__name__} {one_line(error)}; save it again"
         ) from error
