@@ -81,7 +81,7 @@ def test_a_description_that_does_not_fit_is_refused(tmp_path: Path, content: str
 def test_weights_that_do_not_fit_the_description_are_refused(tmp_path: Path) -> None:
     bundle = load_bundle()
     fields = json.loads((bundle.folder / "bundle.json").read_text())
-    fields["networks"]["segmenter"]["init_filters"] = 16
+    fields["networks"]["segmenter"] = {"architecture": "UNet", "channels": 1, "structures": 3, "width": 2, "depth": 1}
     (tmp_path / "bundle.json").write_text(json.dumps(fields))
     for role in bundle.networks:
         (tmp_path / f"{role}.safetensors").write_bytes(bundle.weights(role))
