@@ -87,7 +87,9 @@ class NodeProcess:
 class Cluster:
     """A folder with a configuration, and the processes that were started from it."""
 
-    def __init__(self, folder: Path, archive: Archive, *, database_url: str = "", workers: int = 1, extra: str = "") -> None:
+    def __init__(
+        self, folder: Path, archive: Archive, *, database_url: str = "", workers: int = 1, stale_after_s: float = 4.0, extra: str = ""
+    ) -> None:
         self.folder, self.archive = folder, archive
         self.port = free_port()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -109,7 +111,7 @@ bundle = "{write_bundle(folder / "bundle")}"
 database_url = "{database_url}"
 workers = {workers}
 poll_s = 0.1
-stale_after_s = 4.0
+stale_after_s = {stale_after_s}
 max_attempts = 50
 [delivery]
 first_wait_s = 0.1

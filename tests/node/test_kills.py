@@ -11,6 +11,8 @@ from harness import BOUNDARIES
 from processes import Cluster, PostgreSql, each_film_once, shuffled
 from pydicom import dcmread
 
+from certdicom.node.settings import SETTINGS
+
 AT_RECEIPT = ("received", "entered", "enqueued")
 
 
@@ -102,6 +104,44 @@ def test_on_postgresql_another_worker_takes_over_what_a_killed_one_had(make_clus
                 cluster.start(name, "node" if name == "node" else "worker")
         wait_until(lambda: each_film_once(cluster, films), 120, "delivery of all films")
         assert len(cluster.segmentations()) == len(films)
+    finally:
+        database.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_on_postgresql_a_node_that_is_killed_at_receipt_loses_and_doubles_nothing(make_cluster, make_film, tmp_path):
+    database = PostgreSql(tmp_path)
+    try:
+        cluster = make_cluster(database_url=database.url, workers=1)
+        cluster.start("node")
+        for name in ("worker-1", "worker-2"):
+            cluster.start(name, "worker")
+        films = [make_film(number) for number in range(2 * len(AT_RECEIPT))]
+        for boundary, film in zip(shuffled(AT_RECEIPT, len(films), seed=5), films, strict=True):
+            die_and_recover(cluster, boundary, film)
+        wait_until(lambda: each_film_once(cluster, films), 120, "delivery of all films")
+        assert len(cluster.segmentations()) == len(films)
+    finally:
+        database.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_with_its_default_patience_another_worker_takes_over_within_90_seconds(make_cluster, make_film, tmp_path):
+    (patience,) = (setting.default for setting in SETTINGS if setting.key == "jobs.stale_after_s")
+    database = PostgreSql(tmp_path)
+    try:
+        cluster = make_cluster(database_url=database.url, workers=1, stale_after_s=patience)
+        cluster.start("node")
+        for name in ("worker-1", "worker-2"):
+            cluster.start(name, "worker")
+        film = make_film()
+        cluster.arm("made")
+        assert cluster.send(film) == [True]
+        wait_until(lambda: any(map(cluster.dead, cluster.processes)), 120, "a worker's death")
+        assert not each_film_once(cluster, [film])
+        wait_until(lambda: each_film_once(cluster, [film]), 90, "take-over")
     finally:
         database.stop()
 
