@@ -61,7 +61,8 @@ def test_every_room_is_in_the_architecture() -> None:
 def test_links_between_documents_lead_somewhere() -> None:
     for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
-            assert (document.parent / target).exists(), f"{document.name} → {target}"
+            generated = document.parent.name == "docs" and target.startswith("reference/")  # the site's build checks these
+            assert generated or (document.parent / target).exists(), f"{document.name} → {target}"
 
 
 def test_research_use_only_is_said_where_it_must_be() -> None:
