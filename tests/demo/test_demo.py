@@ -73,18 +73,18 @@ def test_films_are_certified_delivered_and_shown_and_nothing_stays(archive, film
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     options = ["--no-orthanc"] if archive == "folder" else []
-    process = start(film, "--accept-any", "--exit-after", 20, *options, folder=scratch)
     said: list[str] = []
-    for line in process.stdout:
-        said.append(line)
-        page = re.search(r"picture and certificate +(http\S+)", line)
-        if page:
-            with urllib.request.urlopen(page[1], timeout=30) as answer:
-                assert b"Why it abstains" in answer.read()
-        if archive == "folder" and line.startswith("Films and SEGs"):
-            folder = Path(line.split(" in ")[1].strip())
-            assert {"DX", "SEG", "SR"} <= {dcmread(path).Modality for path in folder.iterdir()}
-    assert process.wait(60) == 0, "".join(said)
+    with start(film, "--accept-any", "--exit-after", 20, *options, folder=scratch) as process:
+        for line in process.stdout:
+            said.append(line)
+            page = re.search(r"picture and certificate +(http\S+)", line)
+            if page:
+                with urllib.request.urlopen(page[1], timeout=30) as answer:
+                    assert b"Why it abstains" in answer.read()
+            if archive == "folder" and line.startswith("Films and SEGs"):
+                folder = Path(line.split(" in ")[1].strip())
+                assert {"DX", "SEG", "SR"} <= {dcmread(path).Modality for path in folder.iterdir()}
+        assert process.wait(60) == 0, "".join(said)
     assert "certified and delivered" in "".join(said)
     assert nothing_is_left(scratch)
 
@@ -95,14 +95,14 @@ def test_films_are_certified_delivered_and_shown_and_nothing_stays(archive, film
 def test_an_interruption_while_it_works_ends_everything(how, tmp_path):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    process = start("--no-orthanc", folder=scratch)
-    for line in process.stdout:
-        if line.startswith("Node"):
-            break
-    assert any("certdicom node" in line for line in children(scratch))
-    process.send_signal(how)
-    process.stdout.read()
-    assert process.wait(60) == 130
+    with start("--no-orthanc", folder=scratch) as process:
+        for line in process.stdout:
+            if line.startswith("Node"):
+                break
+        assert any("certdicom node" in line for line in children(scratch))
+        process.send_signal(how)
+        process.stdout.read()
+        assert process.wait(60) == 130
     assert nothing_is_left(scratch)
 
 
