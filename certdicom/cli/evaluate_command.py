@@ -110,7 +110,8 @@ def run(arguments: argparse.Namespace) -> int:
         if parquet_is_installed():
             write_parquet(rows, arguments.out / "per_image.parquet")
         if arguments.figures:
-            from certdicom.evaluation.figures import curve_figure, save_figure
+            from certdicom.evaluation.figures import curve_figure
+            from certdicom.presentation.figures import save_figure
 
             save_figure(curve_figure(summaries), arguments.out / "certified_dice")
     print(f"{table.caption}\n\n{table.markdown()}")

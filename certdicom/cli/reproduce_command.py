@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _figure(arguments: argparse.Namespace, bundles: tuple[Bundle, ...], loader: Loader) -> int:
     from certdicom.evaluation.figure1 import draw_figure1
-    from certdicom.evaluation.figures import save_figure
+    from certdicom.presentation.figures import save_figure
 
     batch, _ = sizes(arguments, cuda=loader.device.type == "cuda")
     figure, missing = draw_figure1(

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT, Structure
-from certdicom.errors import OutputError, UsageError
+from certdicom.errors import UsageError
 from certdicom.evaluation.summary import Summary, curve_radii
+from certdicom.presentation.figures import blank_figure
 from certdicom.presentation.palette import RGB, STRUCTURE_RGB
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FORMATS = (".png", ".svg")
 WHITE: RGB = (255, 255, 255)
 _LINES = ("-", "--", ":", "-.")
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -49,7 +48,7 @@ def photograph(u: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def panel_figure(columns: Sequence[str], rows: Sequence[PanelRow], *, note: str) -> Figure:
     """Figure 1 of the paper: a line a noise level, a column a kind of picture."""
-    figure = _figure(2.1 * len(columns), 2.2 * len(rows) + 0.5)
+    figure = blank_figure(2.1 * len(columns), 2.2 * len(rows) + 0.5)
     axes = figure.subplots(len(rows), len(columns), squeeze=False)
     for row, line in zip(axes, rows, strict=True):
         for place, panel in zip(row, line.panels, strict=True):
@@ -78,7 +77,7 @@ def curve_figure(summaries: Sequence[Summary]) -> Figure:
     structures = tuple(dict.fromkeys(name for summary in shown for name, series in summary.curve.items() if series))
     models = list(dict.fromkeys((summary.bundle, summary.method) for summary in shown))
     sigmas = sorted({summary.sigma for summary in shown})
-    figure = _figure(3.6 * len(structures) + 0.6, 3.6)
+    figure = blank_figure(3.6 * len(structures) + 0.6, 3.6)
     axes = figure.subplots(1, len(structures), squeeze=False, sharey=True)[0]
     for place, structure in zip(axes, structures, strict=True):
         for summary in shown:
@@ -99,25 +98,3 @@ def curve_figure(summaries: Sequence[Summary]) -> Figure:
     axes[0].set_ylabel("certified Dice")
     axes[-1].legend(fontsize="x-small", loc="lower left")
     return figure
-
-
-def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Write `stem`.png and `stem`.svg; returns their paths. OutputError when a place cannot be written to."""
-    import matplotlib as mpl
-
-    paths = [stem.with_name(stem.name + ending) for ending in FORMATS]
-    for path in paths:
-        try:
-            with mpl.rc_context({"svg.hashsalt": "certdicom"}):  # the same figure gives the same file
-                figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else {})
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}; choose another place") from error
-    return paths
-
-
-def _figure(width: float, height: float) -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError("figures need matplotlib: pip install 'certdicom[figures]'") from error
-    return Figure(figsize=(width, height), layout="constrained")

@@ -16,12 +16,13 @@ from certdicom.cli.main import build_parser, main
 from certdicom.errors import UsageError
 from certdicom.evaluation import protocol
 from certdicom.evaluation.figure1 import draw_figure1
-from certdicom.evaluation.figures import curve_figure, paint, save_figure
+from certdicom.evaluation.figures import curve_figure, paint
 from certdicom.evaluation.inventory import FOLDERS, find_bundle, how_to_make, known_bundles
 from certdicom.evaluation.models import Loader
 from certdicom.evaluation.paper import MODELS, TABLES, best_of_table1, paper
 from certdicom.evaluation.reproduce import reproduce, reproduction_file, reproduction_section, reproduction_table, take_stock
 from certdicom.evaluation.results import read_results
+from certdicom.presentation.figures import save_figure
 from tests.evaluation.conftest import write_tiny_bundle
 
 FEW = SmoothingParameters(n0=1, n=76)
