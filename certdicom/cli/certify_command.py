@@ -10,16 +10,17 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+from certdicom.certification.options import HELP, unions_from
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.cli.progress import progress_bar
+from certdicom.cli.smoothing_options import add_smoothing_arguments, smoothing_parameters
 from certdicom.cli.summary import print_explanation, print_films, print_result
 from certdicom.errors import CertdicomError, FilmRefusedError, OutputError, UnreadableError, UsageError, one_line
-from certdicom.models.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from certdicom.models.bundle import DEFAULT_BUNDLE, load_bundle
 from certdicom.pipeline import DEFAULT_BATCH, TARGETS, Certifier, Computation, write_results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    defaults = SmoothingParameters()
     parser.add_argument(
         "films", nargs="+", metavar="FILE|FOLDER", type=Path, help="radiographs (DICOM files, or folders searched for them)"
     )
@@ -33,48 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     certificate = parser.add_argument_group("certificate")
     certificate.add_argument("--bundle", default=DEFAULT_BUNDLE, metavar="NAME|FOLDER", help="networks to use (default %(default)s)")
-    certificate.add_argument(
-        "--sigma", type=float, default=defaults.sigma, help="noise on the [0, 1] model grid; R = sigma·Φ⁻¹(tau) (default %(default)s)"
-    )
-    certificate.add_argument(
-        "--tau", type=float, default=defaults.tau, help="share of draws a certified decision exceeds (default %(default)s)"
-    )
-    certificate.add_argument("--n0", type=int, default=defaults.n0, help="draws that select the decisions (default %(default)s)")
-    draws = certificate.add_mutually_exclusive_group()
-    draws.add_argument("--n", type=int, help=f"draws that test them (default {defaults.n})")
-    draws.add_argument(
-        "--looks",
-        type=_whole_numbers,
-        metavar="N,N,…",
-        help="test at each of these numbers of draws, on an equal share of alpha, until done",
-    )
-    certificate.add_argument(
-        "--abstain-target",
-        type=float,
-        default=defaults.abstain_target,
-        metavar="SHARE",
-        help="with --looks: enough once at most this share of the grid's pixels abstains (default %(default)s)",
-    )
-    certificate.add_argument(
-        "--fallback",
-        action="append",
-        default=[],
-        metavar="A,B,…",
-        help="certify also that any of these structures is there, where no single one can be (may be repeated)",
-    )
-    certificate.add_argument(
-        "--family",
-        type=_allowed_wrong,
-        default=defaults.k,
-        metavar="holm|k-fwer:K",
-        help="alpha bounds the chance of any wrong certificate (holm, default), or of K or more, K - 1 allowed",
-    )
-    certificate.add_argument(
-        "--alpha",
-        type=float,
-        default=defaults.alpha,
-        help="chance of any wrong certificate in the image (default %(default)s); see --family",
-    )
+    certificate.add_argument("--sigma", type=float, default=SmoothingParameters.sigma, help=f"{HELP['sigma']} (default %(default)s)")
+    add_smoothing_arguments(certificate)
     certificate.add_argument(
         "--site-key", metavar="FILE", type=Path, help="secret file that keys the draws: repeatable by its owner, unpredictable to others"
     )
@@ -112,9 +73,10 @@ class _Job:
 
 def run(arguments: argparse.Namespace) -> int:
     bundle = load_bundle(arguments.bundle)
+    unions = unions_from(arguments.fallback, labels=[structure.label for structure in bundle.structures], bundle=bundle.name)
     certifier = Certifier(
         bundle,
-        _parameters(arguments, bundle),
+        smoothing_parameters(arguments, sigma=arguments.sigma, unions=unions),
         Computation(
             device=arguments.device,
             precision=arguments.precision,
@@ -156,49 +118,6 @@ def _one_of_several(job: _Job, certifier: Certifier, arguments: argparse.Namespa
         if arguments.debug:
             traceback.print_exc()
         return "internal error", f"{type(error).__name__}: {one_line(error)}; run it alone with --debug", CertdicomError.exit_code
-
-
-def _parameters(arguments: argparse.Namespace, bundle: Bundle) -> SmoothingParameters:
-    looks = arguments.looks or ()
-    n = looks[-1] if looks else arguments.n
-    return SmoothingParameters(
-        sigma=arguments.sigma,
-        tau=arguments.tau,
-        n0=arguments.n0,
-        n=SmoothingParameters.n if n is None else n,
-        alpha=arguments.alpha,
-        looks=looks,
-        abstain_target=arguments.abstain_target,
-        unions=tuple(_structures(names, bundle) for names in arguments.fallback),
-        k=arguments.family,
-    )
-
-
-def _structures(names: str, bundle: Bundle) -> tuple[int, ...]:
-    """`lungs,heart` as indices of the bundle's structures, rising, so that the order of the words makes no other result."""
-    labels = [structure.label for structure in bundle.structures]
-    wanted = [name.strip() for name in names.split(",")]
-    unknown = [name for name in wanted if name not in labels]
-    if unknown:
-        raise UsageError(f"--fallback {names}: bundle {bundle.name} has no structure {unknown[0]!r}; it has {', '.join(labels)}")
-    return tuple(sorted(labels.index(name) for name in wanted))
-
-
-def _whole_numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers such as 100,300,1000") from error
-
-
-def _allowed_wrong(text: str) -> int:
-    """`holm` is k = 1, `k-fwer:K` is K."""
-    name, _, k = text.partition(":")
-    if text == "holm":
-        return 1
-    if name != "k-fwer" or not k.isdecimal() or int(k) < 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither holm nor k-fwer:K with a whole K of at least 2")
-    return int(k)
 
 
 def _batch(size: int) -> int:
