@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from certdicom.errors import UsageError
+
+if TYPE_CHECKING:
+    from certdicom.certification.certificate import Structure
 
 HELP = MappingProxyType(
     {
@@ -16,7 +20,7 @@ HELP = MappingProxyType(
         "looks": "instead of n: test at each of these numbers of draws, on an equal share of alpha, until done",
         "abstain_target": "with looks: enough once at most this share of the grid's pixels abstains",
         "fallback": "certify also that any of these structures is there, where no single one can be",
-        "family": "alpha bounds the chance of any wrong certificate (holm), or of K or more, K - 1 allowed: a weaker claim",
+        "family": "holm: alpha bounds the chance of any wrong certificate; k-fwer:K: of K or more, so that K - 1 are allowed, a weaker claim",
         "alpha": "chance of any wrong certificate in an image; see family",
     }
 )
@@ -43,17 +47,17 @@ def allowed_from(family: str) -> int:
     return int(k)
 
 
-def unions_from(groups: Sequence[str], *, labels: Sequence[str], bundle: str) -> tuple[tuple[int, ...], ...]:
-    """Each group, `lungs,heart`, as indices of `labels`, rising, so that the order of the words makes no other result.
+def unions_from(groups: Sequence[str], structures: Sequence[Structure], *, bundle: str) -> tuple[tuple[int, ...], ...]:
+    """Each group, `lungs,heart`, as indices of `structures`, rising, so that the order of the words makes no other result.
 
-    UsageError for a structure that the bundle has not.
+    `bundle`: the name of the bundle whose structures they are. UsageError for one that it has not.
     """
-    return tuple(_indices(group, labels=labels, bundle=bundle) for group in groups)
-
-
-def _indices(group: str, *, labels: Sequence[str], bundle: str) -> tuple[int, ...]:
-    wanted = [name.strip() for name in group.split(",")]
-    unknown = [name for name in wanted if name not in labels]
-    if unknown:
-        raise UsageError(f"fallback {group}: bundle {bundle} has no structure {unknown[0]!r}; it has {', '.join(labels)}")
-    return tuple(sorted(labels.index(name) for name in wanted))
+    labels = [structure.label for structure in structures]
+    unions = []
+    for group in groups:
+        wanted = [name.strip() for name in group.split(",")]
+        unknown = [name for name in wanted if name not in labels]
+        if unknown:
+            raise UsageError(f"fallback {group.strip()}: bundle {bundle} has no structure {unknown[0]!r}; it has {', '.join(labels)}")
+        unions.append(tuple(sorted(labels.index(name) for name in wanted)))
+    return tuple(unions)

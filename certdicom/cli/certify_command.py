@@ -73,7 +73,7 @@ class _Job:
 
 def run(arguments: argparse.Namespace) -> int:
     bundle = load_bundle(arguments.bundle)
-    unions = unions_from(arguments.fallback, labels=[structure.label for structure in bundle.structures], bundle=bundle.name)
+    unions = unions_from(arguments.fallback, bundle.structures, bundle=bundle.name)
     certifier = Certifier(
         bundle,
         smoothing_parameters(arguments, sigma=arguments.sigma, unions=unions),

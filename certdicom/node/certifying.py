@@ -38,7 +38,7 @@ class PipelineCertifier:
             batch_size=configuration.whole("certificate.batch"),
             site_key=site_key,
         )
-        self._certifier = Certifier(bundle, configuration.smoothing, computation)
+        self._certifier = Certifier(bundle, configuration.smoothing(bundle), computation)
         self._geometry = cast("Literal['viewer', 'none']", configuration.text("certificate.geometry"))
         self._abstain = cast("Literal['union', 'per-structure']", configuration.text("certificate.abstain"))
         self._accept_any = configuration.flag("certificate.accept_any")

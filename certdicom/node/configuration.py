@@ -9,12 +9,16 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from certdicom.certification.options import allowed_from, looks_from, unions_from
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.errors import UsageError
 from certdicom.node.settings import DESTINATION_SETTINGS, DESTINATIONS_VARIABLE, SECTIONS, SETTINGS, Setting, Value, default_state_dir
+
+if TYPE_CHECKING:
+    from certdicom.models.bundle import Bundle
 
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -74,14 +78,20 @@ class Configuration:
     def database_url(self) -> str:
         return self.text("jobs.database_url") or f"sqlite:///{self.state_dir / 'node.sqlite'}"
 
-    @property
-    def smoothing(self) -> SmoothingParameters:
+    def smoothing(self, bundle: Bundle | None) -> SmoothingParameters:
+        """What films are certified with; without a bundle, which knows the structures, without a fallback. UsageError for a wrong value."""
+        groups = [group for group in self.text("certificate.fallback").split(";") if group.strip()]
+        looks = looks_from(self.text("certificate.looks"))
         return SmoothingParameters(
             sigma=self.number("certificate.sigma"),
             tau=self.number("certificate.tau"),
             n0=self.whole("certificate.n0"),
-            n=self.whole("certificate.n"),
+            n=looks[-1] if looks else self.whole("certificate.n"),
             alpha=self.number("certificate.alpha"),
+            looks=looks,
+            abstain_target=self.number("certificate.abstain_target"),
+            unions=unions_from(groups, bundle.structures, bundle=bundle.name) if bundle else (),
+            k=allowed_from(self.text("certificate.family")),
         )
 
     @property
@@ -270,7 +280,7 @@ def _check_together(configuration: Configuration) -> None:
         raise UsageError(f"TLS needs tls.certificate, tls.key and tls.ca; only {', '.join(tls)} is set")
     if not tls and any(entry.tls for entry in configuration.destinations):
         raise UsageError("a destination has tls = true, and [tls] names no certificate, key and ca")
-    _ = configuration.smoothing  # says what is wrong with sigma, tau, n0, n, alpha
+    configuration.smoothing(None)  # says what is wrong with sigma, tau, n0, n, alpha and what goes beyond them
 
 
 def _check_titles(configuration: Configuration) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from certdicom.certification.options import HELP, HOLM
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.models.bundle import DEFAULT_BUNDLE
 
@@ -115,11 +116,15 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _list("rules.modalities", ["CR", "DX", "RG"], "Modality of instances that are certified"),
     _list("rules.sop_classes", [], "SOP class UIDs that are certified; empty: Computed Radiography, Digital X-Ray and Secondary Capture"),
     _text("certificate.bundle", DEFAULT_BUNDLE, "networks: a name or a folder"),
-    _number("certificate.sigma", _SMOOTHING.sigma, "noise on the [0, 1] model grid; R = sigma·Φ⁻¹(tau)"),
-    _number("certificate.tau", _SMOOTHING.tau, "share of draws that a certified decision exceeds"),
-    _whole("certificate.n0", _SMOOTHING.n0, "draws that select the decisions", lowest=1),
-    _whole("certificate.n", _SMOOTHING.n, "draws that test them", lowest=1),
-    _number("certificate.alpha", _SMOOTHING.alpha, "chance of any wrong certificate in a film"),
+    _number("certificate.sigma", _SMOOTHING.sigma, HELP["sigma"]),
+    _number("certificate.tau", _SMOOTHING.tau, HELP["tau"]),
+    _whole("certificate.n0", _SMOOTHING.n0, HELP["n0"], lowest=1),
+    _whole("certificate.n", _SMOOTHING.n, HELP["n"], lowest=1),
+    _text("certificate.looks", "", f"{HELP['looks']}, such as 100,300,1000"),
+    _number("certificate.abstain_target", _SMOOTHING.abstain_target, HELP["abstain_target"]),
+    _text("certificate.fallback", "", f"{HELP['fallback']}, such as lungs,heart; a semicolon between several"),
+    _text("certificate.family", HOLM, HELP["family"]),
+    _number("certificate.alpha", _SMOOTHING.alpha, HELP["alpha"]),
     _text("certificate.device", "auto", "auto, cpu, cuda or cuda:i"),
     _text("certificate.precision", "auto", "of the networks", choices=("auto", "float32", "bfloat16", "float16")),
     _whole("certificate.batch", 10, "draws at once", lowest=1),

@@ -20,6 +20,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from certdicom.models.networks import build_network
     from certdicom.training.bundle import write_bundle
+    from tests.tiny import DENOISER
 
     torch.manual_seed(5)
     segmenter = {
@@ -30,14 +31,6 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "init_filters": 8,
         "blocks_down": [1, 1],
         "blocks_up": [1],
-    }
-    denoiser = {
-        "architecture": "PatchDenoiser",
-        "channels": 1,
-        "patch": 2,
-        "block_out_channels": [8, 8],
-        "layers_per_block": 1,
-        "norm_num_groups": 4,
     }
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
     codes = {"lungs": "39607008", "heart": "80891009", "clavicles": "51299004"}
@@ -51,9 +44,9 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "structures": [{"label": label, "code": [code, "SCT", label], "rgb": [0, 158, 115]} for label, code in codes.items()],
             "schedule": {"beta_start": 1e-4, "beta_end": 2e-2, "steps": 1000},
             "sigma_range": [0.03, 1.0],
-            "networks": {"segmenter": segmenter, "denoiser": denoiser},
+            "networks": {"segmenter": segmenter, "denoiser": DENOISER},
         },
-        networks={"segmenter": build_network(segmenter), "denoiser": build_network(denoiser)},
+        networks={"segmenter": build_network(segmenter), "denoiser": build_network(DENOISER)},
     )
     return folder
 

@@ -23,7 +23,7 @@ from certdicom.evaluation.paper import MODELS, TABLES, best_of_table1, paper
 from certdicom.evaluation.reproduce import reproduce, reproduction_file, reproduction_section, reproduction_table, take_stock
 from certdicom.evaluation.results import read_results
 from certdicom.presentation.figures import save_figure
-from tests.evaluation.conftest import write_tiny_bundle
+from tests.tiny import write_tiny_bundle
 
 FEW = SmoothingParameters(n0=1, n=76)
 

@@ -24,7 +24,7 @@ from certdicom.evaluation.results import results_page
 from certdicom.evaluation.rows import RowFile, read_rows
 from certdicom.evaluation.run import Plan, evaluate
 from certdicom.models.bundle import Bundle
-from tests.evaluation.conftest import write_tiny_bundle
+from tests.tiny import write_tiny_bundle
 
 FEW = ["--n0", "5", "--n", "60", "--device", "cpu", "--precision", "float32"]
 

@@ -20,17 +20,10 @@ from certdicom.models.bundle import load_bundle
 from certdicom.models.networks import build_network
 from certdicom.models.runtime import DenoisedSegmenter
 from certdicom.training.bundle import write_bundle
+from tests.tiny import DENOISER
 
 CPU = torch.device("cpu")
 SEGMENTER = {"architecture": "UNet", "channels": 1, "structures": 1, "width": 4, "depth": 1, "padding": "zero"}
-DENOISER = {
-    "architecture": "PatchDenoiser",
-    "channels": 1,
-    "patch": 2,
-    "block_out_channels": [8, 8],
-    "layers_per_block": 1,
-    "norm_num_groups": 4,
-}
 
 
 def write(folder: Path, *, networks: dict[str, dict[str, object]], **changes: object) -> Path:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
+from fakes import CheapCertifier
 
+from certdicom.certification.parameters import SmoothingParameters
 from certdicom.cli.main import main
 from certdicom.errors import UsageError
+from certdicom.node.certifying import PipelineCertifier
 from certdicom.node.configuration import Destination, load_configuration, print_configuration
+from certdicom.node.identity import Work
+from certdicom.node.jobs.memory import MemoryEngine
+from certdicom.node.service import Service
 from certdicom.node.settings import DESTINATION_SETTINGS, SETTINGS
+from tests.tiny import write_tiny_bundle
 
 NODE_DOCS = Path(__file__).parents[2] / "docs" / "node.md"
 
@@ -79,6 +87,10 @@ def test_the_environment_overrides_the_file(toml):
         ('[access]\npeer_addresses = ["here"]', "'here' is neither an address nor a network"),
         ("[certificate]\nsigma = -1", "certificate.sigma must be at least 0"),
         ("[certificate]\ntau = 0.2", "tau must be at least 0.5"),
+        ('[certificate]\nlooks = "75;90"', "looks: '75;90' is no list of whole numbers"),
+        ('[certificate]\nlooks = "90,75"', "looks must be rising"),
+        ("[certificate]\nabstain_target = 0.1", "abstain_target must be 0 where there is one look"),
+        ('[certificate]\nfamily = "k-fwer"', "family: 'k-fwer' is neither holm nor k-fwer:K"),
         ('[jobs]\ndatabase_url = "mysql://x"', "must begin with sqlite:/// or postgresql://"),
         ('[web]\nhost = "0.0.0.0"', "name a web.token_file"),
         ('[tls]\nkey = "k.pem"', "TLS needs tls.certificate, tls.key and tls.ca; only tls.key is set"),
@@ -115,6 +127,41 @@ def test_a_wrong_environment_variable_is_named(name, value, said):
         load_configuration(None, {name: value})
 
 
+def test_what_goes_beyond_one_test_at_n_is_written_as_on_the_command_line(toml, tmp_path):
+    """And each of it makes another job of the same film, or a film certified otherwise would count as done."""
+    bundle = write_tiny_bundle(tmp_path / "tiny", labels=("lungs", "heart", "clavicles"))
+    settings = {"looks": "75,90", "abstain_target": 0.02, "fallback": "heart,lungs; heart,clavicles", "family": "k-fwer:4"}
+    plain = load_configuration(None, {}).smoothing(bundle)
+    assert plain == SmoothingParameters()
+    works = {Work("ab", plain).job_id(sop_instance_uid="1.2", dataset_sha256="00")}
+    for name, value in settings.items():
+        some = {name: value} | ({"looks": "75,90"} if name == "abstain_target" else {})
+        text = "[certificate]\n" + "".join(f"{key} = {json.dumps(entry)}\n" for key, entry in some.items())
+        works.add(Work("ab", load_configuration(toml(text), {}).smoothing(bundle)).job_id(sop_instance_uid="1.2", dataset_sha256="00"))
+    assert len(works) == 5
+    environment = {f"CERTDICOM_CERTIFICATE_{name}".upper(): str(value) for name, value in settings.items()}
+    asked = load_configuration(None, environment).smoothing(bundle)
+    assert asked == SmoothingParameters(n=90, looks=(75, 90), abstain_target=0.02, unions=((0, 1), (1, 2)), k=4)
+
+
+def test_a_node_certifies_as_it_is_configured(tmp_path, make_film):
+    bundle = write_tiny_bundle(tmp_path / "tiny")
+    settings = {"looks": "75,90", "abstain_target": "0.999", "fallback": "lungs,heart", "family": "k-fwer:4", "accept_any": "yes"}
+    configuration = load_configuration(None, {f"CERTDICOM_CERTIFICATE_{name}".upper(): value for name, value in settings.items()})
+    result = tmp_path / "result"
+    result.mkdir()
+    PipelineCertifier(configuration, bundle, b"secret of the site").certify(make_film(), result)
+    report = json.loads((result / "report.json").read_text())
+    parameters = {name: report["parameters"][name] for name in ("n", "looks", "abstain_target", "unions", "k")}
+    assert parameters == {"n": 90, "looks": [75, 90], "abstain_target": 0.999, "unions": [[0, 1]], "k": 4}
+    assert "up to 3 wrong certificates are allowed" in report["parameters"]["family"]
+
+
+def test_a_fallback_to_structures_that_the_bundle_has_not_ends_the_start(configure):
+    with pytest.raises(UsageError, match="fallback lungs,heart: bundle test has no structure 'heart'; it has lungs"):
+        Service(configure(certificate__fallback="lungs,heart"), certifier=CheapCertifier(), engine=MemoryEngine())
+
+
 def test_a_missing_file_is_one_clear_line(tmp_path):
     with pytest.raises(UsageError, match=r"cannot read the configuration .*: No such file"):
         load_configuration(tmp_path / "none.toml", {})
@@ -122,8 +169,6 @@ def test_a_missing_file_is_one_clear_line(tmp_path):
 
 def test_a_worker_without_postgresql_is_told_why(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CERTDICOM_NODE_STATE_DIR", str(tmp_path))
-    from certdicom.node.service import Service
-
     with pytest.raises(UsageError, match="a SQLite file serves one process only"):
         Service(load_configuration(None), listens=False)
 
