@@ -134,16 +134,20 @@ class DirectDenoiser:
 
 
 class CoarseDenoiser:
-    """`denoise` on a grid coarser by `factor`: the mean of factor × factor pixels before it, bilinear enlargement after it.
+    """`denoise` on a grid coarser by `factor`: the mean of factor × factor pixels before it, enlargement after it.
 
-    The mean leaves the noise independent, with 1 / `factor` of the standard deviation; `denoise` must be made for that.
+    The mean leaves the noise independent, with 1 / `factor` of the standard deviation; `denoise` must be made for that. `smooth`:
+    enlarge bilinearly; otherwise pixels are repeated, which a segmenter that takes means over `factor` pixels undoes exactly.
     """
 
-    def __init__(self, denoise: Denoise, *, factor: int) -> None:
+    def __init__(self, denoise: Denoise, *, factor: int, smooth: bool = True) -> None:
         self._denoise = denoise
         self._factor = factor
+        self._smooth = smooth
 
     @torch.inference_mode()
     def __call__(self, noisy: Tensor) -> Tensor:
         clean = self._denoise(functional.avg_pool2d(noisy, self._factor))
-        return functional.interpolate(clean, scale_factor=float(self._factor), mode="bilinear", align_corners=False)
+        if self._smooth:
+            return functional.interpolate(clean, scale_factor=float(self._factor), mode="bilinear", align_corners=False)
+        return functional.interpolate(clean, scale_factor=float(self._factor), mode="nearest")

@@ -6,7 +6,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,30 +16,55 @@ from certdicom.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from certdicom.training.data import FilmSet
     from certdicom.training.loop import Recipe
-
-_WHAT = {
-    "denoiser": "the DDPM, on images alone",
-    "segmenter": "a segmenter: on images as they are, with --noise as SegCertify does it, or behind --denoiser",
-    "bundle": "pack --segmenter and --denoiser into a bundle folder",
-}
+    from certdicom.training.weights import Trained
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=tuple(_WHAT), help="; ".join(f"{name}: {text}" for name, text in _WHAT.items()))
+    what = parser.add_subparsers(dest="what", required=True)
+    denoiser = what.add_parser("denoiser", help="a DDPM, or a network for one noise level, on images alone")
+    _add_data(denoiser)
+    _add_training(denoiser)
+    denoiser.add_argument(
+        "--sigma", type=float, metavar="SIGMA", help="a denoiser for this noise on [0, 1] alone (default: a diffusion model, for all)"
+    )
+    segmenter = what.add_parser("segmenter", help="a segmenter: on images as they are, under --noise as SegCertify, or behind --denoiser")
+    _add_data(segmenter)
+    _add_structures(segmenter)
+    _add_training(segmenter)
+    segmenter.add_argument("--noise", type=float, default=0.0, metavar="SIGMA", help="train under this noise on [0, 1] (SegCertify)")
+    segmenter.add_argument("--denoiser", type=Path, metavar="FILE", help="denoiser weights, to train behind")
+    segmenter.add_argument(
+        "--denoiser-every", type=int, default=0, metavar="STEPS", help="how often the denoiser learns as well (default %(default)s: never)"
+    )
+    bundle = what.add_parser("bundle", help="pack networks into a bundle folder, with thresholds, model card and self-test")
+    _add_data(bundle)
+    _add_structures(bundle)
+    _add_packing(bundle)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", action="append", required=True, type=Path, metavar="FOLDER", help="a data set with masks; may be given again"
     )
-    parser.add_argument("--structures", nargs="+", metavar="NAME", help="in channel order (default: lungs heart clavicles)")
-    parser.add_argument("--grid", type=_grid, default=(256, 256), metavar="ROWS[xCOLUMNS]", help="of the network (default 256)")
+    parser.add_argument("--grid", type=_grid, metavar="ROWS[xCOLUMNS]", help="of the networks (default 256, or what a given one has)")
     parser.add_argument(
         "--split-list", type=Path, metavar="FILE", help="the parts train and val: CSV with id and split (default: the data's)"
     )
     parser.add_argument("--split-seed", type=int, metavar="N", help="draw the parts by this seed, 70/10/20, patients kept whole")
-    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where weights, learning curves and checkpoint go")
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where the results go")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+
+
+def _add_structures(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--structures", nargs="+", metavar="NAME", help="in channel order (default: what a given network has, or lungs heart clavicles)"
+    )
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="weights to begin with (default: new ones)")
     parser.add_argument(
@@ -49,38 +75,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="images per step and process (default %(default)s)")
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate (default %(default)s)")
     parser.add_argument("--strength", type=float, nargs=2, default=[0.5, 0.3], metavar=("FIRST", "LAST"), help="of the augmentation")
-    parser.add_argument("--noise", type=float, default=0.0, metavar="SIGMA", help="train under this noise on [0, 1] (SegCertify)")
-    parser.add_argument("--denoiser", type=Path, metavar="FILE", help="denoiser weights, to train behind or to pack")
-    parser.add_argument(
-        "--denoiser-every", type=int, default=0, metavar="STEPS", help="how often the denoiser learns as well (default %(default)s: never)"
-    )
-    parser.add_argument("--segmenter", type=Path, metavar="FILE", help="segmenter weights to pack")
     parser.add_argument("--validate-every", type=int, default=250, metavar="STEPS", help="and save (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the draws of training (default %(default)s)")
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where to compute (default %(default)s)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+
+
+def _add_packing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--segmenter", required=True, type=Path, metavar="FILE", help="segmenter weights")
+    parser.add_argument(
+        "--denoiser", action="append", default=[], type=Path, metavar="FILE", help="denoiser weights; again for one denoiser a noise level"
+    )
+    parser.add_argument("--borrow", metavar="BUNDLE", help="use the denoiser of this bundle, shipped or beside --out, instead of a copy")
+    parser.add_argument("--multi-step", action="store_true", help="denoise by the whole reverse process instead of one call")
+    parser.add_argument("--factor", type=int, default=1, help="how many times finer the bundle's grid is than the networks' (default 1)")
+    parser.add_argument(
+        "--code", action="append", default=[], type=_code, metavar="LABEL=VALUE,SCHEME,MEANING", help="of a structure that has no known one"
+    )
+    parser.add_argument("--summary", default="", metavar="TEXT", help="one line on what it segments")
+    parser.add_argument(
+        "--calibration-images",
+        type=int,
+        default=8,
+        metavar="N",
+        help="training images that choose thresholds (default %(default)s)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.what == "bundle" and arguments.segmenter is None:
-        raise UsageError("train bundle needs --segmenter FILE (and --denoiser FILE, unless the segmenter was trained with --noise)")
-    if arguments.noise and arguments.denoiser:
+    if arguments.threads:
+        import torch
+
+        torch.set_num_threads(arguments.threads)
+    return _pack(arguments) if arguments.what == "bundle" else _train(arguments)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    if arguments.what == "segmenter" and arguments.noise and arguments.denoiser:
         raise UsageError("--noise and --denoiser are two ways to a smoothed model: give one of them")
-    if arguments.denoiser_every and arguments.denoiser is None:
+    if arguments.what == "segmenter" and arguments.denoiser_every and arguments.denoiser is None:
         raise UsageError("--denoiser-every says how often the denoiser learns: give --denoiser FILE as well")
     import torch
 
     from certdicom.models.runtime import choose_device
-    from certdicom.training.chest import write_chest_bundle
-    from certdicom.training.data import join
     from certdicom.training.loop import Plan, train
 
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    if arguments.what == "bundle":
-        train_films = join(list(_films(arguments, "train", channels=1).values()))
-        write_chest_bundle(arguments.out, denoiser=arguments.denoiser, segmenter=arguments.segmenter, train=train_films)
-        return 0
+    torch.manual_seed(arguments.seed)
+    recipe, record = _recipe(arguments, device=choose_device(arguments.device))
     plan = Plan(
         out=arguments.out,
         steps=arguments.steps,
@@ -89,10 +129,10 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         validate_every=arguments.validate_every,
         resume=arguments.resume,
+        record=record,
     )
-    torch.manual_seed(arguments.seed)
-    recipe = _recipe(arguments, device=choose_device(arguments.device))
-    with progress_bar(f"train {arguments.what}, %", quiet=not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0") as move:
+    first = os.environ.get("RANK", "0") == "0"
+    with progress_bar(f"train {arguments.what}, %", quiet=not (first and sys.stderr.isatty())) as move:
 
         def show(progress: float, figures: Mapping[str, Any]) -> None:
             if move:
@@ -101,50 +141,121 @@ def run(arguments: argparse.Namespace) -> int:
                 print(json.dumps(figures), flush=True)
 
         train(recipe, plan, show=show)
+    if first:
+        _draw_curves(arguments.out, structures=tuple(record.get("structures", ())))
     return 0
 
 
-def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> Recipe:
+def _draw_curves(folder: Path, *, structures: tuple[str, ...]) -> None:
+    from certdicom.presentation.figures import save_figure
+    from certdicom.training.curves import CURVES, learning_figure, read_curves
+
+    try:
+        figure = learning_figure(read_curves(folder / CURVES), structures=structures)
+    except UsageError as error:  # the weights are what was asked for
+        print(f"certdicom: no picture of the learning curves: {error}", file=sys.stderr)
+        return
+    print("\n".join(str(path) for path in save_figure(figure, folder / "learning")))
+
+
+def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Recipe, dict[str, Any]]:
+    """What is trained, and what its weight files will say of how."""
     from certdicom.training.data import STRUCTURES, join
-    from certdicom.training.denoiser import DENOISER, DenoiserRecipe
+    from certdicom.training.denoiser import DENOISER, DIRECT, DenoiserRecipe, DirectDenoiserRecipe
     from certdicom.training.segmenter import SEGMENTER, Denoising, SegmenterRecipe
     from certdicom.training.weights import load_network
 
-    default = DENOISER if arguments.what == "denoiser" else {**SEGMENTER, "structures": len(arguments.structures or STRUCTURES)}
-    network, description = load_network(arguments.weights) if arguments.weights else _new_network(arguments.network, default)
-    network.to(device)
-    films = join(list(_films(arguments, "train", channels=description["channels"]).values()))
-    val = _films(arguments, "val", channels=description["channels"])
-    if arguments.what == "denoiser":
-        return DenoiserRecipe(
-            network, description, train=films, val=join(list(val.values())), batch=arguments.batch_size, strength=arguments.strength[0]
-        )
+    segments = arguments.what == "segmenter"
+    start = load_network(arguments.weights) if arguments.weights else None
+    begun = start.record if start else {}
+    structures = (arguments.structures or begun.get("structures") or STRUCTURES) if segments else ()
+    default = {**SEGMENTER, "structures": len(structures)} if segments else DIRECT if arguments.sigma else DENOISER
+    trained = start or _new_network(arguments.network, default)
+    channels = trained.description["channels"]
+    grid = arguments.grid or tuple(begun.get("grid", (256, 256)))
+    films = _films(arguments, "train", grid=grid, structures=structures, channels=channels)
+    val = _films(arguments, "val", grid=grid, structures=structures, channels=channels)
+    record = {
+        "what": arguments.what,
+        "data": {name: {"train": len(films[name]), "val": len(val[name])} for name in films},
+        "grid": list(grid),
+        "structures": list(structures),
+        "batch": arguments.batch_size * int(os.environ.get("WORLD_SIZE", "1")),
+        "rate": arguments.rate,
+        "strength": arguments.strength,
+        "seed": arguments.seed,
+        "device": str(device),
+        "began_with": begun,
+    }
+    network = trained.network.to(device)
+    if not segments:
+        learning: Callable[..., Recipe] = partial(DenoiserRecipe, network, trained.description)
+        if arguments.sigma is not None:
+            record["sigma"] = arguments.sigma
+            learning = partial(DirectDenoiserRecipe, network, trained.description, sigma=arguments.sigma)
+        together = {"train": join(list(films.values())), "val": join(list(val.values()))}
+        return learning(**together, batch=arguments.batch_size, strength=arguments.strength[0]), record
     denoising = None
     if arguments.denoiser is not None:
-        denoiser, denoiser_description = load_network(arguments.denoiser)
-        denoising = Denoising(denoiser.to(device), denoiser_description, every=arguments.denoiser_every)
-    return SegmenterRecipe(
+        denoiser = load_network(arguments.denoiser)
+        denoising = Denoising(denoiser.network.to(device), denoiser.description, every=arguments.denoiser_every)
+        record |= {"denoiser": True, "denoiser_every": arguments.denoiser_every}
+    record["noise"] = arguments.noise
+    recipe = SegmenterRecipe(
         network,
-        description,
-        train=films,
+        trained.description,
+        train=join(list(films.values())),
         val=val,
         batch=arguments.batch_size,
         strength=tuple(arguments.strength),
         noise=arguments.noise,
         denoising=denoising,
     )
+    return recipe, record
 
 
-def _films(arguments: argparse.Namespace, part: str, *, channels: int) -> dict[str, FilmSet]:
+def _pack(arguments: argparse.Namespace) -> int:
+    from certdicom.training.bundle import CODES, Packing, pack
+    from certdicom.training.data import STRUCTURES, join
+    from certdicom.training.weights import load_network
+
+    if arguments.denoiser and arguments.borrow:
+        raise UsageError("--denoiser and --borrow both say which denoiser: give one of them")
+    segmenter = load_network(arguments.segmenter)
+    grid = arguments.grid or tuple(segmenter.record.get("grid", (256, 256)))
+    packing = Packing(
+        structures=arguments.structures or segmenter.record.get("structures") or STRUCTURES,
+        grid=grid,
+        factor=arguments.factor,
+        method="multi-step" if arguments.multi_step else None,
+        calibration_images=arguments.calibration_images,
+        summary=arguments.summary,
+        borrow=arguments.borrow,
+        codes={**CODES, **dict(arguments.code)},
+    )
+    fine = (arguments.factor * grid[0], arguments.factor * grid[1])
+    films = _films(arguments, "train", grid=fine, structures=packing.structures, channels=segmenter.description["channels"])
+    pack(
+        arguments.out,
+        segmenter=segmenter,
+        denoisers=[load_network(path) for path in arguments.denoiser],
+        packing=packing,
+        train=join(list(films.values())),
+    )
+    print(arguments.out)
+    return 0
+
+
+def _films(arguments: argparse.Namespace, part: str, *, grid: tuple[int, int], structures: Any, channels: int) -> dict[str, FilmSet]:
     """One part of every data set, by the name of its folder."""
-    from certdicom.training.data import STRUCTURES, load_films
+    from certdicom.training.data import load_films
 
     return {
-        folder.name: load_films(
+        folder.resolve().name: load_films(
             folder,
             part,
-            grid=arguments.grid,
-            structures=arguments.structures or STRUCTURES,
+            grid=grid,
+            structures=structures,
             channels=channels,
             listing=arguments.split_list,
             seed=arguments.split_seed,
@@ -161,11 +272,21 @@ def _grid(text: str) -> tuple[int, int]:
     return sides[0], sides[-1]
 
 
-def _new_network(request: str | None, default: Mapping[str, Any]) -> tuple[nn.Module, Mapping[str, Any]]:
+def _code(text: str) -> tuple[str, tuple[str, str, str]]:
+    """LABEL=VALUE,SCHEME,MEANING."""
+    label, _, code = text.partition("=")
+    parts = code.split(",", maxsplit=2)
+    if not label or len(parts) != 3 or not all(parts):
+        raise argparse.ArgumentTypeError(f"{text!r}: give LABEL=VALUE,SCHEME,MEANING, as liver=10200004,SCT,Liver")
+    return label, (parts[0], parts[1], parts[2])
+
+
+def _new_network(request: str | None, default: Mapping[str, Any]) -> Trained:
     """A network of random weights: `default`, or the JSON text or file of `request` laid over its channels and structures."""
     from certdicom.models.networks import build_network
+    from certdicom.training.weights import Trained
 
-    description = default
+    description = dict(default)
     if request is not None:
         try:
             text = request if request.lstrip().startswith("{") else Path(request).read_text()
@@ -173,4 +294,4 @@ def _new_network(request: str | None, default: Mapping[str, Any]) -> tuple[nn.Mo
             description = {**{name: default[name] for name in ("channels", "structures") if name in default}, **given}
         except (OSError, ValueError, TypeError) as error:
             raise UsageError(f"--network is neither JSON nor a file that holds some: {error}") from error
-    return build_network(description), description
+    return Trained(build_network(description), description, record={})

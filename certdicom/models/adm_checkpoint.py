@@ -19,6 +19,7 @@ from torch import Tensor
 from certdicom.errors import BundleError, UnreadableError, one_line
 from certdicom.files import write_atomically
 from certdicom.models.networks.adm import ADMUNet
+from certdicom.models.precision import for_disk
 
 NOTICE = (
     "ADM weights by OpenAI: their model card says that they are not intended for commercial deployment, "
@@ -42,7 +43,7 @@ def convert_adm_checkpoint(checkpoint: Path, target: Path, *, flags: Mapping[str
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise BundleError(f"{checkpoint} is no plain PyTorch state dict: {one_line(error)[:200]}") from error
     weights = converted_weights(state, flags=flags)
-    content = save({name: value.half().contiguous() for name, value in weights.items()}, metadata={"notice": NOTICE})
+    content = save(for_disk(weights), metadata={"notice": NOTICE})
     write_atomically(target, content, force=force)
     _log.warning("%s", NOTICE)
     return {"architecture": "ADMUNet", **flags}

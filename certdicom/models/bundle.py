@@ -3,7 +3,7 @@
 A bundle is a folder:
 
     bundle.json               grid, structures, schedule, noise range, network descriptions: docs/models.md has every field
-    segmenter.safetensors     weights, or whatever files the descriptions name
+    segmenter.safetensors     weights, or whatever files the descriptions name; a network can be that of another bundle
     denoiser.safetensors
     MODEL_CARD.md             data and their terms, recipe, scores, limits
 """
@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, get_args
 
 import numpy as np
@@ -28,6 +28,9 @@ from certdicom.models.scheduler import located, read_scheduler
 
 DEFAULT_BUNDLE = "cxr-gray-256"
 DESCRIPTION = "bundle.json"
+BORROWED = "bundle"
+"""The key that names the bundle whose network of the same role is used."""
+
 _SHIPPED = Path(__file__).resolve().parent.parent / "bundles"
 _FORMAT = 1
 _COLOURS = ((86, 180, 233), (213, 94, 0), (0, 158, 115), (240, 228, 66), (204, 121, 167), (0, 114, 178), (230, 159, 0))
@@ -42,6 +45,7 @@ class Bundle:
     `structures` in channel order; `sigma_range`: noise levels that the networks were trained for; `thresholds`: (sigma, logits
     above which each structure is present) pairs, rising in sigma; `activation`: whether structures may overlap; `denoising`: how;
     `feeding`, `reading`: how the segmenter takes images and gives its output; `networks`: the description of each network by role;
+    `homes`: the folder that holds each one's files;
     `sha256`: hex digest over bundle.json and the weights' digests; `anatomy`: what a plausible selection looks like, or None;
     `notice`: what every user must be told.
     """
@@ -60,6 +64,7 @@ class Bundle:
     feeding: Feeding
     reading: Reading
     networks: Mapping[str, Mapping[str, Any]]
+    homes: Mapping[str, Path]
     weights_sha256: Mapping[str, str]
     anatomy: AnatomyModel | None
     summary: str
@@ -118,6 +123,13 @@ class Bundle:
         if self.denoising.method == "direct":
             self.direct_role(sigma)
 
+    def nearest_sigma(self, sigma: float) -> float:
+        """The noise level nearest to `sigma` for which the networks may be asked."""
+        if self.denoising.method == "direct":
+            return min((float(role.partition("@")[2]) for role in self.networks if role != SEGMENTER), key=lambda level: abs(level - sigma))
+        low, high = self.sigma_range
+        return min(max(sigma, low), high)
+
     def direct_role(self, sigma: float) -> str:
         """The role of the denoiser that was trained for exactly `sigma`. BundleError when there is none."""
         trained = {role: float(role.partition("@")[2]) for role in self.networks if role != SEGMENTER}
@@ -129,9 +141,10 @@ class Bundle:
 
     def files(self, role: str) -> dict[str, bytes]:
         """The network's files, name → content, their digest checked. BundleError when one is missing or they are damaged."""
-        contents = _contents(self.folder, role, self.networks[role], name=self.name)
+        home = self.homes[role]
+        contents = _contents(home, role, self.networks[role], name=self.name)
         if _digest(contents) != self.weights_sha256[role]:
-            names = ", ".join(str(self.folder / name) for name in contents)
+            names = ", ".join(str(home / name) for name in contents)
             raise BundleError(
                 f"the weights {names} are damaged: their SHA-256 is not the one in {DESCRIPTION}; reinstall the bundle {self.name}"
             )
@@ -168,18 +181,20 @@ def _parse(fields: Any, *, folder: Path, content: bytes) -> Bundle:
     if fields["format"] != _FORMAT:
         raise ValueError(f"format {fields['format']!r}, this version reads {_FORMAT}")
     low, high = fields["sigma_range"]
-    networks = {str(role): located(folder, str(role), description) for role, description in fields["networks"].items()}
+    homes = {str(role): _home(folder, description) for role, description in fields["networks"].items()}
+    networks = {role: located(home, role, _described(home, role, fields["networks"][role], folder)) for role, home in homes.items()}
     activation = fields.get("activation", "sigmoid")
     if activation not in get_args(Activation):
         raise ValueError(f"unknown activation {activation!r}: use {' or '.join(get_args(Activation))}")
     channels = int(fields["channels"])
-    schedule, prediction = _diffusion(fields, networks, folder=folder)
+    schedule, prediction = _diffusion(fields, networks, home=homes.get(DENOISER, folder))
     default = {"method": "one-shot" if DENOISER in networks else "segcertify"}
     denoising = Denoising.parse({"prediction": prediction, **fields.get("denoising", default)})
     _check_roles(networks, denoising)
     known = {role: str(digest) for role, digest in fields.get("weights_sha256", {}).items()}
     digests = {
-        role: known.get(role) or _digest(_contents(folder, role, network, name=str(fields["name"]))) for role, network in networks.items()
+        role: known.get(role) or _digest(_contents(homes[role], role, network, name=str(fields["name"])))
+        for role, network in networks.items()
     }
     unsealed = "" if set(known) >= set(networks) else json.dumps(digests, sort_keys=True)
     return Bundle(
@@ -197,6 +212,7 @@ def _parse(fields: Any, *, folder: Path, content: bytes) -> Bundle:
         feeding=Feeding.parse(networks[SEGMENTER].get("input", {}), channels=channels),
         reading=Reading.parse(networks[SEGMENTER].get("output", {}), structures=fields["structures"], activation=activation),
         networks=networks,
+        homes=homes,
         weights_sha256=digests,
         anatomy=AnatomyModel.from_dict(fields["anatomy"]) if fields.get("anatomy") else None,
         summary=str(fields.get("summary", "")),
@@ -204,12 +220,36 @@ def _parse(fields: Any, *, folder: Path, content: bytes) -> Bundle:
     )
 
 
-def _diffusion(fields: Mapping[str, Any], networks: Mapping[str, Mapping[str, Any]], *, folder: Path) -> tuple[Schedule, str]:
+def _home(folder: Path, description: Mapping[str, Any]) -> Path:
+    """Where a network's files are: in the bundle's own folder, or in that of the bundle which it is borrowed from."""
+    if BORROWED not in description:
+        return folder
+    name = str(description[BORROWED])
+    if set(description) != {BORROWED} or PurePath(name).name != name:
+        raise ValueError(f"a borrowed network is described by {{{BORROWED!r}: NAME}} alone, the name of a bundle, not {dict(description)}")
+    places = [folder.parent / name, _SHIPPED / name]
+    home = next((place for place in places if (place / DESCRIPTION).is_file()), None)
+    if home is None:
+        raise BundleError(f"{folder / DESCRIPTION} borrows a network of the bundle {name}, which lies neither beside it nor is shipped")
+    return home
+
+
+def _described(home: Path, role: str, description: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """The network's description: the bundle's own, or the lender's."""
+    if home == folder:
+        return description
+    lent: Mapping[str, Any] = json.loads((home / DESCRIPTION).read_bytes())["networks"][role]
+    if BORROWED in lent:
+        raise ValueError(f"the {role} of {home.name} is borrowed itself: name the bundle that has it")
+    return lent
+
+
+def _diffusion(fields: Mapping[str, Any], networks: Mapping[str, Mapping[str, Any]], *, home: Path) -> tuple[Schedule, str]:
     """The denoiser's schedule and prediction: as the description says, or its diffusers scheduler, or ADM's."""
     scheduler = networks.get(DENOISER, {}).get("scheduler")
     if scheduler is None:
         return schedule_from(fields.get("schedule", {})), "epsilon"
-    contents = _contents(folder, DENOISER, networks[DENOISER], name=str(fields["name"]))
+    contents = _contents(home, DENOISER, networks[DENOISER], name=str(fields["name"]))
     schedule, prediction = read_scheduler(contents[str(scheduler)])
     return (schedule_from(fields["schedule"]) if "schedule" in fields else schedule), prediction
 

@@ -44,42 +44,47 @@ class Denoising:
         denoising = cls(**fields)
         _one_of("method", denoising.method, get_args(Method))
         _one_of("prediction", denoising.prediction, get_args(Prediction))
-        if not isinstance(denoising.factor, int) or denoising.factor < 1:
-            raise ValueError(f"factor must be a whole number of at least 1, not {denoising.factor!r}")
+        _factor(denoising.factor)
         return denoising
 
 
 @dataclass(frozen=True)
 class Feeding:
-    """How a segmenter takes images: `channels` (1 or 3), and (u - mean) / std of the image u in [0, 1], per channel or for all."""
+    """How a segmenter takes images: `channels` (1 or 3), and (u - mean) / std of the image u in [0, 1], per channel or for all.
+
+    `factor`: how many times coarser its grid is than the bundle's, in each direction: it gets the means of factor × factor pixels, and
+    its logits are enlarged bilinearly.
+    """
 
     channels: int
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    factor: int = 1
 
     @classmethod
     def parse(cls, fields: Mapping[str, Any], *, channels: int) -> Feeding:
         """From `{"channels": 3, "range": [-1, 1]}` or `{"mean": [...], "std": [...]}`; `channels` are the bundle's."""
-        _known("input", fields, {"channels", "range", "mean", "std"})
+        _known("input", fields, {"channels", "range", "mean", "std", "factor"})
         if "range" in fields and ("mean" in fields or "std" in fields):
             raise ValueError("input takes either range or mean and std")
         own = int(fields.get("channels", channels))
         if own != channels and 1 not in (own, channels):
             raise ValueError(f"a segmenter of {own} channels does not fit images of {channels}")
+        factor = _factor(fields.get("factor", 1))
         if "range" in fields:
             low, high = (float(value) for value in fields["range"])
             if not low < high:
                 raise ValueError(f"range must rise, not {fields['range']}")
-            return cls(own, mean=(-low / (high - low),), std=(1.0 / (high - low),))
+            return cls(own, mean=(-low / (high - low),), std=(1.0 / (high - low),), factor=factor)
         mean, std = (tuple(float(value) for value in fields.get(name, default)) for name, default in (("mean", (0.0,)), ("std", (1.0,))))
         if len(mean) not in (1, own) or len(std) not in (1, own) or min(std) <= 0:
             raise ValueError(f"mean and std must have 1 or {own} values, std above 0")
-        return cls(own, mean=mean, std=std)
+        return cls(own, mean=mean, std=std, factor=factor)
 
     @property
     def plain(self) -> bool:
         """Whether images in [0, 1] go in as they are."""
-        return self.mean == (0.0,) and self.std == (1.0,)
+        return self.mean == (0.0,) and self.std == (1.0,) and self.factor == 1
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,12 @@ def network_files(role: str, description: Mapping[str, Any]) -> tuple[str, ...]:
         if path.is_absolute() or ".." in path.parts:
             raise ValueError(f"{role} names {file!r}, which is not inside the bundle's folder")
     return tuple(files)
+
+
+def _factor(value: Any) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"factor must be a whole number of at least 1, not {value!r}")
+    return value
 
 
 def _one_of(name: str, value: object, known: Sequence[object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from certdicom.errors import BundleError
 from certdicom.models.description import Activation, Feeding, Reading
@@ -27,12 +28,15 @@ class FittedSegmenter(nn.Module):
         self._activation = activation
 
     def forward(self, image: Tensor) -> Tensor:
-        output = self.network(self._fed(image))
-        expected = (len(image), self._reading.outputs, *image.shape[-2:])
+        factor = self._feeding.factor
+        fed = self._fed(functional.avg_pool2d(image, factor) if factor > 1 else image)
+        output = self.network(fed)
+        expected = (len(image), self._reading.outputs, *fed.shape[-2:])
         if not isinstance(output, Tensor) or tuple(output.shape) != expected:
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise BundleError(f"the segmenter gave {found} for an image of {tuple(image.shape)}; its description promises {expected}")
-        return self._read(output)
+        logits = self._read(output)
+        return functional.interpolate(logits, scale_factor=float(factor), mode="bilinear", align_corners=False) if factor > 1 else logits
 
     def _fed(self, image: Tensor) -> Tensor:
         wanted = self._feeding.channels

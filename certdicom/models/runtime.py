@@ -16,6 +16,7 @@ from certdicom.errors import BundleError, UsageError, one_line
 from certdicom.models.description import DENOISER, SEGMENTER
 from certdicom.models.fitting import FittedSegmenter, margins
 from certdicom.models.networks import build_network
+from certdicom.models.precision import from_disk
 
 if TYPE_CHECKING:
     from certdicom.models.bundle import Bundle
@@ -86,8 +87,7 @@ def _own(bundle: Bundle, role: str) -> nn.Module:
     """A network that certdicom builds itself."""
     network = build_network({name: value for name, value in bundle.networks[role].items() if name not in _ASIDE})
     try:
-        state = load(bundle.weights(role))
-        network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in state.items()})
+        network.load_state_dict(from_disk(load(bundle.weights(role))))
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise BundleError(f"the {role} weights of bundle {bundle.name} do not fit its description: {reason}") from error
@@ -135,7 +135,9 @@ def load_denoiser(bundle: Bundle, *, sigma: float, device: torch.device, precisi
                 steps=denoising.steps,
                 eta=denoising.eta,
             )
-    return CoarseDenoiser(denoise, factor=denoising.factor) if denoising.factor > 1 else denoise
+    if denoising.factor == 1:
+        return denoise
+    return CoarseDenoiser(denoise, factor=denoising.factor, smooth=bundle.feeding.factor != denoising.factor)
 
 
 class DenoisedSegmenter(BaseSegmenter):

@@ -7,6 +7,7 @@ structure, the more the stronger the noise. A lower threshold moves the abstaini
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -20,17 +21,21 @@ from certdicom.models.bundle import Bundle
 from certdicom.models.runtime import DenoisedSegmenter, choose_precision
 from certdicom.training.data import FilmSet
 
-SIGMAS = (0.072, 0.144, 0.289, 0.5)
+LEVELS = (0.072, 0.144, 0.289, 0.5)
+"""Noise levels on the networks' grid."""
+
 CANDIDATES = (0.0, -0.25, -0.5, -0.75, -1.0, -1.5, -2.0, -2.5, -3.0)
 TOLERATED_LOSS = 0.003
 """By how much a structure's worst-case Dice may fall below that at threshold 0."""
 
 
-def calibrate_thresholds(bundle: Bundle, films: FilmSet, *, batch: int = 10) -> list[tuple[float, list[float]]]:
+def calibrate_thresholds(
+    bundle: Bundle, films: FilmSet, *, sigmas: Sequence[float] = LEVELS, batch: int = 10
+) -> list[tuple[float, list[float]]]:
     """(sigma, a logit for each structure) pairs: of the CANDIDATES, the one with the best certified Dice that keeps the worst-case Dice."""
     chosen = []
     device = torch.device("cpu")
-    for sigma in SIGMAS:
+    for sigma in sigmas:
         decide = DenoisedSegmenter(bundle, sigma=sigma, device=device, precision=choose_precision("auto", device))
         scores = np.nanmean([_scores(decide, films, index, sigma=sigma, batch=batch) for index in range(len(films))], axis=0)
         chosen.append((sigma, [_best(certified, worst_case) for certified, worst_case in scores]))

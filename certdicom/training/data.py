@@ -47,10 +47,11 @@ def load_films(
 ) -> FilmSet:
     """The images of one data set that belong to part `split`, squashed to `grid` (rows, columns; a number: square).
 
-    `listing` and `seed` choose the part as in `datasets.splits.select`. UsageError when the data set has none of `structures`.
+    `listing` and `seed` choose the part as in `datasets.splits.select`. No `structures`: images alone, as denoisers learn from them.
+    UsageError when the data set has none of `structures`.
     """
     dataset = load_dataset(folder)
-    names = match(structures, dataset.structures, where=str(folder))
+    names = match(structures, dataset.structures, where=str(folder)) if structures else {}
     size = (grid, grid) if isinstance(grid, int) else grid
     samples = select(dataset, split, listing=listing, seed=seed)
     pictures = [

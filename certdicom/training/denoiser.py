@@ -1,4 +1,4 @@
-"""Train the gray DDPM on films alone, over the part of the schedule that certification uses."""
+"""Train denoisers on images alone: a DDPM over the part of its schedule that certification uses, or a network for one noise level."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ DENOISER = {
     "norm_num_groups": 8,
 }
 """The shipped bundle's denoiser: 7.8 million parameters."""
+
+DIRECT = {"architecture": "UNet", "channels": 1, "structures": 1, "width": 16, "padding": "zero", "norm": "batch", "dropout": 0.0}
+"""A denoiser for one noise level: as many planes come out as go in."""
 
 SIGMA_RANGE = (0.03, 1.0)
 """Noise levels on the [0, 1] grid that the networks are trained for."""
@@ -84,7 +87,7 @@ def to_unit(x: Tensor) -> Tensor:
 
 
 class DenoiserRecipe:
-    """Minimise 4·|x̂₀ - x₀|² + ½·|ε̂ - ε|² on augmented films; implements `loop.Recipe`."""
+    """A DDPM: minimise 4·|x̂₀ - x₀|² + ½·|ε̂ - ε|² on augmented films; implements `loop.Recipe`."""
 
     def __init__(
         self, network: nn.Module, description: Mapping[str, Any], *, train: FilmSet, val: FilmSet, batch: int = 8, strength: float = 0.8
@@ -97,16 +100,62 @@ class DenoiserRecipe:
         self._train, self._val = train, val
         self._batch, self._strength = batch, strength
 
-    def loss(self, *, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:  # noqa: ARG002
+    def loss(self, *, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:  # noqa: ARG002  # as the protocol has it
         """Of a batch of augmented films."""
         chosen = torch.randint(len(self._train), (self._batch,))
-        image, _ = augment(self._train.images[chosen], self._train.masks[chosen][:, :1], strength=self._strength)
+        image, _ = augment(self._train.images[chosen], self._train.masks[chosen], strength=self._strength)
         _, error, loss = self._diffusion.loss(self.networks["denoiser"], image.to(self.device))
         return loss, {"error": float(error.detach())}
 
     def validate(self, averages: Mapping[str, nn.Module]) -> dict[str, Any]:
         """Root mean squared errors of one-shot denoising."""
         return {"val_rmse": validate_denoiser(averages["denoiser"], self._val, self._diffusion)}
+
+
+class DirectDenoiserRecipe:
+    """A network for noise `sigma` alone: minimise |û - u|² on augmented films (the paper's Table S3); implements `loop.Recipe`."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        description: Mapping[str, Any],
+        *,
+        sigma: float,
+        train: FilmSet,
+        val: FilmSet,
+        batch: int = 8,
+        strength: float = 0.8,
+    ) -> None:
+        self.device = next(network.parameters()).device
+        self.networks = {"denoiser": network}
+        self.descriptions = {"denoiser": description}
+        self.rates = {"denoiser": 1.0}
+        self._sigma, self._train, self._val = sigma, train, val
+        self._batch, self._strength = batch, strength
+
+    def loss(self, *, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:  # noqa: ARG002  # as the protocol has it
+        """Of a batch of augmented films."""
+        chosen = torch.randint(len(self._train), (self._batch,))
+        image, _ = augment(self._train.images[chosen], self._train.masks[chosen], strength=self._strength)
+        image = image.to(self.device)
+        error = functional.mse_loss(self._denoised(self.networks["denoiser"], image, torch.randn_like(image)), image)
+        return error, {"error": float(error.detach())}
+
+    @torch.no_grad()
+    def validate(self, averages: Mapping[str, nn.Module]) -> dict[str, Any]:
+        """Root mean squared error at the one noise level, with fixed noise."""
+        generator = torch.Generator().manual_seed(0)
+        errors = []
+        for image in self._val.images.split(8):
+            noise = torch.randn(image.shape, generator=generator).to(self.device)
+            clean = self._denoised(averages["denoiser"], image.to(self.device), noise).clamp(0, 1)
+            errors.append(((clean - image.to(self.device)) ** 2).mean((1, 2, 3)))
+        return {"val_rmse": {f"{self._sigma:g}": round(float(torch.cat(errors).mean().sqrt()), 5)}}
+
+    def _denoised(self, network: nn.Module, image: Tensor, noise: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            clean: Tensor = network(image + self._sigma * noise)
+        return clean.float()
 
 
 @torch.no_grad()

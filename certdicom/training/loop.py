@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from certdicom.training.curves import CURVES
 from certdicom.training.weights import AveragedWeights, load_checkpoint, save_checkpoint, save_network
 from certdicom.training.workers import Workers
 
 CHECKPOINT = "checkpoint.pt"
-CURVES = "learning.jsonl"
 _WARM_UP_STEPS = 100
 
 
@@ -28,7 +28,8 @@ class Plan:
 
     `out`: folder for the weights (ROLE.safetensors), the curves (learning.jsonl) and the checkpoint; `steps`, or `minutes` if they end
     first; `peak_rate`: of AdamW, reached after 100 steps, then half a cosine down to 1 % of it; `resume`: go on from the
-    checkpoint in `out`, as if there had been no stop.
+    checkpoint in `out`, as if there had been no stop; `record`: what the weight files say of how they came about, beside steps,
+    seconds and the last scores.
     """
 
     out: Path
@@ -39,6 +40,7 @@ class Plan:
     seed: int = 0
     validate_every: int = 250
     resume: bool = False
+    record: Mapping[str, Any] = field(default_factory=dict)
 
     def progress(self, *, step: int, seconds: float) -> float:
         """0 at the start, 1 when the budget is spent."""
@@ -119,8 +121,9 @@ def train(recipe: Recipe, plan: Plan, *, show: Callable[[float, Mapping[str, Any
             recent.clear()
             with (plan.out / CURVES).open("a") as curves:
                 curves.write(json.dumps({"step": step, "seconds": round(seconds), **means, **scores}) + "\n")
+            record = {**plan.record, "steps": step, "seconds": round(seconds), **scores}
             for role in roles:
-                save_network(averages[role].network, plan.out / f"{role}.safetensors", description=recipe.descriptions[role])
+                save_network(averages[role].network, plan.out / f"{role}.safetensors", description=recipe.descriptions[role], record=record)
             save_checkpoint(plan.out / CHECKPOINT, _state(recipe, averages, optimizer, step=step, seconds=seconds))
         show(progress, {"step": step, "loss": float(loss.detach()), **scores})
 

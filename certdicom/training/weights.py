@@ -7,17 +7,21 @@ import json
 import pickle
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from certdicom.errors import UsageError, one_line
 from certdicom.files import write_atomically
 from certdicom.models.networks import build_network
+from certdicom.models.precision import for_disk, from_disk
+
+_NETWORK, _RECORD = "network", "record"
 
 
 class AveragedWeights:
@@ -37,27 +41,38 @@ class AveragedWeights:
             statistic.copy_(now)  # running means and variances of a batch norm are averages already
 
 
-def save_network(network: nn.Module, path: Path, *, description: Mapping[str, Any]) -> None:
-    """Write half-precision safetensors that carry the `description` which rebuilds the network; replaced atomically."""
+def save_network(network: nn.Module, path: Path, *, description: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> None:
+    """Write half-precision safetensors that carry the `description` which rebuilds the network; replaced atomically.
+
+    `record`: how it was trained, for the model card.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    tensors = {name: _half(value.detach().cpu()).contiguous() for name, value in network.state_dict().items()}
-    save_file(tensors, partial, metadata={"network": json.dumps(description)})
-    partial.replace(path)
+    metadata = {_NETWORK: json.dumps(description), _RECORD: json.dumps(record or {})}
+    write_atomically(path, save(for_disk(network.state_dict()), metadata=metadata), force=True)
 
 
-def load_network(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The network in a file of `save_network`, in float32 on the CPU, and its description. UsageError when it is no such file."""
+@dataclass(frozen=True)
+class Trained:
+    """A network of `certdicom train` in float32 on the CPU; `description` rebuilds it, `record` says how it was trained, {} if unknown."""
+
+    network: nn.Module
+    description: dict[str, Any]
+    record: dict[str, Any]
+
+
+def load_network(path: Path) -> Trained:
+    """What `save_network` wrote. UsageError when it is no such file."""
     try:
         with safe_open(path, "pt") as file:
-            description = json.loads((file.metadata() or {})["network"])
+            metadata = file.metadata() or {}
+        description, record = json.loads(metadata[_NETWORK]), json.loads(metadata.get(_RECORD, "{}"))
         network = build_network(description)
-        network.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in load_file(path).items()})
+        network.load_state_dict(from_disk(load_file(path)))
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"{path} holds no network of certdicom train ({one_line(error)}); give a .safetensors file that it wrote"
         ) from error
-    return network, description
+    return Trained(network, description, record)
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -74,7 +89,3 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise UsageError(f"cannot go on from {path}: {one_line(error)}; leave --resume out to start anew") from error
     return state
-
-
-def _half(value: torch.Tensor) -> torch.Tensor:
-    return value.half() if value.is_floating_point() else value

@@ -43,6 +43,5 @@ def build_network(description: Mapping[str, Any]) -> nn.Module:
         network = _ARCHITECTURES[name](**arguments)
     except (TypeError, ValueError) as error:
         raise BundleError(f"the bundle's description of {name} does not fit this version: {error}") from error
-    if not isinstance(network, ResidualUNet):  # whose instance norm would copy every feature map back and forth
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
-    return network
+    memory_format = getattr(network, "memory_format", torch.channels_last)
+    return network.to(memory_format=memory_format)  # type: ignore[call-overload]  # missing from torch's stubs
