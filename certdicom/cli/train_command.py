@@ -161,16 +161,15 @@ def _draw_curves(folder: Path, *, structures: tuple[str, ...]) -> None:
 def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Recipe, dict[str, Any]]:
     """What is trained, and what its weight files will say of how."""
     from certdicom.training.data import STRUCTURES, join
-    from certdicom.training.denoiser import DENOISER, DIRECT, DenoiserRecipe, DirectDenoiserRecipe
-    from certdicom.training.segmenter import SEGMENTER, Denoising, SegmenterRecipe
+    from certdicom.training.denoiser import DenoiserRecipe, DirectDenoiserRecipe
+    from certdicom.training.segmenter import Denoising, SegmenterRecipe
     from certdicom.training.weights import load_network
 
     segments = arguments.what == "segmenter"
     start = load_network(arguments.weights) if arguments.weights else None
     begun = start.record if start else {}
     structures = (arguments.structures or begun.get("structures") or STRUCTURES) if segments else ()
-    default = {**SEGMENTER, "structures": len(structures)} if segments else DIRECT if arguments.sigma else DENOISER
-    trained = start or _new_network(arguments.network, default)
+    trained = start or _new_network(arguments.network, _default(arguments, structures=len(structures)))
     channels = trained.description["channels"]
     grid = arguments.grid or tuple(begun.get("grid", (256, 256)))
     films = _films(arguments, "train", grid=grid, structures=structures, channels=channels)
@@ -279,6 +278,18 @@ def _code(text: str) -> tuple[str, tuple[str, str, str]]:
     if not label or len(parts) != 3 or not all(parts):
         raise argparse.ArgumentTypeError(f"{text!r}: give LABEL=VALUE,SCHEME,MEANING, as liver=10200004,SCT,Liver")
     return label, (parts[0], parts[1], parts[2])
+
+
+def _default(arguments: argparse.Namespace, *, structures: int) -> dict[str, Any]:
+    """The shipped network of the role, for the channels of the data: colour if any of it is."""
+    from certdicom.datasets.loading import load_dataset
+    from certdicom.training.denoiser import DENOISER, DIRECT
+    from certdicom.training.segmenter import SEGMENTER
+
+    channels = max(load_dataset(folder).channels for folder in arguments.data)
+    if arguments.what == "segmenter":
+        return {**SEGMENTER, "channels": channels, "structures": structures}
+    return {**DENOISER, "channels": channels} if arguments.sigma is None else {**DIRECT, "channels": channels, "structures": channels}
 
 
 def _new_network(request: str | None, default: Mapping[str, Any]) -> Trained:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 from pathlib import Path
 
 from certdicom.datasets.dataset import Dataset
@@ -42,24 +45,31 @@ STRUCTURES = {
 """What the paper segments in each data set."""
 
 
-_BY_HAND = "describe your own as denoiser@SIGMA in a bundle.json (docs/models.md) and pass --bundles"
-
-
 @dataclass(frozen=True)
 class _Recipe:
-    """How `certdicom train` is told of a data set; `noise`: what the paper's sigma of 0.25 is on the network's grid."""
+    """How `certdicom train` is told of a data set; `shrinks`: what the paper's sigma is multiplied by on the networks' grid."""
 
     options: str
-    noise: float
+    shrinks: float
+    packing: str = ""
 
+
+_FILM = 1 / (2 * sqrt(3))
+"""512 × 512 films of three channels with independent noise become gray ones of 256 × 256."""
 
 _RECIPES = {
-    "jsrt": _Recipe("", 0.072),
-    "montgomery": _Recipe(" --structures lungs", 0.072),
-    "shenzhen": _Recipe(" --structures lungs", 0.072),
-    "isic2018": _Recipe(" --structures lesion --grid 192x256", 0.125),
-    "cvc_clinicdb": _Recipe(" --structures polyp --grid 288x384", 0.25),
+    "jsrt": _Recipe("", _FILM),
+    "montgomery": _Recipe(" --structures lungs", _FILM),
+    "shenzhen": _Recipe(" --structures lungs", _FILM),
+    "isic2018": _Recipe(" --structures lesion --grid 192x256", 1 / 2),
+    "cvc_clinicdb": _Recipe(" --structures polyp --grid 144x192", 1 / 2, packing=" --factor 2"),
 }
+
+_TRAINED_UNDER = 0.25
+"""The paper's noise for SegCertify's training."""
+
+_LEVELS = (0.25, 0.5, 1.0)
+"""The paper's noise levels, for each of which Table S3 has a denoiser."""
 
 
 @dataclass(frozen=True)
@@ -115,26 +125,23 @@ def knows(bundle: Bundle, data: str) -> bool:
 
 def how_to_make(*, model: str, method: str, data: str, folder: Path) -> Missing:
     """The commands that train and pack the bundle that is missing."""
-    if method == DIRECT:
-        return Missing(f"bundle of {model} for {data}, {method}", f"no command trains one denoiser per sigma; {_BY_HAND}")
-    if method == MULTI_STEP:
-        method = ONE_SHOT  # the same networks
     name = f"{data.replace('_', '-')}-{model.lower().replace('+', 'p')}-{method}"
     recipe = _RECIPES[data]
-    common = f"--data {shlex.quote(str(folder / FOLDERS[data][0]))}{recipe.options}"
-    network = "--network " + shlex.quote(f'{{"architecture": "{model}"}}')
-    steps, behind = [], ""
+    common = f"--data {shlex.quote(str(folder / FOLDERS[data][0]))}"
+    grid = re.sub(r" --structures \w+", "", recipe.options)
+    network = "--network " + shlex.quote(json.dumps({"architecture": model}))
+    denoisers, behind = [], ""
     if method == SEGCERTIFY:
-        behind = f" --noise {recipe.noise:g}"
+        behind = f" --noise {_TRAINED_UNDER * recipe.shrinks:.3g}"
+    elif method == DIRECT:
+        denoisers = [(f"runs/{data}-denoiser-{sigma:g}", f" --sigma {sigma * recipe.shrinks:.3g}") for sigma in _LEVELS]
     else:
-        behind = f" --denoiser runs/{data}-denoiser/denoiser.safetensors"
-        steps.append(f"certdicom train denoiser {common} --out runs/{data}-denoiser")
-    steps.append(f"certdicom train segmenter {common} {network}{behind} --out runs/{name}")
-    if data == "jsrt":
-        packed = "" if method == SEGCERTIFY else behind
-        steps.append(f"certdicom train bundle {common} --segmenter runs/{name}/segmenter.safetensors{packed} --out bundles/{name}")
-    last = (
-        "pass --bundles bundles" if data == "jsrt" else f"pack the weights as bundles/{name} (docs/training.md) and pass --bundles bundles"
-    )
+        denoisers = [(f"runs/{data}-denoiser", "")]
+        behind = f" --denoiser {denoisers[0][0]}/denoiser.safetensors"
+    steps = [f"certdicom train denoiser {common}{grid}{sigma} --out {out}" for out, sigma in denoisers]
+    steps.append(f"certdicom train segmenter {common}{recipe.options} {network}{behind} --out runs/{name}")
+    packed = "".join(f" --denoiser {out}/denoiser.safetensors" for out, _ in denoisers) + recipe.packing
+    packed += " --multi-step" if method == MULTI_STEP else ""
+    steps.append(f"certdicom train bundle {common} --segmenter runs/{name}/segmenter.safetensors{packed} --out bundles/{name}")
     kind = "" if method == ONE_SHOT else f", {method}"
-    return Missing(f"bundle of {model} for {data}{kind}", f"{' && '.join(steps)}; then {last}")
+    return Missing(f"bundle of {model} for {data}{kind}", f"{' && '.join(steps)}; then pass --bundles bundles")
