@@ -8,15 +8,19 @@ from typing import Final
 from pynetdicom.ae import ApplicationEntity
 
 from certdicom.demo.films import DemoFilm
+from certdicom.demo.interruptions import held_back
 from certdicom.demo.processes import ProgramError
 
 AE_TITLE: Final = "MODALITY"
 
+_ANSWER_S: Final = 30.0
 
+
+@held_back()
 def send(films: Sequence[DemoFilm], *, ae_title: str, port: int) -> None:
-    """Store every film at `ae_title` on this machine. ProgramError when one is not taken."""
+    """Store every film at `ae_title` on this machine. ProgramError when one is not taken. Ctrl-C waits until the last is sent."""
     entity = ApplicationEntity(AE_TITLE)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _ANSWER_S
     for context in {(film.sop_class_uid, film.transfer_syntax_uid) for film in films}:
         entity.add_requested_context(*context)
     association = entity.associate("127.0.0.1", port, ae_title=ae_title)

@@ -12,7 +12,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
+from certdicom.demo.interruptions import held_back
 from certdicom.errors import CertdicomError, one_line
 
 _END_S = 20.0
@@ -35,27 +37,39 @@ def running(command: Sequence[str], *, log: Path, environment: Mapping[str, str]
 
     It has a session of its own, so that Ctrl-C reaches it through us and in order. ProgramError when it cannot be started.
     """
+    process: subprocess.Popen[bytes] | None = None
     with log.open("wb") as stream:
         try:
-            process = subprocess.Popen(  # noqa: S603  # programs of ours, with arguments of ours
-                list(command),
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                env=dict(environment) if environment is not None else None,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise ProgramError(f"{command[0]} cannot be started: {error.strerror}") from error
-        try:
+            with held_back():
+                process = _start(command, stream, environment)
             yield process
         finally:
-            process.terminate()
-            try:
-                process.wait(timeout=_END_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            if process is not None:
+                with held_back():
+                    _end(process)
+
+
+def _start(command: Sequence[str], stream: IO[bytes], environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(  # noqa: S603  # programs of ours, with arguments of ours
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=dict(environment) if environment is not None else None,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ProgramError(f"{command[0]} cannot be started: {error.strerror}") from error
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def wait_for(url: str, *, process: subprocess.Popen[bytes], log: Path, seconds: float = 90) -> None:

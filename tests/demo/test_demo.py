@@ -4,18 +4,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pynetdicom import evt
+from pynetdicom.ae import ApplicationEntity
 
 from certdicom.cli.main import main
 from certdicom.demo.films import demo_films, find_sample, own_films
@@ -35,33 +41,46 @@ def film(tmp_path):
     return path
 
 
-def start(*words: object, folder: Path) -> subprocess.Popen[str]:
-    """The command in a process of its own, with a temporary folder of its own."""
+@contextlib.contextmanager
+def started(*words: object, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process of its own, with a temporary folder of its own; it is ended when a check in the block fails.
+
+    Shells start background jobs with SIGINT ignored, and their children inherit that: a handler of ours is reset to the default instead.
+    """
     environment = {**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1", "CERTDICOM_NODE_AE_TITLE": "SOMEBODY_ELSE"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "certdicom", "demo", *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-    )
-
-
-def children(folder: Path) -> list[str]:
-    """Command lines of living processes that name the folder."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "certdicom", "demo", *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
         try:
-            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
+            yield process
+        finally:
+            process.terminate()
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of living processes that work in the folder: it stands in their arguments or their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            line, environment = ((process / name).read_bytes() for name in ("cmdline", "environ"))
+        except OSError:  # it has ended, or is somebody else's
             continue
-        if str(folder) in line:
-            found.append(line)
+        if bytes(folder) in line + environment:
+            found.append(line.replace(b"\0", b" ").decode(errors="replace"))
     return found
 
 
 def nothing_is_left(folder: Path) -> bool:
-    return not children(folder) and not list(folder.iterdir())
+    return not processes_of(folder) and not list(folder.iterdir())
 
 
 @pytest.mark.slow
@@ -74,7 +93,7 @@ def test_films_are_certified_delivered_and_shown_and_nothing_stays(archive, film
     scratch.mkdir()
     options = ["--no-orthanc"] if archive == "folder" else []
     said: list[str] = []
-    with start(film, "--accept-any", "--exit-after", 20, *options, folder=scratch) as process:
+    with started(film, "--accept-any", "--n", 75, "--exit-after", 20, *options, folder=scratch) as process:
         for line in process.stdout:
             said.append(line)
             page = re.search(r"picture and certificate +(http\S+)", line)
@@ -95,11 +114,11 @@ def test_films_are_certified_delivered_and_shown_and_nothing_stays(archive, film
 def test_an_interruption_while_it_works_ends_everything(how, tmp_path):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    with start("--no-orthanc", folder=scratch) as process:
+    with started("--no-orthanc", folder=scratch) as process:
         for line in process.stdout:
             if line.startswith("Node"):
                 break
-        assert any("certdicom node" in line for line in children(scratch))
+        assert any("certdicom node" in line for line in processes_of(scratch))
         process.send_signal(how)
         process.stdout.read()
         assert process.wait(60) == 130
@@ -147,6 +166,44 @@ def test_programs_end_with_their_block_and_one_that_dies_is_told(tmp_path):
         wait_for(f"http://127.0.0.1:{free_port()}/", process=process, log=tmp_path / "log")
     with pytest.raises(ProgramError, match="cannot be started"), running([str(tmp_path / "missing")], log=tmp_path / "log"):
         pass
+
+
+def test_an_interruption_while_a_modality_sends_waits_for_the_last_answer_and_leaves_no_thread(film):
+    """One that fell into pynetdicom's negotiation left its network thread behind, and Python waited for that for ever."""
+    threads, stored = set(threading.enumerate()), []
+
+    def interrupt(event: evt.Event) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+
+    def store(event: evt.Event) -> int:
+        stored.append(event.request.AffectedSOPInstanceUID)
+        return 0x0000
+
+    films = own_films([film])
+    entity = ApplicationEntity(AE_TITLE)
+    entity.add_supported_context(films[0].sop_class_uid, films[0].transfer_syntax_uid)
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_REQUESTED, interrupt), (evt.EVT_C_STORE, store)])
+    with pytest.raises(KeyboardInterrupt):
+        send(films, ae_title=AE_TITLE, port=server.server_address[1])
+    server.shutdown()
+    assert stored == [films[0].sop_instance_uid]
+    assert not {thread for thread in set(threading.enumerate()) - threads if not thread.daemon}
+
+
+def test_a_program_that_is_interrupted_at_its_start_is_ended(tmp_path, monkeypatch):
+    programs: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen):
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, **options)
+            programs.append(self)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt), running([sys.executable, "-c", "import time; time.sleep(60)"], log=tmp_path / "log"):
+        pytest.fail("the interruption was lost")
+    assert programs[0].poll() is not None
 
 
 def test_the_viewers_site_serves_its_files_and_answers_to_this_machine_only(tmp_path):
