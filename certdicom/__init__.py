@@ -1,4 +1,4 @@
-"""certdicom: certified segmentation of radiographs, as DICOM SEG with an explicit abstain segment.
+"""certdicom: certified segmentation of radiographs and colour photographs, as DICOM SEG with an explicit abstain segment.
 
 Research use only, not a medical device. Names are loaded on first use: importing certdicom is cheap.
 """
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from certdicom.certification.certificate import Certificate
     from certdicom.certification.parameters import SmoothingParameters
     from certdicom.errors import BundleError, CertdicomError, FilmRefusedError, OutputError, UsageError
+    from certdicom.imaging.photograph import Photograph
     from certdicom.imaging.radiograph import Radiograph
-    from certdicom.imaging.reading import read_radiograph
+    from certdicom.imaging.reading import read_image, read_radiograph
     from certdicom.models.bundle import Bundle, load_bundle
     from certdicom.pipeline import certify, write_segmentation
 
@@ -28,11 +29,13 @@ _HOMES = {
     "Certificate": "certdicom.certification.certificate",
     "FilmRefusedError": "certdicom.errors",
     "OutputError": "certdicom.errors",
+    "Photograph": "certdicom.imaging.photograph",
     "Radiograph": "certdicom.imaging.radiograph",
     "SmoothingParameters": "certdicom.certification.parameters",
     "UsageError": "certdicom.errors",
     "certify": "certdicom.pipeline",
     "load_bundle": "certdicom.models.bundle",
+    "read_image": "certdicom.imaging.reading",
     "read_radiograph": "certdicom.imaging.reading",
     "write_segmentation": "certdicom.pipeline",
 }
@@ -44,12 +47,14 @@ __all__ = [
     "Certificate",
     "FilmRefusedError",
     "OutputError",
+    "Photograph",
     "Radiograph",
     "SmoothingParameters",
     "UsageError",
     "__version__",
     "certify",
     "load_bundle",
+    "read_image",
     "read_radiograph",
     "write_segmentation",
 ]

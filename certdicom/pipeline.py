@@ -1,4 +1,4 @@
-"""One film from file to objects: the only place that joins imaging, certification, models, DICOM and presentation.
+"""One image from file to objects: the only place that joins imaging, certification, models, DICOM and presentation.
 
 The command line and the node both come through here.
 """
@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 from certdicom.certification.certificate import Certificate
 from certdicom.certification.looks import require_certifiable
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.errors import FilmRefusedError
 from certdicom.files import write_atomically
 from certdicom.models.bundle import Bundle, load_bundle
+from certdicom.suitability import judge_picture, notes_for, require_suitable
 
 if TYPE_CHECKING:
     from certdicom.certification.certificate import SeedKind
     from certdicom.certification.smoothing import GridResult
     from certdicom.imaging.grid import GridImage
-    from certdicom.imaging.radiograph import Radiograph
+    from certdicom.imaging.image import SourceImage
     from certdicom.models.runtime import DenoisedSegmenter
     from certdicom.presentation.explanation import StructureExplanation
 
@@ -109,25 +109,30 @@ class Certifier:
             self._device, self._precision = str(device), precision
         return self._networks
 
-    def certify(self, film: Radiograph, *, accept_any: bool = False, progress: Progress | None = None) -> Certificate:
-        """Certify one film. FilmRefusedError when the picture does not look like what the bundle was trained for and not `accept_any`."""
+    def certify(self, film: SourceImage, *, accept_any: bool = False, progress: Progress | None = None) -> Certificate:
+        """Certify one film or photograph. FilmRefusedError when the bundle is not for such an image, or the picture implausible.
+
+        `accept_any` waives both, but for colours in a bundle that takes gray films.
+        """
+        require_suitable(film, self.bundle, accept_any=accept_any)
         watch = _Stopwatch()
         with watch.stage("networks"):
             networks = self.load()
         with watch.stage("grid"):
             from certdicom.imaging.grid import to_grid
 
-            image = to_grid(film, self.bundle.side)
+            image = to_grid(film, self.bundle.shape)
         seed, seed_kind = self._seed(film)
-        notes = [*image.notes, *self.bundle.notes]
+        notes = [*image.notes, *notes_for(film, self.bundle)]
+        repeated = self.bundle.channels // film.channels
         with watch.stage("draws"):
-            result = self._count(image, networks, seed=seed, accept_any=accept_any, notes=notes, progress=progress)
+            result = self._count(image, networks, repeated=repeated, seed=seed, accept_any=accept_any, notes=notes, progress=progress)
         return Certificate(
             decisions=result.decisions,
             counts=result.counts,
             parameters=self.parameters,
             structures=self.bundle.structures,
-            native_scale=image.native_scale / math.sqrt(self.bundle.channels),
+            native_scale=image.native_scale / math.sqrt(repeated),  # a change of d on a gray film is one of d·√repeated on its copies
             native_unit=image.native_unit,
             window=image.window,
             bundle_name=self.bundle.name,
@@ -138,11 +143,12 @@ class Certifier:
             precision=self._precision,
             unions=result.unions,
             stopped_at=result.draws if result.draws < self.parameters.n else None,
+            medium=film.medium,
             notes=tuple(notes),
             seconds=watch.seconds,
         )
 
-    def _seed(self, film: Radiograph) -> tuple[bytes, SeedKind]:
+    def _seed(self, film: SourceImage) -> tuple[bytes, SeedKind]:
         """The seed of this film's draws: it depends on the pixels and on everything that the decisions depend on."""
         from certdicom.certification.noise import derive_seed
 
@@ -160,6 +166,7 @@ class Certifier:
         image: GridImage,
         networks: DenoisedSegmenter,
         *,
+        repeated: int,
         seed: bytes,
         accept_any: bool,
         notes: list[str],
@@ -170,18 +177,10 @@ class Certifier:
         from certdicom.certification.smoothing import certify_grid
 
         def judge(selected: NDArray[np.bool_]) -> None:
-            if self.bundle.anatomy is None:
-                return
-            judgement = self.bundle.anatomy.judge(selected, image.u[0])
-            if not judgement.plausible and not accept_any:
-                reasons = "; ".join(judgement.objections[:2])
-                raise FilmRefusedError(
-                    f"the picture does not look like a frontal chest film: {reasons}; --accept-any certifies it all the same"
-                )
-            notes.extend(f"unusual picture: {objection}" for objection in judgement.objections)
+            notes.extend(judge_picture(selected, image.u[0], self.bundle, accept_any=accept_any))
 
         return certify_grid(
-            torch.from_numpy(image.u).repeat(self.bundle.channels, 1, 1).to(self._device),
+            torch.from_numpy(image.u).repeat(repeated, 1, 1).to(self._device),
             networks,
             self.parameters,
             seed=seed,
@@ -193,7 +192,7 @@ class Certifier:
 
 
 def certify(
-    film: Radiograph,
+    film: SourceImage,
     bundle: Bundle | None = None,
     parameters: SmoothingParameters | None = None,
     *,
@@ -201,22 +200,22 @@ def certify(
     accept_any: bool = False,
     progress: Progress | None = None,
 ) -> Certificate:
-    """Certify one film with `bundle` (the default one when None): see Certificate for what the result claims.
+    """Certify one film or photograph with `bundle` (the default one when None): see Certificate for what the result claims.
 
-    UsageError for an impossible request, FilmRefusedError when the picture is no chest and not `accept_any`.
+    UsageError for an impossible request, FilmRefusedError when image and bundle do not go together (`Certifier.certify`).
     """
     certifier = Certifier(bundle or load_bundle(), parameters or SmoothingParameters(), computation)
     return certifier.certify(film, accept_any=accept_any, progress=progress)
 
 
-def film_decisions(certificate: Certificate, film: Radiograph) -> NDArray[np.uint8]:
+def film_decisions(certificate: Certificate, film: SourceImage) -> NDArray[np.uint8]:
     """The certificate's decisions on the film: uint8 (structures, rows, columns); each stored pixel takes its grid cell's."""
     from certdicom.imaging.grid import to_film
 
     return to_film(certificate.decisions, rows=film.rows, columns=film.columns).astype(np.uint8, copy=False)
 
 
-def film_unions(certificate: Certificate, film: Radiograph) -> NDArray[np.uint8] | None:
+def film_unions(certificate: Certificate, film: SourceImage) -> NDArray[np.uint8] | None:
     """The decisions about unions on the film, like `film_decisions`: uint8 (unions, rows, columns); None where there are none."""
     from certdicom.imaging.grid import to_film
 
@@ -227,7 +226,7 @@ def film_unions(certificate: Certificate, film: Radiograph) -> NDArray[np.uint8]
 
 def write_segmentation(
     certificate: Certificate,
-    film: Radiograph,
+    film: SourceImage,
     path: str | Path,
     *,
     geometry: Geometry = "viewer",
@@ -252,7 +251,7 @@ def _without_warnings() -> Iterator[None]:
 @_without_warnings()
 def write_results(
     certificate: Certificate,
-    film: Radiograph,
+    film: SourceImage,
     targets: Mapping[str, Path],
     *,
     geometry: Geometry = "viewer",
@@ -324,7 +323,7 @@ def write_results(
 
 def _write_pictures(
     certificate: Certificate,
-    film: Radiograph,
+    film: SourceImage,
     decisions: NDArray[np.uint8],
     unions: NDArray[np.uint8] | None,
     targets: Mapping[str, Path],
@@ -335,7 +334,7 @@ def _write_pictures(
     from certdicom.presentation.preview import render_preview, save_preview
 
     with watch.stage("preview"):
-        picture = render_preview(film.rendering.display(film.stored_values), decisions, certificate, unions=unions)
+        picture = render_preview(film.display(), decisions, certificate, unions=unions)
         if "preview" in targets:
             save_preview(picture, targets["preview"], force=force)
     if "sc" in targets:
@@ -354,7 +353,7 @@ def _write_pictures(
 
 
 def _explain(
-    certificate: Certificate, film: Radiograph, decisions: NDArray[np.uint8], picture: Path | None, *, force: bool
+    certificate: Certificate, film: SourceImage, decisions: NDArray[np.uint8], picture: Path | None, *, force: bool
 ) -> list[StructureExplanation]:
     """Why each structure abstains; drawn to `picture` if it is given."""
     from certdicom.certification.explanation import explain_certificate
@@ -366,12 +365,12 @@ def _explain(
     reasons = to_film(explanation.reasons, rows=film.rows, columns=film.columns).astype(np.uint8, copy=False)
     summary = summarize(explanation, reasons, certificate)
     if picture is not None:
-        display = film.rendering.display(film.stored_values)
+        display = film.display()
         save_preview(render_explanation(display, decisions, reasons, certificate, summary), picture, force=force)
     return summary
 
 
-def _write_radius_map(certificate: Certificate, film: Radiograph, path: Path, *, force: bool) -> None:
+def _write_radius_map(certificate: Certificate, film: SourceImage, path: Path, *, force: bool) -> None:
     from certdicom.dicom.radius_map import build_radius_map, joint_radii
     from certdicom.dicom.segmentation import save
     from certdicom.imaging.grid import to_film

@@ -1,4 +1,4 @@
-"""Builders that several folders of tests share: synthetic certificates and synthetic films."""
+"""Builders that several folders of tests share: synthetic certificates, synthetic films and synthetic photographs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from functools import cache
 
 import numpy as np
 import pytest
-from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
+    VLEndoscopicImageStorage,
+    VLPhotographicImageStorage,
+)
 
 from certdicom.certification.certificate import Certificate, Structure, Window
 from certdicom.certification.parameters import SmoothingParameters
@@ -69,5 +74,59 @@ def make_film():
             else:
                 setattr(film, keyword, value)
         return film
+
+    return make
+
+
+def draw_photograph(rows: int, columns: int) -> np.ndarray:
+    """Skin with a dark spot and a light reflex, (rows, columns, 3) uint8, all three channels different."""
+    down, across = np.mgrid[0:rows, 0:columns]
+    spot = np.hypot((down - 0.45 * rows) / (0.22 * rows), (across - 0.55 * columns) / (0.18 * columns))
+    skin = np.stack([210 - 40 * down / rows, 150 - 20 * across / columns, 130 - 10 * (down + across) / (rows + columns)], axis=-1)
+    dark = np.array([95.0, 50.0, 45.0])
+    blend = np.clip(4 * (1.15 - spot), 0, 1)[..., None]
+    grain = np.random.default_rng(3).normal(0, 4, (rows, columns, 3))
+    picture = (1 - blend) * skin + blend * dark + grain
+    picture[(down - 0.2 * rows) ** 2 + (across - 0.2 * columns) ** 2 < (0.05 * rows) ** 2] = 255
+    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def make_photograph():
+    """A synthetic RGB photograph, uncompressed, of the SOP class "XC", "ES" or "SC"; keyword arguments set or remove attributes."""
+    classes = {"XC": VLPhotographicImageStorage, "ES": VLEndoscopicImageStorage, "SC": SecondaryCaptureImageStorage}
+
+    def make(kind: str = "XC", *, rows: int = 96, columns: int = 128, **changes) -> FileDataset:
+        photograph = FileDataset("", {}, preamble=b"\0" * 128, is_implicit_VR=False, is_little_endian=True)
+        photograph.file_meta = FileMetaDataset()
+        photograph.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        photograph.file_meta.MediaStorageSOPClassUID = photograph.SOPClassUID = classes[kind]
+        photograph.file_meta.MediaStorageSOPInstanceUID = photograph.SOPInstanceUID = "2.25.201"
+        photograph.StudyInstanceUID, photograph.SeriesInstanceUID = "2.25.202", "2.25.203"
+        photograph.Modality = {"XC": "XC", "ES": "ES", "SC": "OT"}[kind]
+        photograph.SpecificCharacterSet = "ISO_IR 192"
+        photograph.PatientName, photograph.PatientID = "Synthetic^Photograph", "SYNTHETIC"
+        photograph.PatientBirthDate, photograph.PatientSex = "", "O"
+        photograph.StudyDate = photograph.ContentDate = photograph.AcquisitionDate = "20200101"
+        photograph.StudyTime = photograph.ContentTime = photograph.AcquisitionTime = "120000"
+        photograph.StudyID, photograph.AccessionNumber, photograph.ReferringPhysicianName = "1", "A1", ""
+        photograph.SeriesNumber, photograph.InstanceNumber, photograph.Manufacturer = 1, 1, "tests"
+        photograph.ImageType, photograph.BurnedInAnnotation, photograph.LossyImageCompression = ["ORIGINAL", "PRIMARY"], "NO", "00"
+        photograph.PatientOrientation = ""
+        photograph.AcquisitionContextSequence = []
+        if kind == "SC":
+            photograph.ConversionType = "DI"
+            del photograph.AcquisitionContextSequence
+        photograph.Rows, photograph.Columns, photograph.SamplesPerPixel, photograph.PlanarConfiguration = rows, columns, 3, 0
+        photograph.PhotometricInterpretation = "RGB"
+        photograph.BitsAllocated, photograph.BitsStored, photograph.HighBit, photograph.PixelRepresentation = 8, 8, 7, 0
+        data = draw_photograph(rows, columns).tobytes()
+        photograph.add_new("PixelData", "OB", data + b"\0" * (len(data) % 2))
+        for keyword, value in changes.items():
+            if value is None:
+                del photograph[keyword]
+            else:
+                setattr(photograph, keyword, value)
+        return photograph
 
     return make

@@ -19,6 +19,9 @@ ABSENT, PRESENT, ABSTAIN = 0, 1, 2
 
 SeedKind = Literal["site-key", "os-entropy"]
 
+Medium = Literal["film", "photograph"]
+"""What an image is called in sentences for people: a gray radiograph, or a colour photograph."""
+
 
 @dataclass(frozen=True)
 class Structure:
@@ -51,17 +54,18 @@ class IntervalCount:
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """A certified segmentation of one film on the model grid.
+    """A certified segmentation of one film, or photograph, on the model grid.
 
     With confidence 1 - alpha, at every entry of `decisions` that is not ABSTAIN the smoothed segmenter takes the same
     decision for every image within `radius` (L2, on the grid) of this one; and for every film within `native_radius`
     (L2, in `native_unit`) of this one, `window` held fixed. It says nothing about the decision being right. Where `parameters.k`
     is above 1, with that confidence at most k - 1 of the certified decisions are wrong, and nobody knows which.
 
-    `decisions` (structures, G, G) uint8 of ABSENT, PRESENT, ABSTAIN; `counts` (structures, G, G) int32, votes among
+    `decisions` (structures, H, W) uint8 of ABSENT, PRESENT, ABSTAIN; `counts` (structures, H, W) int32, votes among
     `draws` for the selected decision; `native_scale`: native radius per unit of grid radius; `draw_identity`: hex digest that is
     equal for two certificates only if they rest on the same draws; `unions`: decisions about unions of structures, if asked for;
-    `stopped_at`: the look at which the test stopped before n; `notes`: what a reader should know; `seconds` per stage.
+    `stopped_at`: the look at which the test stopped before n; `medium`: what was certified; `notes`: what a reader should know;
+    `seconds` per stage.
     """
 
     decisions: NDArray[np.uint8]
@@ -79,13 +83,21 @@ class Certificate:
     precision: str
     unions: UnionLayer | None = None
     stopped_at: int | None = None
+    medium: Medium = "film"
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def grid(self) -> int:
+    def shape(self) -> tuple[int, int]:
         """Rows and columns of the model grid."""
-        return int(self.decisions.shape[-1])
+        rows, columns = self.decisions.shape[-2:]
+        return int(rows), int(columns)
+
+    @property
+    def grid(self) -> int | tuple[int, int]:
+        """Rows and columns of the model grid, one number for a square."""
+        rows, columns = self.shape
+        return rows if rows == columns else (rows, columns)
 
     @property
     def hypotheses(self) -> int:
@@ -132,7 +144,7 @@ class Certificate:
 
     @property
     def abstain(self) -> NDArray[np.bool_]:
-        """(G, G): where at least one structure's decision is not certified."""
+        """(H, W): where at least one structure's decision is not certified."""
         return np.asarray((self.decisions == ABSTAIN).any(axis=0))
 
     @property

@@ -1,4 +1,4 @@
-"""`certdicom FILE|FOLDER… -o OUT`: certify films and write what was asked for."""
+"""`certdicom FILE|FOLDER… -o OUT`: certify films or photographs and write what was asked for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ from certdicom.pipeline import DEFAULT_BATCH, TARGETS, Certifier, Computation, w
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "films", nargs="+", metavar="FILE|FOLDER", type=Path, help="radiographs (DICOM files, or folders searched for them)"
+        "films",
+        nargs="+",
+        metavar="FILE|FOLDER",
+        type=Path,
+        help="radiographs or colour photographs (DICOM files, or folders searched for them)",
     )
     parser.add_argument(
         "-o",
@@ -39,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     certificate.add_argument(
         "--site-key", metavar="FILE", type=Path, help="secret file that keys the draws: repeatable by its owner, unpredictable to others"
     )
-    certificate.add_argument("--accept-any", action="store_true", help="certify also what header or picture say is no frontal chest film")
+    certificate.add_argument("--accept-any", action="store_true", help="certify also what header or picture say the bundle is not for")
     computing = parser.add_argument_group("computing")
     computing.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where to compute (default %(default)s)")
     computing.add_argument(
@@ -208,10 +212,10 @@ def _check_writable(targets: dict[str, Path], *, force: bool) -> None:
 
 def _run_one(job: _Job, certifier: Certifier, arguments: argparse.Namespace, *, label: str = "") -> str:
     """Certify one film and write its files; returns one line about the result. Nothing is written before all is computed."""
-    from certdicom.imaging.reading import read_radiograph
+    from certdicom.imaging.reading import read_image
 
     started = time.perf_counter()
-    film = read_radiograph(job.film, accept_any=arguments.accept_any)
+    film = read_image(job.film, accept_any=arguments.accept_any)
     with progress_bar(f"{label}{job.film.name}", quiet=arguments.quiet) as progress:
         certificate = certifier.certify(film, accept_any=arguments.accept_any, progress=progress)
     report = write_results(

@@ -26,10 +26,11 @@ def print_result(report: Mapping[str, Any], *, files: Mapping[str, Path]) -> Non
         table.add_row(structure["label"], *(f"{share:.1%}" for share in shares))
     console.print(table)
     radius, parameters, window = report["radius"], report["parameters"], report["window"]
-    grid = f"{report['grid']} × {report['grid']} grid"
+    rows, columns = report["grid"] if isinstance(report["grid"], list) else (report["grid"], report["grid"])
+    medium, grid = report["source"]["medium"], f"{rows} × {columns} grid"
     lines = [
-        f"abstained on {report['abstain_fraction']:.1%} of the film's pixels (any structure)",
-        f"R = {radius['grid']:.4f} on the {grid} = {radius['native']:.4g} {radius['native_unit']} over the whole film (L2)",
+        f"abstained on {report['abstain_fraction']:.1%} of the {medium}'s pixels (any structure)",
+        f"R = {radius['grid']:.4f} on the {grid} = {radius['native']:.4g} {radius['native_unit']} over the whole {medium} (L2)",
         f"sigma {parameters['sigma']:g}, tau {parameters['tau']:g}, n0 {parameters['n0']}, n {report['draws_counted']}, "
         f"alpha {parameters['alpha']:g}, {report['hypotheses']} decisions in one family",
         f"family: {parameters['family']}",

@@ -15,8 +15,10 @@ LUNG: Final[Concept] = ("39607008", "SCT", "Lung")
 HEART: Final[Concept] = ("80891009", "SCT", "Heart")
 CLAVICLE: Final[Concept] = ("51299004", "SCT", "Clavicle")
 CHEST: Final[Concept] = ("43799004", "SCT", "Chest cavity")
+ENTIRE_BODY: Final[Concept] = ("38266002", "SCT", "Entire body")
 
 ANATOMICAL_STRUCTURE: Final[Concept] = ("91723000", "SCT", "Anatomical Structure")
+MORPHOLOGICALLY_ABNORMAL_STRUCTURE: Final[Concept] = ("49755003", "SCT", "Morphologically Abnormal Structure")
 SPATIAL_AND_RELATIONAL_CONCEPT: Final[Concept] = ("309825002", "SCT", "Spatial and Relational Concept")
 INDETERMINATE: Final[Concept] = ("82334004", "SCT", "Indeterminate")
 
@@ -25,6 +27,17 @@ PROCESSING_EQUIPMENT: Final[Concept] = ("109102", "DCM", "Processing Equipment")
 
 LUNGS: Final = frozenset({LUNG[:2], ("44029006", "SCT"), ("3341006", "SCT")})
 """(value, scheme) of lung, left lung and right lung: together they are as wide as the inner thorax."""
+
+_LESIONS: Final[tuple[Concept, ...]] = (
+    ("52988006", "SCT", "Lesion"),
+    ("95324001", "SCT", "Skin lesion"),
+    ("68496003", "SCT", "Polyp of colon"),
+    ("108369006", "SCT", "Neoplasm"),
+    ("27925004", "SCT", "Nodule"),
+    ("4147007", "SCT", "Mass"),
+)
+ABNORMALITIES: Final = frozenset({*(concept[:2] for concept in _LESIONS), ("41329004", "SCT")})
+"""(value, scheme) of what is no part of a healthy body; 41329004 is a polyp anywhere, which the tables of PS3.16 do not list."""
 
 SOURCE_IMAGE: Final[Concept] = ("121322", "DCM", "Source image for image processing operation")
 IMAGING_PROCEDURE: Final[Concept] = ("363679005", "SCT", "Imaging procedure")
@@ -47,7 +60,10 @@ ALL_CONCEPTS: Final[tuple[Concept, ...]] = (
     HEART,
     CLAVICLE,
     CHEST,
+    ENTIRE_BODY,
+    *_LESIONS,
     ANATOMICAL_STRUCTURE,
+    MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
     SPATIAL_AND_RELATIONAL_CONCEPT,
     INDETERMINATE,
     ARTIFICIAL_INTELLIGENCE,
@@ -91,7 +107,7 @@ THORAX_WIDTH_BOUNDS: Final[tuple[Concept, Concept]] = (
 
 CTR_LOWER: Final[Concept] = ("ctr-lower", PRIVATE_SCHEME, "Cardiothoracic ratio, lower bound")
 CTR_UPPER: Final[Concept] = ("ctr-upper", PRIVATE_SCHEME, "Cardiothoracic ratio, upper bound")
-ABSTAINED_SHARE: Final[Concept] = ("abstained-share", PRIVATE_SCHEME, "Abstained share of the film")
+ABSTAINED_SHARE: Final[Concept] = ("abstained-share", PRIVATE_SCHEME, "Abstained share of the image")
 CERTIFIED_RADIUS: Final[Concept] = ("certified-radius", PRIVATE_SCHEME, "Certified L2 radius")
 PRIVATE_CONCEPTS: Final = (
     *AREA_BOUNDS,

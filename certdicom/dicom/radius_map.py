@@ -29,6 +29,7 @@ from scipy.special import ndtri
 from certdicom.certification.certificate import Certificate
 from certdicom.certification.statistics import simultaneous_lower_bounds
 from certdicom.dicom import codes, wording
+from certdicom.dicom.anatomy import region_of
 from certdicom.dicom.derived import (
     LONG_TEXT,
     MANUFACTURER,
@@ -49,7 +50,7 @@ LARGEST_SIDE: Final = 2048
 
 
 def joint_radii(certificate: Certificate) -> NDArray[np.float32]:
-    """(G, G) the smallest certified radius over the structures, on the grid; 0 where nothing is sure, rounded down to float32."""
+    """(H, W) the smallest certified radius over the structures, on the grid; 0 where nothing is sure, rounded down to float32."""
     parameters = certificate.parameters
     lower = simultaneous_lower_bounds(certificate.counts, n=certificate.draws, alpha=parameters.look_alpha).min(axis=0)
     exact = np.where(lower > 0.5, parameters.sigma * ndtri(np.maximum(lower, 0.5)), 0.0)
@@ -76,7 +77,7 @@ def build_radius_map(
     """
     wanted = (int(film.Rows), int(film.Columns))
     if radii.shape != wanted or radii.dtype != np.float32:
-        raise UsageError(f"radii must be float32 {wanted} (rows, columns), not {radii.dtype} {radii.shape}; resample them to the film")
+        raise UsageError(f"radii must be float32 {wanted} (rows, columns), not {radii.dtype} {radii.shape}; resample them to the image")
     source = describe_source(film, geometry="viewer")
     identity = ResultIdentity.of(
         certificate,
@@ -110,7 +111,7 @@ def build_radius_map(
         contributing_equipment=[contribution(certificate)],
         series_description=SERIES_DESCRIPTION,
     )
-    _finish(radius_map, source, certificate, factor=factor)
+    _finish(radius_map, source, certificate, region=region_of(film, certificate) or codes.ENTIRE_BODY, factor=factor)
     return radius_map
 
 
@@ -144,28 +145,28 @@ def _position(spacing: PixelSpacing, factor: int) -> PlanePositionSequence:
     return PlanePositionSequence(coordinate_system="PATIENT", image_position=(x, y, 0.0))
 
 
-def _anatomy() -> Dataset:
+def _anatomy(region: codes.Concept) -> Dataset:
     """Where the frame lies, without which dcmqi ends in a crash."""
     item = Dataset()
     item.FrameLaterality = "U"
-    item.AnatomicRegionSequence = [CodedConcept(*codes.CHEST)]
+    item.AnatomicRegionSequence = [CodedConcept(*region)]
     return item
 
 
-def _finish(radius_map: ParametricMap, source: Source, certificate: Certificate, *, factor: int) -> None:
+def _finish(radius_map: ParametricMap, source: Source, certificate: Certificate, *, region: codes.Concept, factor: int) -> None:
     """What highdicom leaves random, or does not carry over from the film."""
     inherit(radius_map, source)
-    radius_map.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_anatomy()]
+    radius_map.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_anatomy(region)]
     organization = derive_uid("dimension organization", radius_map.SOPInstanceUID)
     radius_map.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
     for index in radius_map.DimensionIndexSequence:
         index.DimensionOrganizationUID = organization
     notes = list(source.notes)
     if factor > 1:
-        notes.append(f"each pixel is the minimum of {factor} x {factor} pixels of the film")
+        notes.append(f"each pixel is the minimum of {factor} x {factor} pixels of the {certificate.medium}")
     radius_map.ImageComments = clip(
-        f"No structure's majority decision at a pixel changes under any change of the film up to the L2 norm shown there, in units "
-        f"of the model grid, with {wording.confidence(certificate)} confidence for all pixels together. One unit is "
+        f"No structure's majority decision at a pixel changes under any change of the {certificate.medium} up to the L2 norm shown "
+        f"there, in units of the model grid, with {wording.confidence(certificate)} confidence for all pixels together. One unit is "
         f"{certificate.native_scale:.4g} {certificate.native_unit}. {wording.STABILITY} {wording.RESEARCH_USE} "
         + " ".join(f"Note: {note}." for note in notes),
         LONG_TEXT,

@@ -31,6 +31,7 @@ from certdicom.dicom.derived import (
     device_serial_number,
     inherit,
 )
+from certdicom.dicom.fit import require_fit
 from certdicom.dicom.measurements import (
     Bounds,
     Widths,
@@ -58,7 +59,7 @@ _GAP = 60
 def build_measurement_report(
     film: Dataset, segmentation: Dataset, decisions: NDArray[np.uint8], certificate: Certificate
 ) -> sr.Comprehensive3DSR:
-    """Build the report of one film; neither `film` nor `segmentation` is changed.
+    """Build the report of one film or photograph; neither `film` nor `segmentation` is changed.
 
     `film`: its data set, pixel data not needed; `segmentation`: the SEG built from the same `decisions` (structures, rows,
     columns) uint8 and the same certificate. Raises FilmRefusedError for a film that nothing can refer to, UsageError for
@@ -97,9 +98,7 @@ def build_measurement_report(
 
 
 def _require_match(source: Source, segmentation: Dataset, decisions: NDArray[np.uint8], certificate: Certificate) -> None:
-    wanted = (len(certificate.structures), source.image.Rows, source.image.Columns)
-    if decisions.shape != wanted:
-        raise UsageError(f"decisions have the shape {decisions.shape}, not {wanted} (structures, rows, columns); resample them to the film")
+    require_fit(decisions, certificate, rows=source.image.Rows, columns=source.image.Columns)
     references = {
         instance.ReferencedSOPInstanceUID
         for series in segmentation.ReferencedSeriesSequence
@@ -244,7 +243,7 @@ class _Groups:
 
     def _film_group(self) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
         return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
-            tracking_identifier=self._tracking("film", "Whole film"),
+            tracking_identifier=self._tracking("film", f"Whole {self.certificate.medium}"),
             referenced_region=sr.ImageRegion(sr.GraphicTypeValues.POLYLINE, self._film_outline(), self._region_image()),
             algorithm_id=self.algorithm,
             measurements=[_measure(codes.ABSTAINED_SHARE, abstained_percent(self.decisions), codes.PERCENT)],
@@ -252,7 +251,9 @@ class _Groups:
 
     def _segment_group(self, number: int, segment: Dataset) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
         finding = segment.SegmentedPropertyTypeCodeSequence[0]
-        sites = list(segment.get("AnatomicRegionSequence", [])) or [finding]
+        sites = list(segment.get("AnatomicRegionSequence", []))
+        if not sites and segment.SegmentedPropertyCategoryCodeSequence[0].CodeValue == codes.ANATOMICAL_STRUCTURE[0]:
+            sites = [finding]
         group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
             tracking_identifier=sr.TrackingIdentifier(uid=segment.TrackingUID, identifier=segment.TrackingID),
             referenced_segment=sr.ReferencedSegmentationFrame(
@@ -265,7 +266,7 @@ class _Groups:
             finding_category=_concept(segment.SegmentedPropertyCategoryCodeSequence[0]),
             finding_type=_concept(finding),
             algorithm_id=self.algorithm,
-            finding_sites=[sr.FindingSite(_concept(site)) for site in sites],
+            finding_sites=[sr.FindingSite(_concept(site)) for site in sites] or None,
             measurements=list(self._areas(number)),
         )
         self._point_at(self._masks[number - 1], group)
@@ -345,18 +346,18 @@ def _middle_row(mask: NDArray[np.bool_]) -> int:
 def _notes(source: Source, rows: int) -> list[str]:
     support = column_support(rows)
     return [
-        "bounds: where all certificates hold, the smoothed model's value lies between Minimum and Maximum for every film within the radius",
+        "bounds: where all certificates hold, the smoothed model's value is between Minimum and Maximum for every image within the radius",
         f"widths: between the outermost columns that hold at least {support} pixels of the structure; thorax is the union of the lungs",
         "cardiothoracic ratio: heart width over thorax width, lower over upper bound and upper over lower bound",
         f"lengths: {_length_note(source)}",
-        *(f"film: {note}" for note in source.notes),
+        *(f"image: {note}" for note in source.notes),
     ]
 
 
 def _length_note(source: Source) -> str:
     if source.spacing.keyword is None:
-        return "pixels, because the film states no usable spacing"
-    plane = "the detector's plane" if source.spacing.keyword == "ImagerPixelSpacing" else "the plane that the film states"
+        return "pixels, because the image states no usable spacing"
+    plane = "the detector's plane" if source.spacing.keyword == "ImagerPixelSpacing" else "the plane that the image states"
     return f"millimetres in {plane} ({source.spacing.keyword}), not corrected for magnification"
 
 

@@ -35,7 +35,7 @@ SERIES_NUMBER: Final = 9003
 def build_secondary_capture(
     film: Dataset, picture: NDArray[np.uint8], certificate: Certificate, *, file_sha256: str, draw_identity: str
 ) -> SCImage:
-    """Build the capture of one film; `film` is not changed.
+    """Build the capture of one film or photograph; `film` is not changed.
 
     `film`: its data set, pixel data not needed; `picture` (rows, columns, 3) uint8 RGB, of any size; `file_sha256`: digest of
     the film's bytes; `draw_identity`: fingerprint of the noise seed. It carries no pixel spacing: the picture is scaled
@@ -77,7 +77,9 @@ def build_secondary_capture(
     capture.SecondaryCaptureDeviceSoftwareVersions = VERSION
     if film.get("BurnedInAnnotation") in ("YES", "NO"):
         capture.BurnedInAnnotation = film.BurnedInAnnotation  # the film is in the picture; the legend names the model and no patient
-    description = f"Film with certified structures outlined, abstention hatched, legend. {wording.RESEARCH_USE}"
+    description = (
+        f"{certificate.medium.capitalize()} with certified structures outlined, abstention hatched, legend. {wording.RESEARCH_USE}"
+    )
     capture.DerivationDescription = clip(description, SHORT_TEXT)
     for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
         if keyword in source.image:

@@ -22,6 +22,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from certdicom.certification.certificate import ABSTAIN, Certificate
 from certdicom.dicom import codes
+from certdicom.dicom.anatomy import region_of
 from certdicom.dicom.derived import (
     LONG_STRING,
     MANUFACTURER,
@@ -33,6 +34,7 @@ from certdicom.dicom.derived import (
     image_comments,
     inherit,
 )
+from certdicom.dicom.fit import require_fit
 from certdicom.dicom.segments import AbstainSegments, Segment, segments_of
 from certdicom.dicom.source import Geometry, Source, describe_source
 from certdicom.dicom.uids import ResultIdentity, derive_uid
@@ -55,7 +57,7 @@ def build_segmentation(
     abstain: AbstainSegments = "union",
     deflated: bool = False,
 ) -> Segmentation:
-    """Build the SEG of one film; `film` is not changed.
+    """Build the SEG of one film or photograph; `film` is not changed.
 
     `film`: its data set, pixel data not needed; `decisions` (structures, rows, columns) uint8 of ABSENT, PRESENT,
     ABSTAIN, of the film's size; `file_sha256`: digest of the film's bytes; `draw_identity`: fingerprint of the noise
@@ -66,7 +68,9 @@ def build_segmentation(
     Raises FilmRefusedError for a film that a SEG cannot refer to, UsageError for decisions that do not fit it.
     """
     _require_options(geometry, abstain)
-    _require_fit(film, decisions, certificate)
+    require_fit(decisions, certificate, rows=int(film.Rows), columns=int(film.Columns))
+    if decisions.dtype != np.uint8 or int(decisions.max(initial=0)) > ABSTAIN:
+        raise UsageError(f"decisions must be uint8 of 0, 1 and 2, not {decisions.dtype} up to {decisions.max(initial=0)}")
     source = describe_source(film, geometry=geometry)
     identity = ResultIdentity.of(
         certificate,
@@ -77,13 +81,14 @@ def build_segmentation(
         abstain=abstain,
     )
     segments = segments_of(decisions, certificate, abstain=abstain)
-    algorithm = algorithm_identification(certificate)
+    algorithm, region = algorithm_identification(certificate), region_of(film, certificate)
     segmentation = Segmentation(
         source_images=[source.image],
         pixel_array=_stack([segment.mask for segment in segments]),
         segmentation_type="BINARY",
         segment_descriptions=[
-            _describe(number, segment, algorithm=algorithm, identity=identity) for number, segment in enumerate(segments, start=1)
+            _describe(number, segment, region=region, algorithm=algorithm, identity=identity)
+            for number, segment in enumerate(segments, start=1)
         ],
         series_instance_uid=identity.uid("segmentation series"),
         series_number=SERIES_NUMBER,
@@ -122,20 +127,19 @@ def _require_options(geometry: str, abstain: str) -> None:
         raise UsageError(f"abstain must be 'union' or 'per-structure', not {abstain!r}")
 
 
-def _require_fit(film: Dataset, decisions: NDArray[np.uint8], certificate: Certificate) -> None:
-    wanted = (len(certificate.structures), int(film.Rows), int(film.Columns))
-    if decisions.shape != wanted:
-        raise UsageError(f"decisions have the shape {decisions.shape}, not {wanted} (structures, rows, columns); resample them to the film")
-    if decisions.dtype != np.uint8 or int(decisions.max(initial=0)) > ABSTAIN:
-        raise UsageError(f"decisions must be uint8 of 0, 1 and 2, not {decisions.dtype} up to {decisions.max(initial=0)}")
-
-
 def _stack(masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8]:
     """(1, rows, columns, segments) as highdicom wants it, each segment contiguous in memory so that packing it is fast."""
     return np.stack(masks).view(np.uint8).transpose(1, 2, 0)[np.newaxis]
 
 
-def _describe(number: int, segment: Segment, *, algorithm: AlgorithmIdentificationSequence, identity: ResultIdentity) -> SegmentDescription:
+def _describe(
+    number: int,
+    segment: Segment,
+    *,
+    region: codes.Concept | None,
+    algorithm: AlgorithmIdentificationSequence,
+    identity: ResultIdentity,
+) -> SegmentDescription:
     label = clip(segment.structure.label, LONG_STRING)
     described = SegmentDescription(
         segment_number=number,
@@ -146,7 +150,7 @@ def _describe(number: int, segment: Segment, *, algorithm: AlgorithmIdentificati
         algorithm_identification=algorithm,
         tracking_id=label,
         tracking_uid=identity.uid(f"tracking {number}"),
-        anatomic_regions=None if segment.is_anatomy else [CodedConcept(*codes.CHEST)],
+        anatomic_regions=None if segment.is_anatomy or region is None else [CodedConcept(*region)],
         display_color=CIELabColor.from_rgb(*segment.structure.rgb),
     )
     described.SegmentDescription = clip(segment.description, SHORT_TEXT)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT, Certificate, Structure
 from certdicom.dicom import codes, wording
+from certdicom.dicom.anatomy import category_of
 
 AbstainSegments = Literal["union", "per-structure"]
 
@@ -25,6 +26,7 @@ class Segment:
 
     @property
     def is_anatomy(self) -> bool:
+        """Whether the segment's type names the part of the body itself, so that no region need be told."""
         return self.category == codes.ANATOMICAL_STRUCTURE
 
 
@@ -35,7 +37,7 @@ def segments_of(decisions: NDArray[np.uint8], certificate: Certificate, *, absta
     that it was looked for and not found.
     """
     segments = [
-        Segment(structure, codes.ANATOMICAL_STRUCTURE, wording.structure_description(structure.label, certificate), plane == PRESENT)
+        Segment(structure, category_of(structure), wording.structure_description(structure.label, certificate), plane == PRESENT)
         for structure, plane in zip(certificate.structures, decisions, strict=True)
     ]
     planes = decisions == ABSTAIN

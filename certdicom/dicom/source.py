@@ -1,4 +1,4 @@
-"""What a derived object takes over from its film, cleaned: who the patient is, which study it is, where its pixels lie."""
+"""What a derived object takes over from its film or photograph, cleaned: who the patient is, which study it is, where its pixels lie."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ SUPPORTED_SOP_CLASSES: Final = {
     "1.2.840.10008.5.1.4.1.1.7.3": "Multi-frame Grayscale Word Secondary Capture",
     "1.2.840.10008.5.1.4.1.1.12.1": "X-Ray Angiographic",
     "1.2.840.10008.5.1.4.1.1.12.2": "X-Ray Radiofluoroscopic",
+    "1.2.840.10008.5.1.4.1.1.77.1.1": "VL Endoscopic",
+    "1.2.840.10008.5.1.4.1.1.77.1.4": "VL Photographic",
 }
-"""Projection images that a segmentation without anatomical geometry may refer to (PS3.4 B.5)."""
+"""Images without anatomical geometry that a segmentation may refer to (PS3.4 B.5)."""
 
 _REFERENCES = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
@@ -115,7 +117,7 @@ def describe_source(film: Dataset, *, geometry: Geometry) -> Source:
     if geometry == "viewer":
         _place_in_identity_plane(image, spacing)
         if spacing.keyword is None:
-            notes.append("the film states no usable pixel spacing; 1 mm per pixel stands in for it, lengths and areas mean nothing")
+            notes.append("the image states no usable pixel spacing; 1 mm per pixel stands in for it, lengths and areas mean nothing")
 
     inherited = Dataset()
     for keyword in _REQUIRED_IF_EMPTY:
@@ -148,13 +150,13 @@ def _references(film: Dataset) -> Dataset:
         element = _element(film, keyword)
         value = "" if element is None or element.value is None else str(element.value)
         if not re.fullmatch(r"[0-9.]{1,64}", value):
-            raise FilmRefusedError(f"the film's {keyword} is {value[:70]!r}, which nothing can refer to; correct the film's header")
+            raise FilmRefusedError(f"the image's {keyword} is {value[:70]!r}, which nothing can refer to; correct its header")
         setattr(image, keyword, value)
     if image.SOPClassUID not in SUPPORTED_SOP_CLASSES:
         name = image.SOPClassUID.name
-        raise FilmRefusedError(f"the film's SOP Class is {name}, not a plain projection radiograph; send CR, DX or Secondary Capture")
+        raise FilmRefusedError(f"the image's SOP Class is {name}; send CR, DX, Secondary Capture, VL Photographic or VL Endoscopic")
     if int(film.get("NumberOfFrames") or 1) > 1:
-        raise FilmRefusedError(f"the film has {film.NumberOfFrames} frames; split it and send the frame that is meant")
+        raise FilmRefusedError(f"the image has {film.NumberOfFrames} frames; split it and send the frame that is meant")
     image.Modality = str(film.get("Modality") or "OT")
     image.Rows, image.Columns = int(film.Rows), int(film.Columns)
     return image
@@ -185,7 +187,7 @@ def _valid_elements(film: Dataset, keywords: tuple[str, ...], notes: list[str]) 
         if _is_valid(element):
             kept.add(copy.deepcopy(element))
         else:
-            notes.append(f"the film's {keyword} is not valid and was left out")
+            notes.append(f"the image's {keyword} is not valid and was left out")
     return kept
 
 
@@ -194,7 +196,7 @@ def _verbatim_elements(film: Dataset, keywords: tuple[str, ...], notes: list[str
     kept = Dataset()
     for keyword, element in _readable(film, keywords, notes):
         if not _is_valid(element):
-            notes.append(f"the film's {keyword} is not valid and was kept as it is, because archives match by it")
+            notes.append(f"the image's {keyword} is not valid and was kept as it is, because archives match by it")
         kept.add(DataElement(element.tag, element.VR, copy.deepcopy(element.value), validation_mode=config.IGNORE))
     return kept
 
@@ -206,7 +208,7 @@ def _readable(film: Dataset, keywords: tuple[str, ...], notes: list[str]) -> Ite
         if element is not None:
             yield keyword, element
         elif keyword in film:
-            notes.append(f"the film's {keyword} could not be read and was left out")
+            notes.append(f"the image's {keyword} could not be read and was left out")
 
 
 def _element(film: Dataset, keyword: str) -> DataElement | None:

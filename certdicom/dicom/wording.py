@@ -30,11 +30,11 @@ def radius_phrase(certificate: Certificate) -> str:
 
 
 def guarantee(certificate: Certificate, *, subject: str) -> str:
-    """The claim of section 1 of the method: `subject` keeps its label under any small enough change of the film.
+    """The claim of section 1 of the method: `subject` keeps its label under any small enough change of the image.
 
     Under k-FWER it says how many decisions may break it.
     """
-    within = f"under any change of the film up to {radius_phrase(certificate)}"
+    within = f"under any change of the {certificate.medium} up to {radius_phrase(certificate)}"
     wrong = certificate.wrong_allowed
     some = f", but for up to {wrong} wrong decision{'s' * (wrong > 1)} on the model grid (k-FWER, k = {wrong + 1})," if wrong else ""
     return f"{subject}{some} keeps its label {within}, with {confidence(certificate)} confidence."
@@ -45,7 +45,7 @@ def plain(certificate: Certificate) -> tuple[str, str, str]:
     wrong = certificate.wrong_allowed
     but = f" (all but up to {wrong} decisions)" if wrong else ""
     return (
-        f"Not hatched: stable. With {confidence(certificate)} confidence no change of the film within the radius below "
+        f"Not hatched: stable. With {confidence(certificate)} confidence no change of the {certificate.medium} within the radius below "
         f"changes the model's answer here{but}.",
         "Hatched: no answer. Not a finding, and not the absence of one.",
         f"{STABILITY} A stable outline can be wrong.",
@@ -80,7 +80,7 @@ def parameter_lines(certificate: Certificate, *, extra: Sequence[str] = ()) -> l
         **parameters.as_dict(),
         "radius on the model grid (L2)": f"{certificate.radius:.6g}",
         f"radius in {certificate.native_unit} (L2)": f"{certificate.native_radius:.6g}",
-        "model grid": f"{certificate.grid} x {certificate.grid}",
+        "model grid": "{} x {}".format(*certificate.shape),
         "hypotheses": certificate.hypotheses,
         "family": certificate.family,
         "draws counted": draws(certificate),

@@ -1,4 +1,4 @@
-"""Whether a header says that the film is a frontal chest radiograph.
+"""Whether a header says that the image is a frontal chest radiograph.
 
 Only what the header says is judged. An attribute that is missing is no reason to refuse: it is noted. An
 attribute that says something else is.
@@ -11,6 +11,7 @@ import re
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
+from certdicom.certification.certificate import Structure
 from certdicom.errors import FilmRefusedError
 from certdicom.imaging import header
 
@@ -26,11 +27,15 @@ _RADIOGRAPH_CLASSES = {
 }
 """SOP classes that stand for a missing Modality."""
 
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+CAPTURE_NOTE = "a Secondary Capture that says Modality {modality}: it may have been processed or burned in"
 _FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
 
 CHEST_WORDS = ("CHEST", "THORA", "LUNG", "RIB", "PULMON", "HEART", "TORAX", "BRUST", "POUMON")
 """A body part is the chest if its name contains one of these: the Defined Terms of PS3.16 annex L and what vendors write."""
+
+_CHEST_STRUCTURES = ("CLAVIC", "CARDI", "MEDIAST", "TRACHEA", "DIAPHRAGM", "PLEURA", "PNEUMO", "BRONCH", "AORT")
+"""What is segmented on chest films beside what CHEST_WORDS names, as parts of words."""
 
 _NOT_CHEST = re.compile(r"SPINE|VERTEB|CERVICOTHORAC|THORACOLUMBAR|TLSPINE|TSPINE")
 """Body parts whose name contains a word of the chest, but whose films are of something else."""
@@ -100,8 +105,8 @@ def _judge_modality(dataset: Dataset) -> tuple[str, ...]:
     if modality not in MODALITIES:
         raise FilmRefusedError(f"Modality {header.shown(modality, 16)} is not a plain radiograph (CR, DX or RG); {ANYWAY}")
     notes = []
-    if sop_class == _SECONDARY_CAPTURE:
-        notes.append(f"a Secondary Capture that says Modality {modality}: it may have been processed or burned in")
+    if sop_class == SECONDARY_CAPTURE:
+        notes.append(CAPTURE_NOTE.format(modality=modality))
     if sop_class == _FOR_PROCESSING or header.text(dataset, "PresentationIntentType") == "FOR PROCESSING":
         notes.append("raw detector data (FOR PROCESSING), which does not look like the films that models are trained on")
     return tuple(notes)
@@ -122,6 +127,14 @@ def _judge_body_part(dataset: Dataset) -> tuple[str, ...]:
                 f"AnatomicRegionSequence says {header.shown(meaning or _code(item)[1])}, which is not the chest; {ANYWAY}"
             )
     return () if known else ("the header does not say which body part this is",)
+
+
+def is_of_chest(structure: Structure) -> bool:
+    """Whether a structure that a bundle segments is one of the chest, by its code or by its name."""
+    value, scheme, meaning = structure.code
+    if (scheme, value) in CHEST_CODES:
+        return True
+    return any(_is_chest(name) or any(word in name for word in _CHEST_STRUCTURES) for name in (structure.label.upper(), meaning.upper()))
 
 
 def _is_chest(name: str) -> bool:

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from certdicom.errors import FilmRefusedError
 
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
+_APP0, _APP14 = 0xE0, 0xEE
+_ADOBE_TRANSFORM = 11
+"""Where in an Adobe segment it stands whether colours were transformed."""
+
 _JPEG_LS_FRAME = 0xF7
 _NOT_FRAMES = {0xC4, 0xC8, 0xCC}
 """DHT, JPG and DAC share the code range of the frame headers."""
@@ -21,13 +25,17 @@ MOST_TILES = 65535
 
 @dataclass(frozen=True)
 class Codestream:
-    """`kind` of coding ("JPEG", "JPEG lossless", "JPEG-LS", "JPEG 2000"); `rows`, `columns`, `components`; `precision` in bits."""
+    """`kind` of coding ("JPEG", "JPEG lossless", "JPEG-LS", "JPEG 2000"); `rows`, `columns`, `components`; `precision` in bits.
+
+    `says_ycbcr`: a JFIF or Adobe segment says that colours were transformed to YCbCr (ISO 10918-5 6.1, ISO 10918-6 6.5.3).
+    """
 
     kind: str
     rows: int
     columns: int
     components: int
     precision: int
+    says_ycbcr: bool = False
 
 
 def read_codestream(data: bytes) -> Codestream:
@@ -70,7 +78,7 @@ def _read_siz(data: bytes, start: int) -> Codestream:
 
 
 def _read_frame_header(data: bytes) -> Codestream:
-    position = 2
+    position, says_ycbcr = 2, False
     while True:
         while data[position] == 0xFF and data[position + 1] == 0xFF:  # fill bytes
             position += 1
@@ -82,9 +90,14 @@ def _read_frame_header(data: bytes) -> Codestream:
         if (0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES) or marker == _JPEG_LS_FRAME:
             precision, rows, columns, components = struct.unpack_from(">BHHB", data, position + 4)
             kind = "JPEG-LS" if marker == _JPEG_LS_FRAME else "JPEG lossless" if marker in (0xC3, 0xC7, 0xCB, 0xCF) else "JPEG"
-            return Codestream(kind, rows, columns, components, precision)
+            return Codestream(kind, rows, columns, components, precision, says_ycbcr)
         if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without a segment
             position += 2
             continue
         (length,) = struct.unpack_from(">H", data, position + 2)
+        segment = data[position + 4 : position + 2 + length]
+        if marker == _APP0 and segment.startswith(b"JFIF\0"):
+            says_ycbcr = True
+        elif marker == _APP14 and segment.startswith(b"Adobe") and len(segment) > _ADOBE_TRANSFORM:
+            says_ycbcr = segment[_ADOBE_TRANSFORM] != 0
         position += 2 + max(length, 2)

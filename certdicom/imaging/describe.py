@@ -11,17 +11,20 @@ from certdicom.errors import FilmRefusedError
 from certdicom.imaging import header
 from certdicom.imaging.acceptance import modality_of
 from certdicom.imaging.parsing import parse
-from certdicom.imaging.reading import Source, load, radiograph_of
+from certdicom.imaging.photographs import is_photograph
+from certdicom.imaging.reading import Source, image_of, load
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilmDescription:
-    """A film without anything about the patient; what the file does not say is None.
+    """An image without anything about the patient; what the file does not say is None.
 
-    `bits`: (allocated, stored); `spacing`: (row, column) spacing in mm with the attribute that it was found in;
-    `window_source`: where the display window comes from, known only for an accepted film; `reason`: why not accepted.
+    `kind`: "colour photograph", which needs a bundle for such, or "radiograph", as which all else is judged; `bits`: (allocated,
+    stored); `spacing`: (row, column) spacing in mm with the attribute that it was found in; `window_source`: where the display
+    window comes from, known only for an accepted image; `reason`: why not accepted.
     """
 
+    kind: str | None = None
     rows: int | None = None
     columns: int | None = None
     bits: tuple[int, int] | None = None
@@ -48,16 +51,17 @@ def describe(source: Source, *, accept_any: bool = False) -> FilmDescription:
     except FilmRefusedError as refusal:
         return FilmDescription(reason=str(refusal))
     try:
-        film = radiograph_of(data, accept_any=accept_any)
+        image = image_of(data, accept_any=accept_any)
     except FilmRefusedError as refusal:
         return replace(known, reason=str(refusal))
-    return replace(known, window_source=film.rendering.window.source, accepted=True, notes=film.notes)
+    return replace(known, window_source=image.rendering.window.source, accepted=True, notes=image.notes)
 
 
 def _facts(dataset: Dataset) -> FilmDescription:
     """The technical attributes that can be read; a damaged one counts as missing, the refusal will name it."""
     allocated, stored = _whole(dataset, "BitsAllocated"), _whole(dataset, "BitsStored")
     return FilmDescription(
+        kind=_kind(dataset),
         rows=_whole(dataset, "Rows"),
         columns=_whole(dataset, "Columns"),
         bits=(allocated, stored) if allocated is not None and stored is not None else None,
@@ -67,6 +71,13 @@ def _facts(dataset: Dataset) -> FilmDescription:
         view=_text(dataset, "ViewPosition"),
         spacing=_spacing(dataset),
     )
+
+
+def _kind(dataset: Dataset) -> str | None:
+    try:
+        return "colour photograph" if is_photograph(dataset) else "radiograph"
+    except FilmRefusedError:
+        return None
 
 
 def _whole(dataset: Dataset, keyword: str) -> int | None:

@@ -1,4 +1,4 @@
-"""From a film to the model grid and back, with what a distance on the grid is worth in stored values."""
+"""From an image to the model grid and back, with what a distance on the grid is worth in stored values."""
 
 from __future__ import annotations
 
@@ -9,62 +9,57 @@ from numpy.typing import ArrayLike, NDArray
 
 from certdicom.certification.certificate import Window
 from certdicom.errors import UsageError
-from certdicom.imaging.radiograph import Radiograph
-from certdicom.imaging.resampling import cells, check_grid, operator_norm
+from certdicom.imaging.image import SourceImage
+from certdicom.imaging.resampling import Grid, cells, grid_shape, operator_norm
 
 __all__ = ["GridImage", "operator_norm", "to_film", "to_grid"]
-
-NATIVE_UNIT = "stored values"
 
 
 @dataclass(frozen=True, eq=False)
 class GridImage:
-    """A film on the model grid.
+    """An image on the model grid.
 
-    `u` (1, G, G) float32 in [0, 1], 0 black; `window`: the stored values shown as 0 and 1, and where they were found;
-    `native_scale`: an L2 distance of 1 on the grid is at least this L2 distance of the film in `native_unit`;
-    `rows`, `columns` of the film; `notes`: how anything odd in the film was taken.
+    `u` (channels, H, W) float32 in [0, 1], 0 black; `window`: the stored values shown as 0 and 1, and where they were found;
+    `native_scale`: an L2 distance of 1 on the grid, over all of `u`, is at least this L2 distance of the image in `native_unit`;
+    `rows`, `columns` of the image; `notes`: how anything odd in it was taken.
     """
 
     u: NDArray[np.float32]
     window: Window
     native_scale: float
+    native_unit: str
     rows: int
     columns: int
-    native_unit: str = NATIVE_UNIT
     notes: tuple[str, ...] = ()
 
-    @property
-    def grid(self) -> int:
-        """G: rows and columns of the model grid."""
-        return int(self.u.shape[-1])
 
-
-def to_grid(film: Radiograph, grid: int) -> GridImage:
-    """`film` squashed to `grid` × `grid` by exact box averaging and shown as its rendering says.
+def to_grid(image: SourceImage, grid: Grid) -> GridImage:
+    """`image` squashed to `grid` by exact box averaging of each channel, and shown as its rendering says.
 
     The native scale is (hi - lo) / ‖A‖₂ for a linear window, because u = clip((A·x - lo) / (hi - lo)) and clipping is
-    1-Lipschitz; it is 1 / (L · ‖A‖₂) for another rendering whose steepest slope is L per stored value. Padding and a
-    window that was taken from the pixels are held fixed. Imports MONAI. Raises UsageError for an impossible grid.
+    1-Lipschitz; it is 1 / (L · ‖A‖₂) for another rendering whose steepest slope is L per stored value. Every channel has
+    the same window and the same A, so that this holds for a distance over all channels together. Padding and a window that
+    was taken from the pixels are held fixed. Imports MONAI. Raises UsageError for an impossible grid.
     """
-    check_grid(grid)
-    from certdicom.imaging.transforms import film_to_grid  # here, because it loads torch and MONAI
+    grid = grid_shape(grid)
+    from certdicom.imaging.transforms import image_to_grid  # here, because it loads torch and MONAI
 
-    u = film_to_grid(film.rendering, grid=grid)(film.stored_values[None])
+    u = image_to_grid(image.rendering, grid=grid)(image.planes)
     return GridImage(
         u=np.ascontiguousarray(u.as_tensor().numpy()),
-        window=film.rendering.window,
-        native_scale=1.0 / (film.rendering.steepest_slope * operator_norm(film.rows, film.columns, grid)),
-        rows=film.rows,
-        columns=film.columns,
-        notes=film.notes,
+        window=image.rendering.window,
+        native_scale=1.0 / (image.rendering.steepest_slope * operator_norm(image.rows, image.columns, grid)),
+        native_unit=image.native_unit,
+        rows=image.rows,
+        columns=image.columns,
+        notes=image.notes,
     )
 
 
 def to_film(decisions: ArrayLike, *, rows: int, columns: int) -> NDArray[np.generic]:
-    """A map (…, G, G) of any dtype → (…, rows, columns): each stored pixel takes the cell that holds its centre."""
+    """A map (…, H, W) of any dtype → (…, rows, columns): each stored pixel takes the cell that holds its centre."""
     plane = np.asarray(decisions)
-    if plane.ndim < 2 or plane.shape[-1] != plane.shape[-2]:
-        raise UsageError(f"a decision map must end in two equal sides, not {plane.shape}")
-    grid = int(plane.shape[-1])
-    return np.asarray(plane[..., cells(rows, grid)[:, None], cells(columns, grid)[None, :]])
+    if plane.ndim < 2 or not plane.size:
+        raise UsageError(f"a decision map must end in rows and columns of the grid, not have the shape {plane.shape}")
+    height, width = plane.shape[-2:]
+    return np.asarray(plane[..., cells(rows, height)[:, None], cells(columns, width)[None, :]])

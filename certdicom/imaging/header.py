@@ -54,7 +54,7 @@ def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
     found = []
     for value in values(dataset, keyword):
         try:
-            number = float(value)  # type: ignore[arg-type]
+            number = float(value)  # type: ignore[arg-type]  # whatever the value is, float() says whether it is a number
         except (TypeError, ValueError, OverflowError) as problem:
             raise FilmRefusedError(f"{keyword} {shown(str(value))!r} is not a number: correct the header") from problem
         if not math.isfinite(number):

@@ -1,7 +1,11 @@
-"""From the pixel data element to stored values: sizes are checked first, then decoded, then bits are put in place."""
+"""From the pixel data element to stored values: sizes are checked first, then decoded, then bits are put in place.
+
+Gray films here; what colour adds is in `certdicom.imaging.colour`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,20 +21,18 @@ from certdicom.imaging.codestream import Codestream, read_codestream
 from certdicom.imaging.presentation import StoredRange
 
 LEAST_SIDE = 64
-"""Rows and columns below which no radiograph is."""
+"""Rows and columns below which no radiograph or photograph is."""
 
 MOST_PIXELS = 100_000_000
-"""More pixels than any radiograph has: larger ones are refused before anything is allocated."""
+"""More pixels than any radiograph or photograph has: larger ones are refused before anything is allocated."""
 
 MOST_ELONGATED = 2.0
-"""Largest ratio of the sides; a longer one is a strip, a spine or a leg film."""
-
-_NAMES = ("JPEG", "JPEG lossless", "JPEG-LS", "JPEG 2000")
+"""Largest ratio of the sides; a longer one is a strip, a spine or a leg film, or several pictures side by side."""
 
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """How the pixels lie in memory (PS3.3 C.7.6.3), checked."""
+    """How the pixels lie in memory (PS3.3 C.7.6.3), checked; `samples` in each pixel, 1 or 3."""
 
     rows: int
     columns: int
@@ -38,6 +40,7 @@ class PixelFormat:
     bits_stored: int
     high_bit: int
     signed: bool
+    samples: int = 1
 
     @property
     def limits(self) -> StoredRange:
@@ -46,9 +49,9 @@ class PixelFormat:
         return StoredRange(-half, half - 1) if self.signed else StoredRange(0, 2 * half - 1)
 
     @property
-    def frame_bytes(self) -> int:
-        """Bytes of the uncompressed film."""
-        return self.rows * self.columns * self.bits_allocated // 8
+    def shape(self) -> tuple[int, ...]:
+        """Of the decoded words: (rows, columns), with several samples (rows, columns, samples)."""
+        return (self.rows, self.columns) if self.samples == 1 else (self.rows, self.columns, self.samples)
 
     def interpret(self, words: NDArray[np.integer]) -> NDArray[np.int32]:
         """Words as allocated → stored values: unused and overlay bits dropped, sign extended from HighBit."""
@@ -71,11 +74,7 @@ class DecodedPixels:
 
 def pixel_format(dataset: Dataset) -> PixelFormat:
     """The checked pixel format of a gray, single-frame film; FilmRefusedError with the reason otherwise."""
-    if "PixelData" not in dataset:
-        raise FilmRefusedError("the file has no pixel data: send the image itself")
-    frames = header.whole(dataset, "NumberOfFrames")
-    if frames is not None and frames != 1:
-        raise FilmRefusedError(f"the image has {frames} frames; a radiograph has one: send a single film")
+    check_one_frame(dataset)
     samples = header.whole(dataset, "SamplesPerPixel")
     photometric = header.text(dataset, "PhotometricInterpretation")
     if (samples is not None and samples != 1) or photometric not in ("MONOCHROME1", "MONOCHROME2"):
@@ -83,19 +82,31 @@ def pixel_format(dataset: Dataset) -> PixelFormat:
             f"the image is not gray (PhotometricInterpretation {header.shown(photometric, 16) or 'missing'}, SamplesPerPixel {samples}):"
             " send a MONOCHROME1 or MONOCHROME2 film"
         )
+    return memory_layout(dataset, samples=1)
+
+
+def check_one_frame(dataset: Dataset) -> None:
+    """FilmRefusedError unless there are pixels, of one frame."""
+    if "PixelData" not in dataset:
+        raise FilmRefusedError("the file has no pixel data: send the image itself")
+    frames = header.whole(dataset, "NumberOfFrames")
+    if frames is not None and frames != 1:
+        raise FilmRefusedError(f"the image has {frames} frames; only single images can be certified: send the frame that is meant")
+
+
+def memory_layout(dataset: Dataset, *, samples: int) -> PixelFormat:
+    """The checked layout of pixels of so many samples; FilmRefusedError for one that is impossible or too large."""
     rows, columns = _required(dataset, "Rows"), _required(dataset, "Columns")
     _check_size(rows, columns)
     allocated, stored = _required(dataset, "BitsAllocated"), _required(dataset, "BitsStored")
     high = header.whole(dataset, "HighBit")
     high = stored - 1 if high is None else high
     if allocated not in (8, 16) or not 2 <= stored <= allocated or not stored - 1 <= high < allocated:
-        raise FilmRefusedError(
-            f"BitsAllocated {allocated}, BitsStored {stored}, HighBit {high} is no layout of a radiograph: 8 or 16 bits can be read"
-        )
+        raise FilmRefusedError(f"BitsAllocated {allocated}, BitsStored {stored}, HighBit {high} cannot be read: 8 or 16 bits can")
     representation = header.whole(dataset, "PixelRepresentation")
     if representation not in (None, 0, 1):
         raise FilmRefusedError(f"PixelRepresentation {representation} is neither 0 nor 1: correct the header")
-    return PixelFormat(rows, columns, allocated, stored, high, representation == 1)
+    return PixelFormat(rows, columns, allocated, stored, high, representation == 1, samples)
 
 
 def _required(dataset: Dataset, keyword: str) -> int:
@@ -107,25 +118,33 @@ def _required(dataset: Dataset, keyword: str) -> int:
 
 def _check_size(rows: int, columns: int) -> None:
     if min(rows, columns) < LEAST_SIDE:
-        raise FilmRefusedError(f"the image has {rows} x {columns} pixels; a film has at least {LEAST_SIDE} on each side")
+        raise FilmRefusedError(f"the image has {rows} x {columns} pixels; at least {LEAST_SIDE} are needed on each side")
     if rows * columns > MOST_PIXELS:
         raise FilmRefusedError(f"the image has {rows} x {columns} pixels, more than the {MOST_PIXELS:,} that can be read")
     if max(rows, columns) > MOST_ELONGATED * min(rows, columns):
-        raise FilmRefusedError(f"the image has {rows} x {columns} pixels, too elongated for a chest film (at most 2 to 1)")
+        raise FilmRefusedError(f"the image has {rows} x {columns} pixels, too elongated for one picture (at most 2 to 1)")
 
 
 def decode(dataset: Dataset, layout: PixelFormat, *, transfer_syntax: UID) -> DecodedPixels:
     """The stored values of the only frame; FilmRefusedError if they are cut off or do not decode."""
+    if transfer_syntax.is_encapsulated:
+        return _decode_compressed(dataset, layout, transfer_syntax=transfer_syntax)
+    words, notes = native_words(dataset, layout, count=layout.rows * layout.columns, transfer_syntax=transfer_syntax)
+    words = words.reshape(layout.shape)
+    return DecodedPixels(layout.interpret(words), words, notes)
+
+
+def _pixel_data(dataset: Dataset) -> bytes | bytearray:
     data = header.raw(dataset, "PixelData")
     if not isinstance(data, (bytes, bytearray)) or not data:
         raise FilmRefusedError("the pixel data is empty: send the image again")
-    if transfer_syntax.is_encapsulated:
-        return _decode_compressed(dataset, bytes(data), layout, transfer_syntax=transfer_syntax)
-    return _decode_native(dataset, data, layout, transfer_syntax=transfer_syntax)
+    return data
 
 
-def _decode_native(dataset: Dataset, data: bytes | bytearray, layout: PixelFormat, *, transfer_syntax: UID) -> DecodedPixels:
-    expected = layout.frame_bytes
+def native_words(dataset: Dataset, layout: PixelFormat, *, count: int, transfer_syntax: UID) -> tuple[NDArray[np.integer], tuple[str, ...]]:
+    """The first `count` words of uncompressed pixel data, as allocated, and what is odd about them; refused if there are fewer."""
+    data = _pixel_data(dataset)
+    expected = count * layout.bits_allocated // 8
     if len(data) < expected:
         raise FilmRefusedError(
             f"the pixel data has {len(data)} bytes instead of {expected} for {layout.rows} x {layout.columns} pixels:"
@@ -149,11 +168,28 @@ def _decode_native(dataset: Dataset, data: bytes | bytearray, layout: PixelForma
         words = words[:expected]
     else:
         words = np.frombuffer(data, dtype=f"{order}u2", count=expected // 2)
-    words = words.reshape(layout.rows, layout.columns)
-    return DecodedPixels(layout.interpret(words), words, notes)
+    return words, notes
 
 
-def _decode_compressed(dataset: Dataset, data: bytes, layout: PixelFormat, *, transfer_syntax: UID) -> DecodedPixels:
+def _decode_compressed(dataset: Dataset, layout: PixelFormat, *, transfer_syntax: UID) -> DecodedPixels:
+    words, stream = decompress(dataset, layout, transfer_syntax=transfer_syntax, decode_jpeg=_decode_jpeg)
+    lossy = str(transfer_syntax) not in _LOSSLESS
+    if lossy and stream is not None and stream.precision > layout.bits_stored and layout.high_bit == layout.bits_stored - 1:
+        # Lossy coding overshoots; dropping the bits above BitsStored would turn white into black.
+        limits = layout.limits
+        return DecodedPixels(np.clip(words.astype(np.int32), limits.lowest, limits.highest), None, ())
+    return DecodedPixels(layout.interpret(words), None, ())
+
+
+def decompress(
+    dataset: Dataset, layout: PixelFormat, *, transfer_syntax: UID, decode_jpeg: Callable[[bytes, Codestream], NDArray[np.integer]]
+) -> tuple[NDArray[np.integer], Codestream | None]:
+    """The words of compressed pixel data as they decode, of `layout.shape`, and what the codestream says of itself (RLE: None).
+
+    `decode_jpeg` decodes a JPEG stream that is known to be whole and of the right size. FilmRefusedError for pixel data that
+    is cut off, damaged, or of another size than the header says.
+    """
+    data = bytes(_pixel_data(dataset))
     name = transfer_syntax.name
     jpeg = transfer_syntax in _JPEG
     try:
@@ -171,23 +207,21 @@ def _decode_compressed(dataset: Dataset, data: bytes, layout: PixelFormat, *, tr
     if stream is not None:
         _check_codestream(stream, layout)
     try:
-        decoded = _decode_jpeg(frame) if jpeg else decoder.as_array(dataset, raw=True, index=0, correct_unused_bits=False)[0]
+        if jpeg and stream is not None:
+            decoded = decode_jpeg(frame, stream)
+        else:
+            decoded = decoder.as_array(dataset, raw=True, index=0, correct_unused_bits=False)[0]
     except (Exception, MemoryError) as problem:
         # Decoders raise every type there is for a damaged stream.
         raise FilmRefusedError(f"the {name} pixel data does not decode: the file is truncated or damaged, send it again") from problem
     words = np.asarray(decoded)
-    if words.shape != (layout.rows, layout.columns):
-        raise FilmRefusedError(f"the {name} pixel data decodes to {words.shape} instead of {(layout.rows, layout.columns)}")
-    lossy = dataset.get("PixelData") is not None and not _is_lossless(transfer_syntax)
-    if lossy and stream is not None and stream.precision > layout.bits_stored and layout.high_bit == layout.bits_stored - 1:
-        # Lossy coding overshoots; dropping the bits above BitsStored would turn white into black.
-        limits = layout.limits
-        return DecodedPixels(np.clip(words.astype(np.int32), limits.lowest, limits.highest), None, ())
-    return DecodedPixels(layout.interpret(words), None, ())
+    if words.shape != layout.shape:
+        raise FilmRefusedError(f"the {name} pixel data decodes to {words.shape} instead of {layout.shape}")
+    return words, stream
 
 
-def _decode_jpeg(frame: bytes) -> NDArray[np.integer]:
-    """A JPEG stream of process 1, 2, 4 or 14 by libjpeg-turbo; `read_codestream` has seen to it that it is whole."""
+def _decode_jpeg(frame: bytes, _: Codestream) -> NDArray[np.integer]:
+    """A gray JPEG stream of process 1, 2, 4 or 14 by libjpeg-turbo."""
     from imagecodecs import jpeg8_decode
 
     return np.asarray(jpeg8_decode(frame))
@@ -199,8 +233,10 @@ def _check_codestream(stream: Codestream, layout: PixelFormat) -> None:
             f"the {stream.kind} pixel data has {stream.rows} x {stream.columns} pixels but the header says"
             f" {layout.rows} x {layout.columns}: the file is damaged"
         )
-    if stream.components != 1:
-        raise FilmRefusedError(f"the {stream.kind} pixel data has {stream.components} components; a gray film has one")
+    if stream.components != layout.samples:
+        raise FilmRefusedError(
+            f"the {stream.kind} pixel data has {stream.components} components but the header says {layout.samples}: the file is damaged"
+        )
     if not 2 <= stream.precision <= layout.bits_allocated:
         raise FilmRefusedError(
             f"the {stream.kind} pixel data has {stream.precision} bits but the header allocates {layout.bits_allocated}: it is damaged"
@@ -218,7 +254,3 @@ _LOSSLESS = {
     "1.2.840.10008.1.2.4.202",
     str(RLELossless),
 }
-
-
-def _is_lossless(transfer_syntax: UID) -> bool:
-    return str(transfer_syntax) in _LOSSLESS

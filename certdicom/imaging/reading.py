@@ -1,10 +1,11 @@
-"""Reading a film: from a file or bytes to a `Radiograph`, or one line that says why not."""
+"""Reading an image: from a file or bytes to a `Radiograph` or a `Photograph`, or one line that says why not."""
 
 from __future__ import annotations
 
 import hashlib
 import stat
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,10 @@ from pydicom.dataset import Dataset
 from certdicom.errors import FilmRefusedError, UnreadableError
 from certdicom.imaging import header
 from certdicom.imaging.acceptance import judge
-from certdicom.imaging.parsing import MOST_BYTES, parse
+from certdicom.imaging.colour import decode_colour
+from certdicom.imaging.parsing import MOST_BYTES, ParsedFile, parse
+from certdicom.imaging.photograph import Photograph
+from certdicom.imaging.photographs import is_photograph, judge_photograph, refuse_own_picture
 from certdicom.imaging.pixels import DecodedPixels, PixelFormat, decode, pixel_format
 from certdicom.imaging.presentation import rendering_of
 from certdicom.imaging.radiograph import Radiograph
@@ -22,14 +26,22 @@ from certdicom.imaging.radiograph import Radiograph
 Source = str | Path | bytes
 
 
-def read_radiograph(source: Source, *, accept_any: bool = False) -> Radiograph:
-    """The film in a file, or in the bytes of one.
+def read_image(source: Source, *, accept_any: bool = False) -> Radiograph | Photograph:
+    """The radiograph or colour photograph in a file, or in the bytes of one.
 
-    `accept_any` waives the judgements about what the film shows (modality, body part, view), and no other. Raises
+    `accept_any` waives the judgements about what the image shows (modality, body part, view), and no other. Raises
     UnreadableError for a path that cannot be read, FilmRefusedError with the reason for anything that is not
-    one whole gray film.
+    one whole gray film or colour photograph.
     """
-    return radiograph_of(load(source), accept_any=accept_any)
+    return image_of(load(source), accept_any=accept_any)
+
+
+def read_radiograph(source: Source, *, accept_any: bool = False) -> Radiograph:
+    """The gray film in a file, or in the bytes of one, as `read_image` has it; FilmRefusedError for a colour photograph too."""
+    image = read_image(source, accept_any=accept_any)
+    if isinstance(image, Photograph):
+        raise FilmRefusedError("the image is not gray but a colour photograph: send a MONOCHROME1 or MONOCHROME2 film")
+    return image
 
 
 def load(source: Source) -> bytes:
@@ -49,37 +61,55 @@ def load(source: Source) -> bytes:
         raise UnreadableError(f"cannot read {path}: {reason}") from problem
 
 
-def radiograph_of(data: bytes, *, accept_any: bool) -> Radiograph:
-    """The film in the bytes of a file."""
+def image_of(data: bytes, *, accept_any: bool) -> Radiograph | Photograph:
+    """The image in the bytes of a file."""
     with warnings.catch_warnings(record=True) as met:
         warnings.simplefilter("always")
-        film_notes: list[str] = []
         parsed = parse(data)
-        dataset = parsed.dataset
-        if not header.text(dataset, "SOPInstanceUID"):
+        if not header.text(parsed.dataset, "SOPInstanceUID"):
             raise FilmRefusedError("SOPInstanceUID is missing, so a result could not refer to this film: correct the header")
-        if not accept_any:
-            film_notes.extend(judge(dataset))
-        layout = pixel_format(dataset)
-        pixels = decode(dataset, layout, transfer_syntax=parsed.transfer_syntax)
-        padding, padding_notes = _padding(dataset, layout, pixels)
-        rendering, rendering_notes = rendering_of(
-            dataset,
-            pixels.stored,
-            limits=layout.limits,
-            padding=padding,
-            little_endian=parsed.transfer_syntax.is_little_endian,
-        )
-    notes = [*parsed.notes, *film_notes, *pixels.notes, *padding_notes, *rendering_notes]
+        refuse_own_picture(parsed.dataset)
+        read = _photograph if is_photograph(parsed.dataset) else _radiograph
+        image = read(parsed, file_sha256=hashlib.sha256(data).hexdigest(), accept_any=accept_any)
     if met:
         # pydicom's warnings quote values, which may be private: only their number is passed on.
-        notes.append(f"{len(met)} header values break the rules of DICOM and were read as they are")
+        image = replace(image, notes=(*image.notes, f"{len(met)} header values break the rules of DICOM and were read as they are"))
+    return image
+
+
+def _photograph(parsed: ParsedFile, *, file_sha256: str, accept_any: bool) -> Photograph:
+    judged = () if accept_any else judge_photograph(parsed.dataset)
+    pixels = decode_colour(parsed.dataset, transfer_syntax=parsed.transfer_syntax)
+    if pixels.planes.min() == pixels.planes.max():
+        raise FilmRefusedError(f"all pixels have the same value ({pixels.planes.min()}): there is nothing to certify")
+    return Photograph(
+        dataset=parsed.dataset,
+        stored_values=pixels.planes,
+        rendering=pixels.rendering,
+        file_sha256=file_sha256,
+        notes=(*parsed.notes, *judged, *pixels.notes),
+    )
+
+
+def _radiograph(parsed: ParsedFile, *, file_sha256: str, accept_any: bool) -> Radiograph:
+    dataset = parsed.dataset
+    judged = () if accept_any else judge(dataset)
+    layout = pixel_format(dataset)
+    pixels = decode(dataset, layout, transfer_syntax=parsed.transfer_syntax)
+    padding, padding_notes = _padding(dataset, layout, pixels)
+    rendering, rendering_notes = rendering_of(
+        dataset,
+        pixels.stored,
+        limits=layout.limits,
+        padding=padding,
+        little_endian=parsed.transfer_syntax.is_little_endian,
+    )
     return Radiograph(
         dataset=dataset,
         stored_values=pixels.stored,
         rendering=rendering,
-        file_sha256=hashlib.sha256(data).hexdigest(),
-        notes=tuple(notes),
+        file_sha256=file_sha256,
+        notes=(*parsed.notes, *judged, *pixels.notes, *padding_notes, *rendering_notes),
     )
 
 

@@ -66,8 +66,8 @@ class Rendering:
         # Subtracted before averaging, so that float32 keeps its digits for narrow windows far from zero.
         return math.floor(self.window.lo)
 
-    def before_averaging(self, stored: NDArray[np.int32]) -> NDArray[np.float32]:
-        """What may be averaged: (rows, columns) float32, stored values above a constant or, for a table, display values."""
+    def before_averaging(self, stored: NDArray[np.integer]) -> NDArray[np.float32]:
+        """What may be averaged: (…, rows, columns) float32, stored values above a constant or, for a table, display values."""
         if self.table is not None:
             index = np.clip(stored - self.table.first, 0, len(self.table.display) - 1)
             ready = np.asarray(self.table.display[index])
@@ -76,7 +76,7 @@ class Rendering:
             ready = np.subtract(stored, self._origin, dtype=np.float32, casting="unsafe")
             black = (self.window.hi if self.inverted else self.window.lo) - self._origin
         if self.padding is not None:
-            ready[self.padding] = black
+            ready[..., self.padding] = black
         return ready
 
     def after_averaging(self, averages: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -89,6 +89,6 @@ class Rendering:
             shown = np.float32(1.0) - shown
         return np.asarray(np.clip(shown, 0.0, 1.0), dtype=np.float32)
 
-    def display(self, stored: NDArray[np.int32]) -> NDArray[np.float32]:
-        """The whole film as it is shown: (rows, columns) float32 in [0, 1]."""
+    def display(self, stored: NDArray[np.integer]) -> NDArray[np.float32]:
+        """The whole image as it is shown: (…, rows, columns) float32 in [0, 1]."""
         return self.after_averaging(self.before_averaging(stored))

@@ -1,7 +1,7 @@
-"""Box averaging between a film and the square model grid: the matrices, their exact norm, and the cells.
+"""Box averaging between an image and the model grid: the matrices, their exact norm, and the cells.
 
-`u = A_r · X · A_cᵀ` squashes a film `X` (rows, columns) to (G, G). Row `i` of a matrix averages the interval
-`[i · size / G, (i + 1) · size / G)` of a piecewise constant signal with `size` samples, fractional ends included.
+`u = A_r · X · A_cᵀ` squashes an image `X` (rows, columns) to the grid (H, W). Row `i` of `A_r` averages the interval
+`[i · size / H, (i + 1) · size / H)` of a piecewise constant signal with `size` samples, fractional ends included.
 """
 
 from __future__ import annotations
@@ -18,10 +18,20 @@ MAXIMUM_GRID = 4096
 """Rows and columns of the largest model grid; a larger one is a typing error."""
 
 
-def check_grid(grid: int) -> None:
-    """Raises UsageError unless `grid` is a whole number from 1 to MAXIMUM_GRID."""
-    if isinstance(grid, bool) or not isinstance(grid, (int, np.integer)) or not 1 <= grid <= MAXIMUM_GRID:
-        raise UsageError(f"the model grid must be a whole number from 1 to {MAXIMUM_GRID}, not {grid!r}")
+Grid = int | tuple[int, int]
+"""Rows and columns of a model grid, one number for a square."""
+
+
+def grid_shape(grid: Grid) -> tuple[int, int]:
+    """Rows and columns of `grid`. UsageError unless they are whole numbers from 1 to MAXIMUM_GRID."""
+    rows, columns = grid if isinstance(grid, tuple) and len(grid) == 2 else (grid, grid)
+    return _checked_side(rows), _checked_side(columns)
+
+
+def _checked_side(side: object) -> int:
+    if isinstance(side, bool) or not isinstance(side, (int, np.integer)) or not 1 <= side <= MAXIMUM_GRID:
+        raise UsageError(f"the model grid must be a whole number from 1 to {MAXIMUM_GRID}, or two of them, not {side!r}")
+    return int(side)
 
 
 def _check_size(size: int) -> None:
@@ -29,47 +39,54 @@ def _check_size(size: int) -> None:
         raise UsageError(f"rows and columns must be whole numbers of at least 1, not {size!r}")
 
 
-def box_matrix(size: int, grid: int) -> NDArray[np.float64]:
-    """The averaging matrix (grid, size) float64; each row sums to 1."""
-    check_grid(grid)
+def box_matrix(size: int, side: int) -> NDArray[np.float64]:
+    """The averaging matrix (side, size) float64 along one axis; each row sums to 1."""
+    _checked_side(side)
     _check_size(size)
-    # In units of 1 / grid sample, all ends of intervals are whole numbers: sample j is [j · grid, (j + 1) · grid),
+    # In units of 1 / side sample, all ends of intervals are whole numbers: sample j is [j · side, (j + 1) · side),
     # cell i is [i · size, (i + 1) · size). So that the overlaps are exact.
-    samples = np.arange(size + 1, dtype=np.int64) * grid
-    cells = np.arange(grid + 1, dtype=np.int64) * size
+    samples = np.arange(size + 1, dtype=np.int64) * side
+    cells = np.arange(side + 1, dtype=np.int64) * size
     upper = np.minimum(cells[1:, None], samples[None, 1:])
     lower = np.maximum(cells[:-1, None], samples[None, :-1])
     return np.asarray(np.maximum(upper - lower, 0) / float(size))
 
 
-def box_average(image: NDArray[np.floating], grid: int) -> NDArray[np.float32]:
-    """`image` (rows, columns) averaged to (grid, grid) float32."""
-    rows, columns = image.shape
-    left = box_matrix(rows, grid).astype(np.float32)
-    right = box_matrix(columns, grid).astype(np.float32)
+def box_average(image: NDArray[np.number], grid: Grid) -> NDArray[np.float32]:
+    """`image` (…, rows, columns) averaged to (…, H, W) float32."""
+    left, right = (_averaging(size, side) for size, side in zip(image.shape[-2:], grid_shape(grid), strict=True))
     return np.asarray(left @ image.astype(np.float32, copy=False) @ right.T, dtype=np.float32)
 
 
+@lru_cache(maxsize=32)
+def _averaging(size: int, side: int) -> NDArray[np.float32]:
+    matrix = box_matrix(size, side).astype(np.float32)
+    matrix.setflags(write=False)
+    return matrix
+
+
 @lru_cache(maxsize=64)
-def spectral_norm(size: int, grid: int) -> float:
-    """‖A‖₂ of `box_matrix(size, grid)`: the root of the largest eigenvalue of its smaller Gram matrix."""
-    if size % grid == 0:
-        return math.sqrt(grid / size)
-    matrix = box_matrix(size, grid)
-    gram = matrix @ matrix.T if grid <= size else matrix.T @ matrix
+def spectral_norm(size: int, side: int) -> float:
+    """‖A‖₂ of `box_matrix(size, side)`: the root of the largest eigenvalue of its smaller Gram matrix."""
+    if size % side == 0:
+        return math.sqrt(side / size)
+    matrix = box_matrix(size, side)
+    gram = matrix @ matrix.T if side <= size else matrix.T @ matrix
     return math.sqrt(float(np.linalg.eigvalsh(gram)[-1]))
 
 
-def operator_norm(rows: int, columns: int, grid: int) -> float:
-    """‖A‖₂ of the map from a film (rows, columns) to the grid, L2 to L2.
+def operator_norm(rows: int, columns: int, grid: Grid) -> float:
+    """‖A‖₂ of the map from an image (rows, columns) to the grid, L2 to L2, whatever the number of channels.
 
-    The map is the Kronecker product of two averaging matrices, so its norm is the product of theirs.
+    The map of one channel is the Kronecker product of two averaging matrices, so its norm is the product of theirs. Channels
+    are mapped apart, by a block-diagonal matrix, whose norm is that of its largest block.
     """
-    return spectral_norm(rows, grid) * spectral_norm(columns, grid)
+    height, width = grid_shape(grid)
+    return spectral_norm(rows, height) * spectral_norm(columns, width)
 
 
-def cells(size: int, grid: int) -> NDArray[np.int64]:
-    """(size,) the grid cell that holds the centre of each stored pixel: floor((r + 0.5) · grid / size)."""
-    check_grid(grid)
+def cells(size: int, side: int) -> NDArray[np.int64]:
+    """(size,) the grid cell that holds the centre of each stored pixel: floor((r + 0.5) · side / size)."""
+    _checked_side(side)
     _check_size(size)
-    return (2 * np.arange(size, dtype=np.int64) + 1) * grid // (2 * size)
+    return (2 * np.arange(size, dtype=np.int64) + 1) * side // (2 * size)

@@ -1,4 +1,4 @@
-"""The MONAI transforms from a film to the model grid and back.
+"""The MONAI transforms from an image to the model grid and back.
 
 Importing this module imports MONAI, which loads all of its packages whatever part is asked for (about 3 s of CPU
 time); nothing else in `certdicom.imaging` imports it before it is needed.
@@ -18,39 +18,34 @@ from torch import Tensor
 
 from certdicom.errors import UsageError
 from certdicom.imaging.rendering import Rendering
-from certdicom.imaging.resampling import box_matrix, cells, check_grid
+from certdicom.imaging.resampling import Grid, box_average, cells, grid_shape
 
 
 class RenderStored(Transform):  # type: ignore[misc]  # MONAI has no types
-    """Stored values (1, rows, columns) → the float32 values that may be averaged (`Rendering.before_averaging`)."""
+    """Stored values (channels, rows, columns) → the float32 values that may be averaged (`Rendering.before_averaging`)."""
 
     def __init__(self, rendering: Rendering) -> None:
         self.rendering = rendering
 
     def __call__(self, data: Tensor) -> MetaTensor:
-        ready = self.rendering.before_averaging(np.asarray(data)[0])
-        return MetaTensor(torch.from_numpy(ready)[None])
+        return MetaTensor(torch.from_numpy(self.rendering.before_averaging(np.asarray(data))))
 
 
-class SquashToGrid(InvertibleTransform):  # type: ignore[misc]
-    """Box averaging of (channels, rows, columns) float32 to (channels, grid, grid): u = A_r · X · A_cᵀ.
+class SquashToGrid(InvertibleTransform):  # type: ignore[misc]  # MONAI has no types
+    """Box averaging of (channels, rows, columns) float32 to (channels, H, W): u = A_r · X · A_cᵀ.
 
     `inverse` gives each stored pixel the value of the grid cell that holds its centre, which is how a decision map
     goes back to the film; it works on any dtype.
     """
 
-    def __init__(self, grid: int) -> None:
-        check_grid(grid)
-        self.grid = int(grid)
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid_shape(grid)
 
     def __call__(self, data: Tensor) -> MetaTensor:
         film = data if isinstance(data, MetaTensor) else MetaTensor(data)
-        rows, columns = int(film.shape[-2]), int(film.shape[-1])
-        left = torch.from_numpy(box_matrix(rows, self.grid).astype(np.float32))
-        right = torch.from_numpy(box_matrix(columns, self.grid).astype(np.float32))
-        plain = film.as_tensor().to(torch.float32)
-        squashed = MetaTensor(left @ plain @ right.T, meta=film.meta, applied_operations=film.applied_operations)
-        self.push_transform(squashed, orig_size=(rows, columns), extra_info={"grid": self.grid})
+        averages = torch.from_numpy(box_average(film.as_tensor().numpy(), self.grid))
+        squashed = MetaTensor(averages, meta=film.meta, applied_operations=film.applied_operations)
+        self.push_transform(squashed, orig_size=tuple(film.shape[-2:]), extra_info={"grid": self.grid})
         return squashed
 
     def inverse(self, data: Tensor) -> MetaTensor:
@@ -65,7 +60,7 @@ class SquashToGrid(InvertibleTransform):  # type: ignore[misc]
         )
 
 
-class ShowWindow(Transform):  # type: ignore[misc]
+class ShowWindow(Transform):  # type: ignore[misc]  # MONAI has no types
     """Averages → u in [0, 1] (`Rendering.after_averaging`): the window, clipping and polarity."""
 
     def __init__(self, rendering: Rendering) -> None:
@@ -77,12 +72,12 @@ class ShowWindow(Transform):  # type: ignore[misc]
 
 
 def spread(decisions: Tensor, *, rows: int, columns: int) -> Tensor:
-    """(…, G, G) → (…, rows, columns): each stored pixel takes the value of the cell that holds its centre."""
+    """(…, H, W) → (…, rows, columns): each stored pixel takes the value of the cell that holds its centre."""
     down = torch.from_numpy(cells(rows, decisions.shape[-2]))
     across = torch.from_numpy(cells(columns, decisions.shape[-1]))
     return decisions[..., down[:, None], across[None, :]]
 
 
-def film_to_grid(rendering: Rendering, *, grid: int) -> Compose:
-    """Stored values (1, rows, columns) → u (1, grid, grid); its `.inverse` takes a decision map back to the film."""
+def image_to_grid(rendering: Rendering, *, grid: Grid) -> Compose:
+    """Stored values (channels, rows, columns) → u (channels, H, W); its `.inverse` takes a decision map back to the image."""
     return Compose([RenderStored(rendering), SquashToGrid(grid), ShowWindow(rendering)])

@@ -45,13 +45,13 @@ class PipelineCertifier:
         self._targets = result_files(configuration)
 
     def certify(self, film: Path, folder: Path) -> None:
-        from certdicom.imaging.reading import read_radiograph
+        from certdicom.imaging.reading import read_image
         from certdicom.pipeline import write_results
 
-        radiograph = read_radiograph(film, accept_any=self._accept_any)
-        certificate = self._certifier.certify(radiograph, accept_any=self._accept_any)
+        image = read_image(film, accept_any=self._accept_any)
+        certificate = self._certifier.certify(image, accept_any=self._accept_any)
         targets = {target: folder / name for target, name in self._targets.items()}
-        write_results(certificate, radiograph, targets, geometry=self._geometry, abstain=self._abstain)
+        write_results(certificate, image, targets, geometry=self._geometry, abstain=self._abstain)
 
 
 def result_files(configuration: Configuration) -> dict[str, str]:

@@ -13,16 +13,16 @@ from PIL import Image, ImageDraw, ImageFont
 from certdicom.certification.certificate import PRESENT, Certificate
 from certdicom.certification.explanation import TOO_FEW_DRAWS, UNSETTLED, UNSTABLE, Explanation
 from certdicom.dicom import wording
-from certdicom.errors import UsageError
+from certdicom.dicom.fit import require_fit
 from certdicom.presentation import palette
 from certdicom.presentation.overlay import (
     Canvas,
     Mask,
+    canvas_of,
     draw_checks,
     draw_hatch,
     draw_outlines,
     draw_tint,
-    gray_canvas,
     resize_nearest,
 )
 from certdicom.presentation.panel import FAINT, INK, PAPER, Pen, beside, swatch, write_panel
@@ -86,19 +86,15 @@ def render_explanation(
     certificate: Certificate,
     summary: Sequence[StructureExplanation],
 ) -> Image.Image:
-    """One film beside the other, each with the reasons of one structure, and a panel of words.
+    """The image once for each structure, with its reasons, and a panel of words.
 
-    `display` (rows, columns): the film in [0, 1]; `decisions`, `reasons` (structures, rows, columns) uint8, of the film's
-    size. Raises UsageError when they do not fit together.
+    `display` (rows, columns) gray or (rows, columns, 3) colour: the image in [0, 1]; `decisions`, `reasons` (structures, rows,
+    columns) uint8, of the image's size. Raises UsageError when they do not fit together.
     """
-    wanted = (len(certificate.structures), *display.shape)
-    if display.ndim != 2 or decisions.shape != wanted or reasons.shape != wanted:
-        raise UsageError(
-            f"decisions and reasons have the shapes {decisions.shape} and {reasons.shape}, not {wanted}; resample them to the film"
-        )
-    scale = LONG_SIDE / max(display.shape)
-    rows, columns = (max(1, round(size * scale)) for size in display.shape)
-    film = gray_canvas(display, rows=rows, columns=columns)
+    for maps in (decisions, reasons):
+        require_fit(maps, certificate, rows=display.shape[0], columns=display.shape[1])
+    film = canvas_of(display, long_side=LONG_SIDE)
+    rows, columns = film.shape[:2]
     picture = Image.new("RGB", (len(summary) * (columns + _GAP), rows + _TITLE), PAPER)
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=26)
     scaled = resize_nearest(decisions, rows=rows, columns=columns)

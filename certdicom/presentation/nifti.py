@@ -6,19 +6,19 @@ NIfTI-1 holds no names, so the order is that of the SEG's segments, and `descrip
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk  # noqa: N813  # the abbreviation that its own documentation uses
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from certdicom.certification.certificate import Certificate
+from certdicom.dicom.fit import require_fit
 from certdicom.dicom.segments import AbstainSegments, segments_of
 from certdicom.dicom.source import pixel_spacing
-from certdicom.errors import OutputError, UsageError
 from certdicom.files import write_atomically
+from certdicom.presentation.itk_file import encoded
 
 _DESCRIPTION = 79
 
@@ -39,9 +39,7 @@ def save_nifti(
     spacing (column, row) with negative signs, and 1 mm slices. A name that ends in `.nii` is written uncompressed. Raises
     UsageError for decisions of another size; see `write_atomically` for the rest.
     """
-    wanted = (len(certificate.structures), int(film.Rows), int(film.Columns))
-    if decisions.shape != wanted:
-        raise UsageError(f"decisions have the shape {decisions.shape}, not {wanted} (structures, rows, columns); resample them to the film")
+    require_fit(decisions, certificate, rows=int(film.Rows), columns=int(film.Columns))
     segments = segments_of(decisions, certificate, abstain=abstain)
     spacing = pixel_spacing(film)
     volumes = []
@@ -52,14 +50,4 @@ def save_nifti(
     image = sitk.JoinSeries(volumes)
     names = "|".join(segment.structure.label for segment in segments)
     image.SetMetaData("ITK_FileNotes", names.encode("ascii", "replace").decode()[:_DESCRIPTION])
-    return write_atomically(path, _encoded(image, ".nii" if str(path).endswith(".nii") else ".nii.gz"), force=force)
-
-
-def _encoded(image: sitk.Image, ending: str) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="certdicom-") as folder:
-        path = Path(folder) / f"segmentation{ending}"
-        try:
-            sitk.WriteImage(image, str(path))
-        except RuntimeError as error:  # SimpleITK raises nothing finer
-            raise OutputError(f"a temporary file cannot be written in {folder}; free some space or point TMPDIR elsewhere") from error
-        return path.read_bytes()
+    return write_atomically(path, encoded(image, ".nii" if str(path).endswith(".nii") else ".nii.gz"), force=force)

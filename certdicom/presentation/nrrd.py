@@ -6,21 +6,22 @@ Slicer keeps what overlaps in layers: a list of label maps over one plane, each 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk  # noqa: N813  # the abbreviation that its own documentation uses
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from certdicom.certification.certificate import Certificate
 from certdicom.dicom import codes
+from certdicom.dicom.anatomy import region_of
+from certdicom.dicom.fit import require_fit
 from certdicom.dicom.segments import AbstainSegments, Segment, segments_of
 from certdicom.dicom.source import pixel_spacing
-from certdicom.errors import OutputError, UsageError
 from certdicom.files import write_atomically
+from certdicom.presentation.itk_file import encoded
 
 _TERMINOLOGY = "Segmentation category and type - DICOM master list"
 _ANATOMY = "Anatomic codes - DICOM master list"
@@ -40,9 +41,7 @@ def save_seg_nrrd(
     The plane is that of the SEG with viewer geometry: identity orientation, origin 0, the film's spacing in mm, and the
     segments are its segments. Raises UsageError for decisions of another size; see `write_atomically` for the rest.
     """
-    wanted = (len(certificate.structures), int(film.Rows), int(film.Columns))
-    if decisions.shape != wanted:
-        raise UsageError(f"decisions have the shape {decisions.shape}, not {wanted} (structures, rows, columns); resample them to the film")
+    require_fit(decisions, certificate, rows=int(film.Rows), columns=int(film.Columns))
     segments = segments_of(decisions, certificate, abstain=abstain)
     places = assign_layers([segment.mask for segment in segments])
     layers = np.zeros((max(layer for layer, _ in places) + 1, *decisions.shape[1:]), np.uint8)
@@ -53,9 +52,9 @@ def save_seg_nrrd(
     image = sitk.GetImageFromArray(stacked if len(layers) > 1 else stacked[..., 0], isVector=len(layers) > 1)
     spacing = pixel_spacing(film)
     image.SetSpacing((float(spacing.column), float(spacing.row), 1.0))
-    for key, text in _metadata(segments, places):
+    for key, text in _metadata(segments, places, region_of(film, certificate)):
         image.SetMetaData(key, text)
-    return write_atomically(path, _encoded(image), force=force)
+    return write_atomically(path, _with_layers(encoded(image, ".nrrd")), force=force)
 
 
 def assign_layers(masks: Sequence[NDArray[np.bool_]]) -> list[tuple[int, int]]:
@@ -74,7 +73,7 @@ def assign_layers(masks: Sequence[NDArray[np.bool_]]) -> list[tuple[int, int]]:
     return places
 
 
-def _metadata(segments: Sequence[Segment], places: Sequence[tuple[int, int]]) -> Iterator[tuple[str, str]]:
+def _metadata(segments: Sequence[Segment], places: Sequence[tuple[int, int]], region: codes.Concept | None) -> Iterator[tuple[str, str]]:
     yield "Segmentation_ContainedRepresentationNames", "Binary labelmap|"
     yield "Segmentation_MasterRepresentation", "Binary labelmap"  # read by Slicer before 5.2
     yield "Segmentation_SourceRepresentation", "Binary labelmap"
@@ -89,13 +88,13 @@ def _metadata(segments: Sequence[Segment], places: Sequence[tuple[int, int]]) ->
         yield prefix + "Layer", str(layer)
         yield prefix + "LabelValue", str(value)
         yield prefix + "Extent", _extent(segment.mask)
-        yield prefix + "Tags", f"Segmentation.Status:completed|TerminologyEntry:{_terminology_entry(segment)}|"
+        yield prefix + "Tags", f"Segmentation.Status:completed|TerminologyEntry:{_terminology_entry(segment, region)}|"
 
 
-def _terminology_entry(segment: Segment) -> str:
+def _terminology_entry(segment: Segment, region: codes.Concept | None) -> str:
     """Slicer's serialized terminology: context~category~type~modifier~anatomic context~region~region modifier."""
-    region = "^^" if segment.is_anatomy else _term(codes.CHEST)
-    return "~".join([_TERMINOLOGY, _term(segment.category), _term(segment.structure.code), "^^", _ANATOMY, region, "^^"])
+    place = "^^" if segment.is_anatomy or region is None else _term(region)
+    return "~".join([_TERMINOLOGY, _term(segment.category), _term(segment.structure.code), "^^", _ANATOMY, place, "^^"])
 
 
 def _term(concept: codes.Concept) -> str:
@@ -111,14 +110,7 @@ def _extent(mask: NDArray[np.bool_]) -> str:
     return f"{columns[0]} {columns[-1]} {rows[0]} {rows[-1]} 0 0"
 
 
-def _encoded(image: sitk.Image) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="certdicom-") as folder:
-        path = Path(folder) / "segmentation.nrrd"
-        try:
-            sitk.WriteImage(image, str(path), useCompression=True)
-        except RuntimeError as error:  # SimpleITK raises nothing finer
-            raise OutputError(f"a temporary file cannot be written in {folder}; free some space or point TMPDIR elsewhere") from error
-        data = path.read_bytes()
-    header, separator, pixels = data.partition(b"\n\n")
+def _with_layers(nrrd: bytes) -> bytes:
+    header, separator, pixels = nrrd.partition(b"\n\n")
     # A "vector" of three is a vector field to VTK's reader; Slicer writes its layers as a "list".
     return header.replace(b"\nkinds: vector ", b"\nkinds: list ", 1) + separator + pixels

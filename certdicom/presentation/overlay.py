@@ -1,4 +1,4 @@
-"""Outlines and hatching over a film, visible on black lung and on white bone alike."""
+"""Outlines and hatching over a film or photograph, visible on black lung and on white bone alike."""
 
 from __future__ import annotations
 
@@ -20,13 +20,17 @@ HATCH_PERIOD = 12
 HATCH_STROKE = 3
 
 
-def gray_canvas(display: NDArray[np.float32], *, rows: int, columns: int) -> Canvas:
-    """The film as uint8 (rows, columns, 3); `display` (any rows, any columns) in [0, 1], what lies outside is clipped."""
-    gray = np.rint(np.clip(np.nan_to_num(display), 0.0, 1.0) * 255).astype(np.uint8)
-    shrinks = rows < gray.shape[0] or columns < gray.shape[1]
-    method = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
-    resized = Image.fromarray(gray).resize((columns, rows), method, reducing_gap=3.0)
-    return np.repeat(np.asarray(resized)[:, :, np.newaxis], 3, axis=2)
+def canvas_of(display: NDArray[np.float32], *, long_side: int) -> Canvas:
+    """The image as uint8 (rows, columns, 3) with its longer side of so many pixels.
+
+    `display` (any rows, any columns) gray, or (any rows, any columns, 3) colour, in [0, 1]; what lies outside is clipped.
+    """
+    shown = np.rint(np.clip(np.nan_to_num(display), 0.0, 1.0) * 255).astype(np.uint8)
+    scale = long_side / max(shown.shape[:2])
+    rows, columns = (max(1, round(size * scale)) for size in shown.shape[:2])
+    method = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
+    resized = Image.fromarray(shown).resize((columns, rows), method, reducing_gap=3.0)
+    return np.array(resized.convert("RGB"))
 
 
 def resize_nearest(decisions: NDArray[np.uint8], *, rows: int, columns: int) -> NDArray[np.uint8]:

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from certdicom.certification.certificate import ABSTAIN, PRESENT, Certificate
+from certdicom.certification.certificate import ABSTAIN, PRESENT, Certificate, Medium
 from certdicom.certification.unions import fallback
 from certdicom.dicom import wording
-from certdicom.errors import UsageError
+from certdicom.dicom.fit import require_fit
 from certdicom.files import write_atomically
 from certdicom.presentation import palette
 from certdicom.presentation.naming import point_at, write_names
-from certdicom.presentation.overlay import Mask, draw_hatch, draw_outlines, gray_canvas, resize_nearest
+from certdicom.presentation.overlay import Mask, canvas_of, draw_hatch, draw_outlines, resize_nearest
 from certdicom.presentation.panel import FAINT, Pen, beside, swatch, write_panel
 
 LONG_SIDE = 1400
@@ -29,17 +29,14 @@ def render_preview(
 ) -> Image.Image:
     """Render an RGB picture of about 1400 pixels on its long side, with a panel of words to the right.
 
-    `display` (rows, columns): the film in [0, 1], 0 is black; `decisions` (structures, rows, columns) uint8 of ABSENT,
-    PRESENT, ABSTAIN, of the film's size; `unions` (unions, rows, columns) likewise. Certified structures are outlined in their
-    colours; where at least one structure's decision is not certified the film is hatched, and outlined where a union
+    `display` (rows, columns) gray or (rows, columns, 3) colour: the image in [0, 1], 0 is black; `decisions` (structures, rows,
+    columns) uint8 of ABSENT, PRESENT, ABSTAIN, of the image's size; `unions` (unions, rows, columns) likewise. Certified structures
+    are outlined in their colours; where at least one structure's decision is not certified the image is hatched, and outlined where a union
     is certified present all the same. Raises UsageError when the two do not fit together.
     """
-    wanted = (len(certificate.structures), *display.shape)
-    if display.ndim != 2 or decisions.shape != wanted or not display.size:
-        raise UsageError(f"decisions have the shape {decisions.shape}, not {wanted} (structures, rows, columns); resample them to the film")
-    scale = LONG_SIDE / max(display.shape)
-    rows, columns = (max(1, round(size * scale)) for size in display.shape)
-    canvas = gray_canvas(display, rows=rows, columns=columns)
+    require_fit(decisions, certificate, rows=display.shape[0], columns=display.shape[1])
+    canvas = canvas_of(display, long_side=LONG_SIDE)
+    rows, columns = canvas.shape[:2]
     scaled = resize_nearest(decisions, rows=rows, columns=columns)
     hatched = np.asarray((scaled == ABSTAIN).any(axis=0))
     draw_hatch(canvas, hatched)
@@ -72,30 +69,33 @@ class _Row:
 def _legend(decisions: NDArray[np.uint8], certificate: Certificate) -> Iterator[_Row]:
     for structure, plane in zip(certificate.structures, decisions, strict=True):
         present = plane == PRESENT
-        certified = f"certified {percent(present)} of the film" if present.any() else "certified nowhere"
+        certified = f"certified {percent(present)} of the {certificate.medium}" if present.any() else "certified nowhere"
         figures = f"{certified}\nabstained {percent(plane == ABSTAIN)}"
         yield _Row(structure.label, structure.rgb, figures)
     share = percent((decisions == ABSTAIN).any(axis=0))
-    yield _Row("Abstain (hatched)", None, f"{share} of the film: not certified for at least one structure")
+    yield _Row("Abstain (hatched)", None, f"{share} of the {certificate.medium}: not certified for at least one structure")
 
 
 @dataclass(frozen=True, eq=False)
 class _Fallback:
-    """Where only a union is certified present: `mask` (rows, columns) bool, of the film's size."""
+    """Where only a union is certified present: `mask` (rows, columns) bool, of the image's size."""
 
     label: str
     rgb: palette.RGB
     mask: Mask
+    medium: Medium
 
     def legend(self) -> _Row:
-        return _Row(self.label, self.rgb, f"certified on {percent(self.mask)} of the film where no single one of them is")
+        return _Row(self.label, self.rgb, f"certified on {percent(self.mask)} of the {self.medium} where no single one of them is")
 
 
 def _fallbacks(decisions: NDArray[np.uint8], certificate: Certificate, unions: NDArray[np.uint8] | None) -> list[_Fallback]:
     if certificate.unions is None or unions is None:
         return []
     return [
-        _Fallback(label, palette.UNION_RGB[number % len(palette.UNION_RGB)], fallback(decisions, plane, members=members))
+        _Fallback(
+            label, palette.UNION_RGB[number % len(palette.UNION_RGB)], fallback(decisions, plane, members=members), certificate.medium
+        )
         for number, (label, members, plane) in enumerate(zip(certificate.union_labels, certificate.unions.members, unions, strict=True))
     ]
 

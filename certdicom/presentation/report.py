@@ -29,7 +29,7 @@ def build_report(
 ) -> dict[str, Any]:
     """The report as plain JSON types.
 
-    Pixels are those of the film: `decisions` is uint8 (structures, rows, columns), `unions` (unions, rows, columns) or None.
+    Pixels are those of the image: `decisions` is uint8 (structures, rows, columns), `unions` (unions, rows, columns) or None.
     `explanation`: why each structure abstains; without it the report has no such section.
     """
     parameters = certificate.parameters
@@ -38,9 +38,15 @@ def build_report(
         "schema_version": SCHEMA_VERSION,
         "software": {"name": "certdicom", "version": VERSION, "notice": RESEARCH_USE},
         "bundle": {"name": certificate.bundle_name, "sha256": certificate.bundle_sha256},
-        "source": {"sop_instance_uid": sop_instance_uid, "sha256": file_sha256, "rows": int(rows), "columns": int(columns)},
+        "source": {
+            "medium": certificate.medium,
+            "sop_instance_uid": sop_instance_uid,
+            "sha256": file_sha256,
+            "rows": int(rows),
+            "columns": int(columns),
+        },
         "parameters": {**parameters.as_dict(), "family": certificate.family},
-        "grid": certificate.grid,
+        "grid": list(certificate.shape) if isinstance(certificate.grid, tuple) else certificate.grid,
         "hypotheses": certificate.hypotheses,
         "draws_counted": certificate.draws,
         "radius": {"grid": certificate.radius, "native": certificate.native_radius, "native_unit": certificate.native_unit},

@@ -236,14 +236,14 @@ def test_a_film_that_cannot_be_read_or_meets_a_defect_does_not_stop_the_others(
 ) -> None:
     from certdicom.imaging import reading
 
-    read = reading.read_radiograph
+    read = reading.read_image
 
     def sometimes(path: Path, **options: bool):
         if path.name == "a.dcm":
             raise ZeroDivisionError("a defect")
         return read(path, **options)
 
-    monkeypatch.setattr(reading, "read_radiograph", sometimes)
+    monkeypatch.setattr(reading, "read_image", sometimes)
     films = tmp_path / "films"
     films.mkdir()
     for name in ("a.dcm", "c.dcm"):

@@ -14,6 +14,7 @@ from certdicom.imaging.synthetic import compress, film_bytes
 def test_an_accepted_film(film):
     found = describe(film_bytes(compress(film(), "jpeg-2000")))
     assert found == FilmDescription(
+        kind="radiograph",
         rows=120,
         columns=96,
         bits=(16, 12),

@@ -19,7 +19,7 @@ from certdicom.imaging.grid import operator_norm, to_film, to_grid
 from certdicom.imaging.radiograph import Radiograph
 from certdicom.imaging.rendering import Rendering
 from certdicom.imaging.resampling import box_average, box_matrix, cells
-from certdicom.imaging.transforms import SquashToGrid, film_to_grid
+from certdicom.imaging.transforms import SquashToGrid, image_to_grid
 
 SIZES = [(64, 64, 16), (120, 96, 32), (97, 131, 32), (33, 20, 32), (65, 64, 64), (50, 200, 7), (31, 31, 31), (10, 12, 1)]
 sizes = st.tuples(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40))
@@ -201,7 +201,7 @@ def _members(size: int, grid: int) -> list[np.ndarray]:
 @pytest.mark.parametrize(("rows", "columns", "grid"), SIZES)
 def test_the_inverse_of_monai_is_the_same_as_to_film(rows, columns, grid):
     rendering = Rendering(window=Window(0, 4095, "test"))
-    pipeline = film_to_grid(rendering, grid=grid)
+    pipeline = image_to_grid(rendering, grid=grid)
     u = pipeline(np.random.default_rng(0).integers(0, 4096, (1, rows, columns)).astype(np.int32))
     assert [record["class"] for record in u.applied_operations] == ["SquashToGrid"]
     decisions = torch.from_numpy(np.random.default_rng(1).integers(0, 3, (2, grid, grid), np.uint8))
@@ -216,15 +216,15 @@ def test_what_was_not_squashed_cannot_be_inverted():
         SquashToGrid(8).inverse(torch.zeros(1, 8, 8))
 
 
-@pytest.mark.parametrize("grid", [0, -1, 4097, 2.5, True, "256"])
+@pytest.mark.parametrize("grid", [0, -1, 4097, 2.5, True, "256", (16, 0), (16, 16, 16)])
 def test_an_impossible_grid_is_named(film, grid):
     with pytest.raises(UsageError, match="model grid"):
         to_grid(film_of(np.zeros((8, 8)), Rendering(window=Window(0, 1, "test"))), grid)
 
 
-@pytest.mark.parametrize("shape", [(4,), (3, 4, 5)])
-def test_a_map_that_is_not_square_is_named(shape):
-    with pytest.raises(UsageError, match="two equal sides"):
+@pytest.mark.parametrize("shape", [(4,), (3, 0, 5)])
+def test_what_is_no_map_is_named(shape):
+    with pytest.raises(UsageError, match="rows and columns of the grid"):
         to_film(np.zeros(shape), rows=10, columns=10)
 
 

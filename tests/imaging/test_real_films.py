@@ -55,7 +55,7 @@ def test_a_leg_is_refused_by_its_body_part(real, name):
         ("emri_small.dcm", "Modality MR"),
         ("US1_UNCR.dcm", "Modality US"),
         ("OBXXXX1A_2frame.dcm", "Modality US"),
-        ("SC_rgb.dcm", "Modality OT"),
+        ("SC_rgb.dcm", "not gray but a colour photograph"),
         ("liver.dcm", "Modality SEG"),
         ("rtplan.dcm", "Modality RTPLAN"),
         ("reportsi.dcm", "Modality SR"),

@@ -14,7 +14,7 @@ from certdicom.certification.certificate import ABSTAIN, PRESENT
 from certdicom.errors import OutputError, UsageError
 from certdicom.presentation import palette
 from certdicom.presentation.naming import inner_places, point_at, write_names
-from certdicom.presentation.overlay import draw_hatch, draw_outlines, gray_canvas, resize_nearest
+from certdicom.presentation.overlay import canvas_of, draw_hatch, draw_outlines, resize_nearest
 from certdicom.presentation.panel import PANEL_WIDTH, wrap
 from certdicom.presentation.preview import LONG_SIDE, percent, render_preview, save_preview
 
@@ -112,7 +112,7 @@ def test_a_thin_band_of_abstention_is_seen():
 
 
 def test_values_outside_the_display_range_do_not_wrap_around():
-    canvas = gray_canvas(np.array([[-1.0, 0.0, 1.0, 7.0, np.nan]], np.float32), rows=1, columns=5)
+    canvas = canvas_of(np.array([[-1.0, 0.0, 1.0, 7.0, np.nan]], np.float32), long_side=5)
     assert canvas[0, :, 0].tolist() == [0, 0, 255, 255, 0]
 
 

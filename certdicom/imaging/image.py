@@ -1,0 +1,59 @@
+"""What a radiograph and a photograph have in common: an image as stored, how it is shown, and what its header says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from certdicom.certification.certificate import Medium
+from certdicom.imaging.rendering import Rendering
+
+
+@dataclass(frozen=True, eq=False)
+class SourceImage:
+    """One image, decoded and not otherwise touched.
+
+    `dataset`: the data set as read, pixel data included; `stored_values`: of which shape and meaning, the subclasses say;
+    `rendering`: from stored values to [0, 1]; `file_sha256`: hex digest of the bytes that were read; `notes`: anything
+    odd that was met and how it was taken. `native_unit` names what `stored_values` counts, `medium` the image in a word.
+    """
+
+    dataset: Dataset
+    stored_values: NDArray[np.integer]
+    rendering: Rendering
+    file_sha256: str
+    notes: tuple[str, ...] = ()
+
+    medium: ClassVar[Medium]
+    native_unit: ClassVar[str]
+
+    @property
+    def rows(self) -> int:
+        return int(self.stored_values.shape[-2])
+
+    @property
+    def columns(self) -> int:
+        return int(self.stored_values.shape[-1])
+
+    @property
+    def planes(self) -> NDArray[np.integer]:
+        """The stored values as (channels, rows, columns)."""
+        return self.stored_values.reshape(-1, self.rows, self.columns)
+
+    @property
+    def channels(self) -> int:
+        """1 for gray, 3 for colour."""
+        return len(self.planes)
+
+    @property
+    def sop_instance_uid(self) -> str:
+        return str(self.dataset.SOPInstanceUID)
+
+    def display(self) -> NDArray[np.float32]:
+        """The whole image as it is shown, float32 in [0, 1]: (rows, columns) gray, (rows, columns, 3) colour."""
+        shown = self.rendering.display(self.planes)
+        return np.asarray(shown[0] if self.channels == 1 else np.moveaxis(shown, 0, -1))
