@@ -81,15 +81,6 @@ class Bundle:
         return self.shape[0] * self.shape[1]
 
     @property
-    def side(self) -> int:
-        """The side of the square grid. BundleError when it is not square: films are squashed to a square."""
-        if not isinstance(self.grid, int):
-            raise BundleError(
-                f"bundle {self.name} works on {self.grid[0]} × {self.grid[1]} pixels, films on a square grid: use certdicom evaluate"
-            )
-        return self.grid
-
-    @property
     def hypotheses(self) -> int:
         """K of an image: structures × pixels."""
         return len(self.structures) * self.cells

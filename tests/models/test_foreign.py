@@ -535,12 +535,10 @@ def test_sidecars_that_say_nonsense_are_refused(tmp_path: Path, changes: dict, m
         load_bundle(describe(tmp_path, segmenter=segmenter, **changes))
 
 
-def test_a_rectangular_grid_is_for_pictures_not_for_films(tmp_path: Path) -> None:
+def test_a_grid_need_not_be_square(tmp_path: Path) -> None:
     (tmp_path / "net.ts").write_bytes(scripted(nn.Conv2d(1, 2, 1)))
     bundle = load_bundle(describe(tmp_path, segmenter={"format": "torchscript", "file": "net.ts"}, grid=[24, 32]))
     assert (bundle.shape, bundle.hypotheses) == ((24, 32), 2 * 24 * 32)
-    with pytest.raises(BundleError, match="films on a square grid"):
-        _ = bundle.side
 
 
 def test_a_film_is_certified_end_to_end_with_a_network_of_the_users_own(tmp_path: Path) -> None:
