@@ -41,6 +41,32 @@ def more_is_possible(counts: NDArray[np.integer], certified: NDArray[np.bool_], 
     )
 
 
+class LookByLook:
+    """One family of hypotheses about one image, tested look after look.
+
+    `draws`: those of the last look, 0 before the first; `counts`: votes among them for the selected decisions; `certified`: bool, by this
+    look or an earlier one. All of the shape (planes, rows, columns) that `look` is given.
+    """
+
+    counts: NDArray[np.int32]
+    certified: NDArray[np.bool_]
+
+    def __init__(self, parameters: SmoothingParameters, *, structures: int) -> None:
+        """`structures`: how many planes abstain for the target's sake; those of unions come after them."""
+        self._parameters = parameters
+        self._structures = structures
+        self.draws = 0
+
+    def look(self, counts: NDArray[np.int32], *, n: int) -> bool:
+        """Test on the votes of `n` draws; whether to stop, as little enough abstains or no later look could certify anything."""
+        self.certified = certified_after(counts, n=n, parameters=self._parameters, before=self.certified if self.draws else None)
+        self.counts, self.draws = counts, n
+        abstaining = float((~self.certified[: self._structures]).any(axis=0).mean())
+        return abstaining <= self._parameters.abstain_target or not more_is_possible(
+            counts, self.certified, n=n, parameters=self._parameters
+        )
+
+
 def require_certifiable(parameters: SmoothingParameters, *, structures: int, cells: int) -> None:
     """Raise UsageError when a look could certify nothing on a grid of `cells` pixels; the first look has the fewest draws."""
     require_attainable(

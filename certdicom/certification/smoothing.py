@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT
-from certdicom.certification.looks import certified_after, more_is_possible, require_certifiable
+from certdicom.certification.looks import LookByLook, require_certifiable
 from certdicom.certification.noise import noisy_batch
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.unions import UnionLayer
@@ -72,23 +72,29 @@ def certify_grid(
     leaves = len(chosen) - len(parameters.unions)  # unions come last
     if after_selection is not None:
         after_selection(chosen[:leaves])
-    present, certified, draws = torch.zeros_like(selected, dtype=torch.int32), np.zeros(chosen.shape, np.bool_), 0
-    for look in parameters.planned_looks:
-        present += vote.count_present(range(parameters.n0 + draws, parameters.n0 + look))
-        draws = look
-        counts = torch.where(selected, present, draws - present).cpu().numpy()
-        certified = certified_after(counts, n=draws, parameters=parameters, before=certified)
-        abstaining = float((~certified[:leaves]).any(axis=0).mean())
-        if abstaining <= parameters.abstain_target or not more_is_possible(counts, certified, n=draws, parameters=parameters):
+    present, test = torch.zeros_like(selected, dtype=torch.int32), LookByLook(parameters, structures=leaves)
+    for draws in parameters.planned_looks:
+        present += vote.count_present(range(parameters.n0 + test.draws, parameters.n0 + draws))
+        if test.look(torch.where(selected, present, draws - present).cpu().numpy(), n=draws):
             break
-    decisions = decisions_of(chosen, certified)
-    unions = UnionLayer(parameters.unions, decisions[leaves:], counts[leaves:]) if parameters.unions else None
-    return GridResult(decisions=decisions[:leaves], counts=counts[:leaves], selected=chosen[:leaves], draws=draws, unions=unions)
+    decisions = decisions_of(chosen, test.certified)
+    unions = UnionLayer(parameters.unions, decisions[leaves:], test.counts[leaves:]) if parameters.unions else None
+    return GridResult(decisions=decisions[:leaves], counts=test.counts[:leaves], selected=chosen[:leaves], draws=test.draws, unions=unions)
 
 
 def decisions_of(selected: NDArray[np.bool_], certified: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """The selected decisions where they are certified, ABSTAIN elsewhere."""
     return np.where(certified, np.where(selected, PRESENT, ABSENT), ABSTAIN).astype(np.uint8)
+
+
+def with_unions(decisions: Tensor, unions: tuple[tuple[int, ...], ...]) -> Tensor:
+    """Decisions (B, structures, H, W) and, after them, whether any member of each union is present. UsageError for unknown members."""
+    if not unions:
+        return decisions
+    unknown = [index for members in unions for index in members if index >= decisions.shape[1]]
+    if unknown:
+        raise UsageError(f"unions must name structures 0 … {decisions.shape[1] - 1}, not {unknown[0]}")
+    return torch.cat([decisions, *(decisions[:, list(members)].any(1, keepdim=True) for members in unions)], 1)
 
 
 def _checked_image(u: NDArray[np.float32] | Tensor) -> Tensor:
@@ -137,13 +143,4 @@ class _Voting:
             raise UsageError(f"decide must return bool (B, structures, H, W), not {decisions.dtype} {tuple(decisions.shape)}")
         if self._progress is not None:
             self._progress(draws.stop, self._parameters.n0 + self._parameters.n)
-        return self._with_unions(decisions[: len(draws)]).sum(0, dtype=torch.int32)
-
-    def _with_unions(self, decisions: Tensor) -> Tensor:
-        if not self._parameters.unions:
-            return decisions
-        unknown = [index for members in self._parameters.unions for index in members if index >= decisions.shape[1]]
-        if unknown:
-            raise UsageError(f"unions must name structures 0 … {decisions.shape[1] - 1}, not {unknown[0]}")
-        unions = [decisions[:, list(members)].any(1, keepdim=True) for members in self._parameters.unions]
-        return torch.cat([decisions, *unions], 1)
+        return with_unions(decisions[: len(draws)], self._parameters.unions).sum(0, dtype=torch.int32)

@@ -10,25 +10,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from certdicom.certification.parameters import SmoothingParameters
 from certdicom.cli.progress import progress_bar
+from certdicom.cli.smoothing_options import add_smoothing_arguments, smoothing_parameters
 from certdicom.errors import UsageError
 from certdicom.models.bundle import DEFAULT_BUNDLE, load_bundle
 
 if TYPE_CHECKING:
-    from certdicom.evaluation.run import Plan
+    from certdicom.evaluation.plan import Plan
     from certdicom.evaluation.summary import Summary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    defaults = SmoothingParameters()
     parser.add_argument(
         "--data", required=True, type=Path, metavar="FOLDER", help="a data set with masks; see docs/evaluation.md for layouts"
     )
     parser.add_argument("--split", default="val", help="which part of it: train, val, test or all (default %(default)s)")
     parser.add_argument("--split-list", type=Path, metavar="FILE", help="the split: a CSV file (id, split), or one name a line")
     parser.add_argument("--split-seed", type=int, metavar="N", help="draw the split, 70/10/20, patients and videos kept whole")
-    parser.add_argument("--images", "--films", type=int, metavar="N", help="the first N images only")
+    add_subset_arguments(parser)
     parser.add_argument(
         "--bundle", nargs="+", default=[DEFAULT_BUNDLE], metavar="NAME|FOLDER", help=f"networks to use (default {DEFAULT_BUNDLE})"
     )
@@ -45,16 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="noise on the model's grid, or the paper's setting (default %(default)s)",
     )
     parser.add_argument("--sigma", type=float, nargs="+", help="noise levels (default: 0.072 0.144 0.289 0.5; of the paper 0.25 0.5 1)")
-    parser.add_argument("--tau", type=float, default=defaults.tau, help="share of draws a certified decision exceeds (default %(default)s)")
-    parser.add_argument("--n0", type=int, default=defaults.n0, help="draws that select the decisions (default %(default)s)")
-    parser.add_argument("--n", type=int, default=defaults.n, help="draws that test them (default %(default)s)")
-    parser.add_argument(
-        "--alpha", type=float, default=defaults.alpha, help="chance of any wrong certificate in an image (default %(default)s)"
-    )
+    add_smoothing_arguments(parser.add_argument_group("certificate", "With anything but n0, n, tau and alpha, tables say so."))
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep per-image results, tables and figures; a second start goes on")
     parser.add_argument("--figures", action="store_true", help="also draw certified Dice over the radius (needs --out and matplotlib)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was run and what came out (one bundle, one method)")
     add_computing_arguments(parser)
+
+
+def add_subset_arguments(parser: argparse.ArgumentParser) -> None:
+    """Some of the images, for all commands that evaluate."""
+    parser.add_argument("--images", type=int, metavar="N", help="only N images: the first ones, or by --images-seed")
+    parser.add_argument("--images-seed", type=int, metavar="N", help="draw the images of --images at random; more images hold fewer ones")
 
 
 def add_computing_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,8 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
     with progress_bar("images × noise levels", quiet=not sys.stderr.isatty()) as progress:
         rows = evaluate(plan, loader=loader, folder=arguments.out, batch_size=batch, images_at_once=together, progress=progress)
     summaries = summarise(rows)
-    caption = f"{plan.dataset.name} {plan.part}, {len(plan.samples)} images, protocol {plan.protocol}"
-    table = summary_table(summaries, caption=caption)
+    table = summary_table(summaries, caption=plan.caption)
     if arguments.json:
         _write_json(arguments, plan, summaries)
     if arguments.out:
@@ -122,11 +121,9 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     from certdicom.datasets.loading import load_dataset
     from certdicom.datasets.splits import select
     from certdicom.evaluation.models import Candidate
+    from certdicom.evaluation.plan import Plan, subset
     from certdicom.evaluation.protocol import SIGMAS
-    from certdicom.evaluation.run import Plan
 
-    if arguments.images is not None and arguments.images < 1:
-        raise UsageError(f"--images must be at least 1, not {arguments.images}")
     bundles = [load_bundle(name) for name in arguments.bundle]
     dataset = load_dataset(arguments.data)
     samples = select(dataset, arguments.split, listing=arguments.split_list, seed=arguments.split_seed)
@@ -134,11 +131,12 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     return Plan(
         dataset=dataset,
         part=arguments.split,
-        samples=samples[: arguments.images],
+        samples=subset(samples, arguments.images, seed=arguments.images_seed),
         candidates=tuple(Candidate(bundle, method) for bundle in bundles for method in arguments.method or [bundle.denoising.method]),
         sigmas=sigmas,
         protocol=arguments.protocol,
-        parameters=SmoothingParameters(sigma=sigmas[0], tau=arguments.tau, n0=arguments.n0, n=arguments.n, alpha=arguments.alpha),
+        parameters=smoothing_parameters(arguments, sigma=sigmas[0]),
+        fallback=tuple(arguments.fallback),
     )
 
 
@@ -146,16 +144,36 @@ def _write_json(arguments: argparse.Namespace, plan: Plan, summaries: Sequence[S
     from certdicom.evaluation.results import result_file
     from certdicom.evaluation.run import machine
 
-    bundle = "" if arguments.bundle == [DEFAULT_BUNDLE] else f" --bundle {shlex.quote(Path(arguments.bundle[0]).name)}"
-    protocol = "" if plan.protocol == "native" else f" --protocol {plan.protocol}"
     content = result_file(
         summaries,
-        command=f"certdicom evaluate --data {arguments.data.name} --split {plan.part}{bundle}{protocol}",
+        command=_command(arguments),
         data=plan.dataset.name,
         split=plan.part,
-        parameters={name: getattr(arguments, name) for name in ("tau", "n0", "n", "alpha")},
+        parameters=plan.settings()["smoothing"],
+        beyond=plan.beyond,
         protocol=plan.protocol,
         machine=machine(),
     )
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+_ELSEWHERE = {"command", "debug", "data", "out", "json", "figures", "device", "precision", "batch_size", "images_at_once"}
+"""Options that change nothing of the result, or are said otherwise."""
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """The command that gives these figures again; folders by their names."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    words = ["certdicom", "evaluate", "--data", arguments.data.name]
+    for name, value in vars(arguments).items():
+        if name in _ELSEWHERE or value == parser.get_default(name):
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if name == "fallback":
+            words += [word for group in value for word in (option, group)]
+        else:
+            entries = value if isinstance(value, list) else [value]
+            words += [option, *(Path(entry).name if name in ("bundle", "split_list") else str(entry) for entry in entries)]
+    return shlex.join(words)

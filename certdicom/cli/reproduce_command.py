@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from certdicom.cli.evaluate_command import add_computing_arguments, sizes
+from certdicom.cli.evaluate_command import add_computing_arguments, add_subset_arguments, sizes
 from certdicom.cli.progress import progress_bar
 from certdicom.errors import UsageError
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("runs/reproduce"), metavar="FOLDER", help="results; a second start goes on (default %(default)s)"
     )
-    parser.add_argument("--images", type=int, metavar="N", help="the first N images of each data set only")
+    add_subset_arguments(parser)
     parser.add_argument("--image", metavar="NAME", help="the image of fig1 (default: the first)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table's cells, as docs/results/reproduce/*.json")
     parser.add_argument("--check", action="store_true", help="only say what is missing and which command fills it")
@@ -66,11 +66,15 @@ def run(arguments: argparse.Namespace) -> int:
             loader=loader,
             out=arguments.out,
             images=arguments.images,
+            images_seed=arguments.images_seed,
             batch_size=batch,
             images_at_once=together,
             progress=bar,
         )
-    command = f"certdicom reproduce {arguments.what} --split {arguments.split}"
+    some = "".join(
+        f" --{name.replace('_', '-')} {value}" for name in ("images", "images_seed") if (value := getattr(arguments, name)) is not None
+    )
+    command = f"certdicom reproduce {arguments.what} --split {arguments.split}{some}"
     content = reproduction_file(stock, lines, command=command, split=arguments.split, machine=machine())
     table = reproduction_table(content)
     for ending, text in ((".md", f"{table.caption}\n\n{table.markdown()}\n"), (".tex", table.latex() + "\n"), (".html", table.html())):

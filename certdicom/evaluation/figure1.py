@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,7 +87,7 @@ def _row(
     batch_size: int,
     parameters: SmoothingParameters,
 ) -> PanelRow:
-    at_sigma = SmoothingParameters(sigma=sigma, tau=parameters.tau, n0=parameters.n0, n=parameters.n, alpha=parameters.alpha)
+    at_sigma = replace(parameters, sigma=sigma)
     panels: dict[str, np.ndarray] = {}
     for method, candidate in shown.items():
         bundle = candidate.bundle
@@ -96,7 +97,7 @@ def _row(
         view = sample.read().on_grid(frame.grid, channels=frame.channels, structures=[names.get(label, "") for label in labels])
         u = image_tensor(view.u, loader.device)
         segmenter = loader.base_segmenter(candidate, frame, sigma=sigma)
-        outcome = certified_outcomes([u], [segmenter], at_sigma, names=[sample.name], batch_size=batch_size)[0][0]
+        outcome = certified_outcomes([u], [segmenter], [at_sigma], names=[sample.name], batch_size=batch_size)[0][0]
         panels[method] = paint(outcome.decisions, bundle.structures)
         noisy = noisy_batch(torch.from_numpy(view.u), sigma, seed=sample.name.encode(), draws=range(1))[0]
         panels["input"] = photograph(noisy[:1].numpy())

@@ -9,6 +9,7 @@ from typing import cast, get_args
 import torch
 from torch import Tensor
 
+from certdicom.certification.denoisers import unchanged
 from certdicom.certification.one_by_one import OneByOne
 from certdicom.errors import UsageError
 from certdicom.evaluation.protocol import Fit, Frame, fit
@@ -112,14 +113,14 @@ class Loader:
         """
         fits, exclusive = fit(frame, candidate.bundle), candidate.bundle.activation == "softmax"
         if not sigma:
-            return BaseSegmenter(fits, _unchanged, CLEAN, self._segment(candidate.bundle, "float32"), exclusive=exclusive)
+            return BaseSegmenter(fits, unchanged, CLEAN, self._segment(candidate.bundle, "float32"), exclusive=exclusive)
         candidate.require_sigma(sigma, frame)
         bundle, meets = candidate.denoised(), candidate.meets(sigma, frame)
-        segment, threshold = self._segment(bundle, self.precision), _per_structure(bundle.threshold(meets))
+        segment, threshold = self._segment(bundle, self.precision), bundle.threshold(meets)
         if candidate.method == SEGCERTIFY:
-            return BaseSegmenter(fits, _unchanged, SEGCERTIFY, segment, threshold, exclusive)
+            return BaseSegmenter(fits, unchanged, SEGCERTIFY, segment, threshold, exclusive)
         digests = tuple(digest for role, digest in sorted(bundle.weights_sha256.items()) if role != SEGMENTER)
-        key = (bundle.denoising, bundle.schedule, digests, round(meets, 12))
+        key = (bundle.denoising, bundle.schedule, bundle.feeding.factor, digests, round(meets, 12))
         if key not in self._made:
             self._made[key] = OneByOne(load_denoiser(bundle, sigma=meets, device=self.device, precision=self.precision))
         return BaseSegmenter(fits, self._made[key], key, segment, threshold, exclusive)
@@ -130,11 +131,3 @@ class Loader:
             network = load_network(bundle, SEGMENTER).to(device=self.device, dtype=dtype)
             self._made[key] = OneByOne(lambda clean: network(clean.to(dtype)).float())
         return self._made[key]
-
-
-def _per_structure(threshold: float | tuple[float, ...]) -> tuple[float, ...]:
-    return (threshold,) if isinstance(threshold, float) else tuple(threshold)
-
-
-def _unchanged(noisy: Tensor) -> Tensor:
-    return noisy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -9,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT
+from certdicom.certification.looks import LookByLook
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.scores import Score, score
-from certdicom.certification.statistics import holm_reject, simultaneous_lower_bounds
-from certdicom.evaluation.votes import Votes
+from certdicom.certification.smoothing import decisions_of
+from certdicom.certification.statistics import simultaneous_lower_bounds
+from certdicom.certification.unions import fallback
 
 RADII_PER_SIGMA = tuple(round(0.1 * step, 1) for step in range(21))
 """Radii at which the Dice is followed, in units of sigma; n = 100 draws certify up to 0.93 of them at most."""
@@ -20,68 +23,114 @@ RADII_PER_SIGMA = tuple(round(0.1 * step, 1) for step in range(21))
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What was decided about one image, arrays of shape (structures, rows, columns).
+    """What was decided about one image.
 
-    `decisions` uint8 of ABSENT, PRESENT, ABSTAIN; `selected` bool; `radii` float64, the certified radius of each decision
-    over sigma, all of them at once with confidence 1 - alpha, and negative where nothing is certified.
+    `decisions` (structures + unions, rows, columns) uint8 of ABSENT, PRESENT, ABSTAIN; `unions`: structure indices of each union;
+    `selected` (structures, rows, columns) bool; `radii`, likewise, float64: the certified radius of each decision over sigma, all
+    of them at once with confidence 1 - alpha, and negative where nothing is certified; `draws` that tested, 0 for none.
     """
 
     decisions: NDArray[np.uint8]
     selected: NDArray[np.bool_]
     radii: NDArray[np.float64]
+    draws: int
+    unions: tuple[tuple[int, ...], ...] = ()
 
     @property
     def abstain_fraction(self) -> float:
         """Share of pixels at which any structure abstains."""
-        return float((self.decisions == ABSTAIN).any(axis=0).mean())
+        return float((self.decisions[: len(self.selected)] == ABSTAIN).any(axis=0).mean())
 
-    def scores(self, structure: int, reference: NDArray[np.bool_]) -> Score:
-        return score(self.decisions[structure], reference)
+    def fallback_fraction(self, union: int) -> float:
+        """Share of pixels at which the union is certified present and no member is."""
+        structures = len(self.selected)
+        found = fallback(self.decisions[:structures], self.decisions[structures + union], members=self.unions[union])
+        return float(found.mean())
 
-    def dice_at_radii(self, structure: int, reference: NDArray[np.bool_]) -> list[float] | None:
-        """The certified Dice (paper) if only decisions that hold within each of RADII_PER_SIGMA counted; None for an empty reference."""
-        if not reference.any():
+    def scores(self, plane: int, reference: NDArray[np.bool_]) -> Score:
+        return score(self.decisions[plane], reference)
+
+    def dice_at_radii(self, plane: int, reference: NDArray[np.bool_]) -> list[float] | None:
+        """The certified Dice (paper) if only decisions that hold within each of RADII_PER_SIGMA counted; NaN where there is no score.
+
+        None for a union, whose decisions have no radius of their own.
+        """
+        if plane >= len(self.selected):
             return None
-        present = self.selected[structure]
+        present, size = self.selected[plane], int(reference.sum())
         series = []
         for radius in RADII_PER_SIGMA:
-            found = present & (self.radii[structure] >= radius)
-            missed = reference & ~found
-            overlap = int((found & reference).sum())
-            series.append(2 * overlap / (2 * overlap + int((found & ~reference).sum()) + int(missed.sum())))
+            found = present & (self.radii[plane] >= radius)
+            both = size + int(found.sum())  # 2TP + FP + FN + A_fg
+            series.append(2 * int((found & reference).sum()) / both if both else math.nan)
         return series
 
 
-def independent(votes: Votes, parameters: SmoothingParameters) -> Outcome:
-    """Each structure present or absent by itself (sigmoid): K = structures × pixels."""
-    selected = 2 * votes.first > parameters.n0  # a tie goes to "absent"
-    return _tested(selected, np.where(selected, votes.rest, parameters.n - votes.rest), parameters)
+class Trial:
+    """One segmenter's decisions about one image: selected by the first n0 draws, then tested look by look, in one family.
+
+    Votes are how often each structure, and after them each union, was present: int32 (structures + unions, rows, columns). Each is
+    present or absent by itself (sigmoid), or `exclusive`: of structures and background one at a pixel (softmax), which is one
+    hypothesis, so that the pixel abstains as a whole.
+    """
+
+    def __init__(self, first: NDArray[np.int32], parameters: SmoothingParameters, *, exclusive: bool) -> None:
+        self._parameters = parameters
+        self._structures = len(first) - len(parameters.unions)
+        self._selected = 2 * first > parameters.n0  # a tie goes to "absent"
+        self._chosen: NDArray[np.intp] | None = None
+        if exclusive:
+            self._chosen = self._classes(first, parameters.n0).argmax(0)[None]  # a tie goes to the background, or the earlier structure
+            self._selected[: self._structures] = self._chosen == np.arange(1, self._structures + 1)[:, None, None]
+        self._test = LookByLook(parameters, structures=1 if exclusive else self._structures)
+
+    def look(self, present: NDArray[np.int32], *, draws: int) -> bool:
+        """Test on the votes among `draws` fresh draws; whether to stop."""
+        counts = np.where(self._selected, present, draws - present)
+        if self._chosen is not None:
+            chosen = np.take_along_axis(self._classes(present, draws), self._chosen, axis=0)
+            counts = np.concatenate([chosen, counts[self._structures :]])
+        return self._test.look(counts.astype(np.int32), n=draws)
+
+    @property
+    def counts(self) -> NDArray[np.int32]:
+        """Votes for what was selected, of each hypothesis: structures, or one class a pixel, and after them unions."""
+        return self._test.counts
+
+    def outcome(self) -> Outcome:
+        """What was decided, after at least one look."""
+        tests = len(self._test.counts) - len(self._parameters.unions)
+        shape = (self._structures, *self._selected.shape[1:])
+        certified = np.concatenate([np.broadcast_to(self._test.certified[:tests], shape), self._test.certified[tests:]])
+        lower = simultaneous_lower_bounds(self._test.counts[:tests], n=self._test.draws, alpha=self._parameters.look_alpha)
+        return Outcome(
+            decisions=decisions_of(self._selected, certified),
+            selected=self._selected[: self._structures],
+            radii=np.broadcast_to(_radii(lower), shape),
+            draws=self._test.draws,
+            unions=self._parameters.unions,
+        )
+
+    def _classes(self, present: NDArray[np.int32], draws: int) -> NDArray[np.int32]:
+        """Votes for the background and each structure, exactly one at each pixel and draw."""
+        structures = present[: self._structures]
+        return np.concatenate([draws - structures.sum(0, keepdims=True, dtype=np.int32), structures])
 
 
-def exclusive(votes: Votes, parameters: SmoothingParameters) -> Outcome:
-    """One class a pixel, structures and background (softmax): K = pixels, and a pixel abstains as a whole."""
-    first = np.concatenate([parameters.n0 - votes.first.sum(0, keepdims=True), votes.first])
-    rest = np.concatenate([parameters.n - votes.rest.sum(0, keepdims=True), votes.rest])
-    chosen = first.argmax(0)[None]  # a tie goes to the background, or the earlier structure
-    selected = chosen == np.arange(1, len(first))[:, None, None]
-    tested = _tested(selected[:1], np.take_along_axis(rest, chosen, axis=0), parameters)
-    held = tested.decisions[:1] != ABSTAIN
-    decisions = np.where(held, np.where(selected, PRESENT, ABSENT), ABSTAIN).astype(np.uint8)
-    return Outcome(decisions=decisions, selected=selected, radii=np.broadcast_to(tested.radii, selected.shape))
-
-
-def without_noise(present: NDArray[np.bool_]) -> Outcome:
+def without_noise(present: NDArray[np.bool_], unions: tuple[tuple[int, ...], ...]) -> Outcome:
     """The decisions of the segmenter alone, of which nothing is certified."""
+    every = np.concatenate([present, *(present[list(members)].any(0, keepdims=True) for members in unions)])
     return Outcome(
-        decisions=np.where(present, PRESENT, ABSENT).astype(np.uint8), selected=present, radii=np.full(present.shape, -1.0, np.float64)
+        decisions=np.where(every, PRESENT, ABSENT).astype(np.uint8),
+        selected=present,
+        radii=np.full(present.shape, -1.0, np.float64),
+        draws=0,
+        unions=unions,
     )
 
 
-def _tested(selected: NDArray[np.bool_], counts: NDArray[np.integer], parameters: SmoothingParameters) -> Outcome:
-    certified = holm_reject(counts, n=parameters.n, tau=parameters.tau, alpha=parameters.alpha)
-    decisions = np.where(certified, np.where(selected, PRESENT, ABSENT), ABSTAIN).astype(np.uint8)
-    lower = simultaneous_lower_bounds(counts, n=parameters.n, alpha=parameters.alpha)
+def _radii(lower: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Φ⁻¹ of each lower bound, negative below one half."""
     levels, place = np.unique(lower, return_inverse=True)
     normal = NormalDist()
-    radius_of = np.array([normal.inv_cdf(level) if level >= 0.5 else -1.0 for level in levels])
-    return Outcome(decisions=decisions, selected=selected, radii=radius_of[place].reshape(lower.shape))
+    return np.array([normal.inv_cdf(level) if level >= 0.5 else -1.0 for level in levels])[place].reshape(lower.shape)

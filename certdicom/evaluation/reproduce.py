@@ -12,11 +12,12 @@ from certdicom.datasets.dataset import Dataset
 from certdicom.datasets.splits import select
 from certdicom.datasets.structures import match, structure_of
 from certdicom.errors import UsageError, one_line
-from certdicom.evaluation.inventory import Missing, find_bundle, find_dataset, how_to_make, other_bundles
+from certdicom.evaluation.inventory import STRUCTURES, Missing, find_bundle, find_dataset, how_to_make, other_bundles
 from certdicom.evaluation.models import CLEAN, ONE_SHOT, Candidate, Loader
 from certdicom.evaluation.paper import Cell, paper
+from certdicom.evaluation.plan import Plan, subset
 from certdicom.evaluation.protocol import fit, frame_of
-from certdicom.evaluation.run import Plan, evaluate
+from certdicom.evaluation.run import evaluate
 from certdicom.evaluation.summary import Summary, summarise
 from certdicom.evaluation.tables import Table, without_nan
 from certdicom.models.bundle import Bundle
@@ -102,6 +103,7 @@ def reproduce(
     loader: Loader,
     out: Path,
     images: int | None = None,
+    images_seed: int | None = None,
     batch_size: int = 10,
     images_at_once: int = 1,
     parameters: SmoothingParameters | None = None,
@@ -121,7 +123,7 @@ def reproduce(
         plan = Plan(
             dataset=dataset,
             part=split,
-            samples=select(dataset, split)[:images],
+            samples=subset(select(dataset, split), images, seed=images_seed),
             candidates=tuple(candidates.values()),
             sigmas=tuple(sorted({entry.cell.sigma for entry in entries if entry.cell.sigma})),
             protocol="paper",
@@ -158,7 +160,7 @@ def _line(entry: Entry, stock: Inventory, summaries: Sequence[Summary]) -> dict[
             "interval": [found.dice()[at].low, found.dice()[at].high],
             "iou": found.iou()[at].mean,
             "worst_case": found.dice("worst_case")[at].mean,
-            "abstain": None if found.is_clean else found.abstain.mean,
+            "abstain": None if found.is_clean else found.abstain.mean if len(STRUCTURES[cell.data]) > 1 else found.abstain_by[at],
             "images": found.images,
             "seconds": round(found.seconds, 2),
         }
@@ -197,7 +199,8 @@ def _cells(line: dict[str, Any]) -> tuple[str, ...]:
     low, high = ours["interval"]
     reached = "" if not known else "yes" if ours["dice"] > theirs["dice"] else "no"
     abstain = "" if ours["abstain"] is None else f"{ours['abstain']:.2f}"
-    figures = f"{ours['dice']:.3f} [{low:.3f}–{high:.3f}]/{ours['iou']:.3f}"
+    interval = "" if low is None else f" [{low:.3f}–{high:.3f}]"  # of one patient there is none
+    figures = f"{ours['dice']:.3f}{interval}/{ours['iou']:.3f}"
     return (*start, paper_cell, figures, f"{ours['worst_case']:.3f}", paper_abstain, abstain, reached)
 
 

@@ -18,9 +18,20 @@ EQUAL_RADIUS = {0.072: 0.25, 0.144: 0.5, 0.289: 1.0}
 
 
 def result_file(
-    summaries: Sequence[Summary], *, command: str, data: str, split: str, machine: str, parameters: dict[str, Any], protocol: str
+    summaries: Sequence[Summary],
+    *,
+    command: str,
+    data: str,
+    split: str,
+    machine: str,
+    parameters: dict[str, Any],
+    beyond: Sequence[str],
+    protocol: str,
 ) -> dict[str, Any]:
-    """The JSON content of one bundle's evaluation: what was run, where, and what came out; NaN becomes None."""
+    """The JSON content of one bundle's evaluation: what was run, where, and what came out; NaN becomes None.
+
+    `beyond`: what of the test goes beyond Holm at n draws, see `plan.beyond`.
+    """
     clean = next(summary for summary in summaries if summary.is_clean)
     fields = {
         "command": command,
@@ -30,6 +41,7 @@ def result_file(
         "protocol": protocol,
         "labels": list(clean.structures),
         "parameters": parameters,
+        "beyond": list(beyond),
         "clean_dice": [estimate.mean for estimate in clean.dice()],
         "certified": [_certified(summary) for summary in summaries if not summary.is_clean],
     }
@@ -49,11 +61,14 @@ def _certified(summary: Summary) -> dict[str, Any]:
         "radius": summary.radius,
         "native_radius": summary.native_radius,
         "films": summary.images,
+        "draws": summary.draws,
+        "wrong_allowed": summary.wrong_allowed,
         "dice": values("dice"),
         "iou": values("iou"),
         "dice_interval": {reading: [interval(estimate) for estimate in summary.dice(reading)] for reading in READINGS},
         "abstain_fraction": summary.abstain.mean,
         "abstain_by_structure": list(summary.abstain_by),
+        "fallback": summary.fallback,
         "seconds_per_film": round(summary.seconds, 2),
     }
 
@@ -118,11 +133,17 @@ def read_results(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any
 def results_page(contents: Sequence[dict[str, Any]], reproductions: Sequence[dict[str, Any]] = ()) -> str:
     """The whole of docs/results.md from all result files and the files of `certdicom reproduce`."""
     parts = [_INTRODUCTION.format(**contents[0]["bundle"])]
-    parts += [f"{markdown_table(content)}\n\n`{content['command']}` on {content['machine']}.\n" for content in contents]
+    parts += [f"{markdown_table(content)}\n\n{_origin(content)}\n" for content in contents]
     jsrt = next((content for content in contents if content["data"]["name"] == "jsrt"), None)
     rows = "".join(_beside_paper(row) for row in jsrt["certified"] if round(row["sigma"], 3) in EQUAL_RADIUS) if jsrt else ""
     parts.append(_BESIDE_THE_PAPER.format(source=paper().source) + rows)
     return "\n".join([*parts, *(reproduction_section(content) for content in reproductions)])
+
+
+def _origin(content: dict[str, Any]) -> str:
+    """Where a result file's figures come from, and what was tested otherwise than by Holm at n draws."""
+    origin = f"`{content['command']}` on {content['machine']}."
+    return " ".join([origin, *(f"**{said[0].upper()}{said[1:]}.**" for said in content.get("beyond", []))])
 
 
 def _beside_paper(row: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import io
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,10 +30,12 @@ Key = tuple[str, str, str, float]
 class Row:
     """The result for one structure of one image.
 
-    `group`: patient or video; `sigma` 0 and method "clean": without noise; `radius` in the frame's units, `native_radius` in the
-    image's stored values; scores are NaN where there is no reference or the structure is in neither mask; `abstain`: share of
-    pixels where this structure abstains, `abstain_image`: where any does; `dice_at_radius`: certified Dice at 0, 0.1 … 2 sigma,
-    separated by blanks; `seconds`: the image's share of the computing.
+    `group`: patient or video; `sigma` 0 and method "clean": without noise; `structure`: or union, "lungs or heart"; `radius` in the
+    frame's units, `native_radius` in the image's stored values; scores are NaN where there is no reference or the structure is in
+    neither mask; `abstain`: share of pixels where this structure abstains, `abstain_image`: where any does, unions left out;
+    `fallback`: share where the union alone is certified present, NaN for a structure; `wrong_allowed`: how many of the image's certified
+    decisions may be wrong with confidence 1 - alpha (k-FWER, a weaker claim; 0 with Holm); `draws` that tested; `dice_at_radius`:
+    certified Dice at 0, 0.1 … 2 sigma, separated by blanks; `seconds`: the image's share of the computing.
     """
 
     image: str
@@ -53,6 +55,9 @@ class Row:
     iou_worst_case: float
     abstain: float
     abstain_image: float
+    fallback: float
+    wrong_allowed: int
+    draws: int
     dice_at_radius: str
     seconds: float
 
@@ -71,7 +76,8 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
-_TEXT = {"image", "group", "bundle", "bundle_sha256", "method", "structure", "dice_at_radius"}
+_READ: Mapping[str, Callable[[str], str | int | float]] = {"str": str, "int": int, "float": lambda value: float(value or "nan")}
+"""How a column's text is read, by the type of its field."""
 
 
 def score_columns(score: Score | None) -> dict[str, Any]:
@@ -87,14 +93,14 @@ def score_columns(score: Score | None) -> dict[str, Any]:
 class RowFile:
     """A CSV file of rows, appended to image by image; what a kill cut off is dropped when it is opened again.
 
-    `structures`: how many rows belong to one key, by the bundle's SHA-256.
+    `planes`: how many rows belong to one key, by the bundle's SHA-256.
     """
 
-    def __init__(self, path: Path, *, structures: Mapping[str, int]) -> None:
+    def __init__(self, path: Path, *, planes: Mapping[str, int]) -> None:
         self.path = path
         there = read_rows(path, cut_short=True) if path.exists() else []
         counts = Counter(row.key for row in there)
-        self.rows = [row for row in there if counts[row.key] == structures.get(row.bundle_sha256, counts[row.key])]
+        self.rows = [row for row in there if counts[row.key] == planes.get(row.bundle_sha256, counts[row.key])]
         text = ",".join(COLUMNS) + "\n" + "".join(_line(row) for row in self.rows)
         write_atomically(path, text.encode(), force=True)  # or a kill at this moment would lose what there is
 
@@ -120,13 +126,11 @@ def _line(row: Row) -> str:
 def read_rows(path: Path, *, cut_short: bool = False) -> list[Row]:
     """The rows of a CSV file. UnreadableError for a file of something else. `cut_short`: a last line without its end is dropped."""
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
+        text = (content[: content.rfind(b"\n") + 1] if cut_short else content).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableError(f"cannot read {path}: {error}") from error
-    lines = text.splitlines(keepends=True)
-    if cut_short and lines and not lines[-1].endswith("\n"):
-        lines.pop()
-    table = list(csv.reader(lines))
+    table = list(csv.reader(io.StringIO(text, newline="")))
     if table and tuple(table[0]) != COLUMNS:
         raise UnreadableError(f"{path} holds no results of this version: its columns are others; choose another folder")
     return [_row(path, values) for values in table[1:]]
@@ -134,10 +138,10 @@ def read_rows(path: Path, *, cut_short: bool = False) -> list[Row]:
 
 def _row(path: Path, values: Sequence[str]) -> Row:
     try:
-        pairs = zip(COLUMNS, values, strict=True)
-        return Row(**{name: value if name in _TEXT else float(value or "nan") for name, value in pairs})  # type: ignore[arg-type]
+        columns: dict[str, Any] = {field.name: _READ[str(field.type)](value) for field, value in zip(fields(Row), values, strict=True)}
     except ValueError as error:
         raise UnreadableError(f"{path} has a damaged line that begins {','.join(values)[:60]!r}; remove it and run again") from error
+    return Row(**columns)
 
 
 def parquet_is_installed() -> bool:
@@ -155,7 +159,10 @@ def write_parquet(rows: Iterable[Row], path: Path) -> None:
     table: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     for row in rows:
         for name in COLUMNS:
-            value = getattr(row, name)
-            table[name].append(None if isinstance(value, float) and math.isnan(value) else value)
-        table["dice_at_radius"][-1] = list(row.dice_series)
+            table[name].append(_or_null(getattr(row, name)))
+        table["dice_at_radius"][-1] = [_or_null(value) for value in row.dice_series]
     parquet.write_table(pa.table(table), path)
+
+
+def _or_null(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value

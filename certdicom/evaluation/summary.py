@@ -19,7 +19,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over images and its 95 % bootstrap interval; all NaN where no image has a score."""
+    """A mean over images and its 95 % bootstrap interval, NaN for fewer than two patients or videos; all NaN where no image has a score."""
 
     mean: float
     low: float
@@ -31,7 +31,9 @@ class Summary:
     """One model at one noise level on one data set.
 
     `scores`: (measure, reading) → an estimate a structure; `abstain`: share of pixels where any structure abstains, and
-    `abstain_by` where each does; `curve`: mean certified Dice per structure at 0, 0.1 … 2 sigma, empty without noise; `seconds` an image.
+    `abstain_by` where each does; `fallback`: for each union the share where it alone is certified present; `wrong_allowed`: how many
+    certified decisions of an image may be wrong (k-FWER); `curve`: mean certified Dice per structure at 0, 0.1 … 2 sigma, empty
+    without noise and for unions; `draws` and `seconds`: means over images.
     """
 
     bundle: str
@@ -45,7 +47,10 @@ class Summary:
     scores: dict[tuple[str, str], tuple[Estimate, ...]]
     abstain: Estimate
     abstain_by: tuple[float, ...]
+    fallback: dict[str, float]
+    wrong_allowed: int
     curve: dict[str, tuple[float, ...]]
+    draws: float
     seconds: float
 
     @property
@@ -89,7 +94,10 @@ def _summary(rows: Sequence[Row]) -> Summary:
         },
         abstain=_estimate(images, lambda row: row.abstain_image),
         abstain_by=tuple(float(np.mean([row.abstain for row in by[name]])) for name in structures),
+        fallback={name: float(np.mean([row.fallback for row in by[name]])) for name in structures if not math.isnan(by[name][0].fallback)},
+        wrong_allowed=max(row.wrong_allowed for row in rows),
         curve={name: _curve(by[name]) for name in structures},
+        draws=float(np.mean([row.draws for row in images])),
         seconds=float(np.mean([row.seconds for row in images])),
     )
 
@@ -109,6 +117,8 @@ def bootstrap(values: Sequence[float], groups: Sequence[str], *, seed: int = 0) 
         return Estimate(math.nan, math.nan, math.nan)
     _, place = np.unique(np.asarray(groups), return_inverse=True)
     sums, sizes = np.bincount(place, weights=values), np.bincount(place)
+    if len(sums) == 1:
+        return Estimate(float(np.mean(values)), math.nan, math.nan)  # one patient says nothing about others
     drawn = np.random.default_rng(seed).integers(0, len(sums), (RESAMPLES, len(sums)))
     means: NDArray[np.float64] = sums[drawn].sum(1) / sizes[drawn].sum(1)
     low, high = np.quantile(means, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
@@ -116,8 +126,10 @@ def bootstrap(values: Sequence[float], groups: Sequence[str], *, seed: int = 0) 
 
 
 def _curve(rows: Sequence[Row]) -> tuple[float, ...]:
+    """The mean at each radius over the images that have a score there; NaN where none has."""
     series = [row.dice_series for row in rows if row.dice_at_radius]
-    return tuple(np.mean(series, axis=0).tolist()) if series else ()
+    columns = ([value for value in column if not math.isnan(value)] for column in zip(*series, strict=True))
+    return tuple(float(np.mean(column)) if column else math.nan for column in columns)
 
 
 def curve_radii(summary: Summary) -> tuple[float, ...]:

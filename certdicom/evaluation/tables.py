@@ -72,34 +72,49 @@ def _latex(text: str) -> str:
 
 
 def summary_table(summaries: Sequence[Summary], *, caption: str) -> Table:
-    """One line a model, noise level and reading: Dice with its interval and IoU per structure, abstention and seconds an image."""
+    """One line a model, noise level and reading: Dice with its interval and IoU per structure, abstention, draws and seconds an image.
+
+    Unions stand among the structures, with the share of pixels at which only they say something.
+    """
     structures = tuple(dict.fromkeys(name for summary in summaries for name in summary.structures))
+    unions = tuple(dict.fromkeys(name for summary in summaries for name in summary.fallback))
     rows = []
     for summary in summaries:
-        first = True
-        for reading, name in READING_NAMES.items():
-            model = f"{summary.bundle}, no noise" if summary.is_clean else f"{summary.bundle}, {summary.method}, sigma {summary.sigma:g}"
-            once = (
-                (f"{summary.radius:.3f}", f"{summary.native_radius:.1f}", f"{summary.abstain.mean:.1%}", f"{summary.seconds:.1f}")
-                if first and not summary.is_clean
-                else ("", "", "", f"{summary.seconds:.1f}" if first else "")
-            )
-            cells = []
-            for structure in structures:
-                known = structure in summary.structures
-                at = summary.structures.index(structure) if known else 0
-                cells += [estimate_cell(summary.dice(reading)[at]), number(summary.iou(reading)[at].mean)] if known else ["", ""]
-            rows.append((model if first else "·", "" if summary.is_clean else name, *cells, *once[2:], *once[:2]))
-            first = False
-            if summary.is_clean:
-                break
+        said = _said_once(summary, unions)
+        for line, (reading, name) in enumerate({"certified": ""}.items() if summary.is_clean else READING_NAMES.items()):
+            cells = [cell for structure in structures for cell in _scores(summary, structure, reading)]
+            rows.append((_model(summary) if line == 0 else "·", name, *cells, *(said if line == 0 else [""] * len(said))))
     scores = tuple(f"{name} {measure}" for name in structures for measure in ("Dice [95 %]", "IoU"))
-    return Table(caption, ("model", "reading", *scores, "abstained", "s/image", "R", "R, stored values"), tuple(rows), text_columns=2)
+    fallbacks = tuple(f"{name} alone" for name in unions)
+    head = ("model", "reading", *scores, "abstained", *fallbacks, "draws", "s/image", "R", "R, stored values")
+    return Table(caption, head, tuple(rows), text_columns=2)
+
+
+def _model(summary: Summary) -> str:
+    return f"{summary.bundle}, no noise" if summary.is_clean else f"{summary.bundle}, {summary.method}, sigma {summary.sigma:g}"
+
+
+def _scores(summary: Summary, structure: str, reading: str) -> tuple[str, str]:
+    """Dice with its interval, and IoU; empty for a structure that the model has not."""
+    if structure not in summary.structures:
+        return "", ""
+    at = summary.structures.index(structure)
+    return estimate_cell(summary.dice(reading)[at]), number(summary.iou(reading)[at].mean)
+
+
+def _said_once(summary: Summary, unions: Sequence[str]) -> tuple[str, ...]:
+    """What the three readings of a summary have in common."""
+    seconds = f"{summary.seconds:.1f}"
+    if summary.is_clean:
+        return ("", *([""] * len(unions)), "", seconds, "", "")
+    fallbacks = [f"{summary.fallback[name]:.1%}" if name in summary.fallback else "" for name in unions]
+    radii = (f"{summary.radius:.3f}", f"{summary.native_radius:.1f}")
+    return (f"{summary.abstain.mean:.1%}", *fallbacks, f"{summary.draws:.0f}", seconds, *radii)
 
 
 def estimate_cell(estimate: Estimate) -> str:
-    """Mean and interval: "0.974 [0.970–0.978]"; empty without a score."""
-    return "" if math.isnan(estimate.mean) else f"{estimate.mean:.3f} [{estimate.low:.3f}–{estimate.high:.3f}]"
+    """Mean and interval: "0.974 [0.970–0.978]"; the mean alone where there is no interval, empty without a score."""
+    return number(estimate.mean) if math.isnan(estimate.low) else f"{estimate.mean:.3f} [{estimate.low:.3f}–{estimate.high:.3f}]"
 
 
 def number(value: float | None) -> str:

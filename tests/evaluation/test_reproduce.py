@@ -64,7 +64,7 @@ def test_what_is_there_is_run_and_what_is_missing_is_named(here: tuple[Path, Pat
     table = reproduction_table(content).markdown()
     first = next(line for line in table.splitlines() if line.startswith("| UNet | one-shot | jsrt | lungs | 0.25 "))
     assert "| 0.94/0.91 |" in first
-    assert f"{ran[0]['ours']['dice']:.3f} [" in first
+    assert f"| {ran[0]['ours']['dice']:.3f}/" in first, "of one image there is no interval"
     assert "| open |" in next(line for line in table.splitlines() if "DeepLabV2" in line)
     folder = tmp_path / "results"
     (folder / "reproduce").mkdir(parents=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,16 +16,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from certdicom.certification.certificate import ABSTAIN
 from certdicom.certification.parameters import SmoothingParameters
+from certdicom.certification.scores import score
+from certdicom.certification.smoothing import certify_grid
+from certdicom.certification.unions import fallback
 from certdicom.cli.main import main
 from certdicom.datasets.loading import load_dataset
 from certdicom.datasets.splits import select
 from certdicom.errors import UsageError
 from certdicom.evaluation.models import Candidate, Loader
+from certdicom.evaluation.plan import Plan, subset
+from certdicom.evaluation.protocol import image_tensor
 from certdicom.evaluation.results import results_page
 from certdicom.evaluation.rows import RowFile, read_rows
-from certdicom.evaluation.run import Plan, evaluate
+from certdicom.evaluation.run import evaluate, seed_of
+from certdicom.evaluation.votes import decide_clean
 from certdicom.models.bundle import Bundle
+from certdicom.models.runtime import DenoisedSegmenter
 from tests.tiny import write_tiny_bundle
 
 FEW = ["--n0", "5", "--n", "60", "--device", "cpu", "--precision", "float32"]
@@ -99,6 +109,77 @@ def test_a_run_takes_up_what_is_there_and_adds_models_and_noise(plan: Plan, sibl
         evaluate(replace(plan, parameters=SmoothingParameters(n0=5, n=61)), loader=loader, folder=tmp_path)
 
 
+BEYOND = {"n": 75, "looks": (52, 60, 75), "k": 4, "abstain_target": 0.3}
+
+
+def test_decisions_are_those_of_the_certifier_of_films(plan: Plan, sibling: Bundle, loader: Loader) -> None:
+    """Through everything that `certdicom FILM` goes through but the file: networks, thresholds, looks, unions, k."""
+    asked = replace(plan, parameters=SmoothingParameters(n0=5, **BEYOND), fallback=("heart,lungs",))
+    asked = replace(asked, candidates=(*plan.candidates, Candidate(sibling, "one-shot")))
+    rows = {(row.image, row.bundle_sha256, row.structure): row for row in evaluate(asked, loader=loader) if row.sigma}
+    parameters = SmoothingParameters(sigma=0.1, n0=5, unions=((0, 1),), **BEYOND)
+    for sample in plan.samples:
+        view = sample.read().on_grid((16, 16), channels=1, structures=("lungs", "heart"))
+        for bundle in (plan.candidates[0].bundle, sibling):
+            decide = DenoisedSegmenter(bundle, sigma=0.1, device=loader.device, precision=loader.precision)
+            result = certify_grid(view.u, decide, parameters, seed=seed_of(sample.name))
+            planes = {"lungs": result.decisions[0], "heart": result.decisions[1], "lungs or heart": result.unions.decisions[0]}
+            for structure, plane in planes.items():
+                row = rows[sample.name, bundle.sha256, structure]
+                assert row.abstain == np.mean(plane == ABSTAIN)
+                assert (row.draws, row.wrong_allowed) == (result.draws, 3)
+            alone = fallback(result.decisions, result.unions.decisions[0], members=(0, 1))
+            assert rows[sample.name, bundle.sha256, "lungs or heart"].fallback == alone.mean()
+            assert math.isnan(rows[sample.name, bundle.sha256, "lungs"].fallback)
+
+
+def test_a_union_is_scored_against_the_union_of_its_masks(plan: Plan, loader: Loader) -> None:
+    without_heart = replace(plan, samples=plan.dataset.samples[2:], fallback=("lungs,heart",))
+    rows = {(row.image, row.method): row for row in evaluate(without_heart, loader=loader) if row.structure == "lungs or heart"}
+    assert math.isnan(rows["F3", "one-shot"].dice_certified), "where the heart's mask is missing nobody knows the union"
+    sample = without_heart.samples[0]
+    view = sample.read().on_grid((16, 16), channels=1, structures=("lungs", "heart"))
+    segmenter = loader.base_segmenter(plan.candidates[0], plan.frame_of(plan.candidates[0]), sigma=0)
+    decided = decide_clean(image_tensor(view.u, loader.device), segmenter).any(0)
+    expected = score(decided.astype(np.uint8), view.masks.any(0))
+    assert rows["F2", "clean"].dice_certified == expected.certified[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"parameters": SmoothingParameters(n0=5, n=60, looks=(52, 60))},
+        {"parameters": SmoothingParameters(n0=5, n=60, k=2)},
+        {"fallback": ("lungs,heart",)},
+    ],
+    ids=["looks", "k-FWER", "fallback"],
+)
+def test_a_folder_of_another_test_is_refused(plan: Plan, loader: Loader, tmp_path: Path, changes: dict) -> None:
+    short = replace(plan, samples=plan.samples[:1])
+    evaluate(short, loader=loader, folder=tmp_path)
+    with pytest.raises(UsageError, match="another run, which differs in smoothing"):
+        evaluate(replace(short, **changes), loader=loader, folder=tmp_path)
+    with pytest.raises(UsageError, match="another run, which differs in precision"):
+        evaluate(short, loader=Loader(device="cpu", precision="bfloat16"), folder=tmp_path)
+
+
+def test_nothing_is_counted_twice_that_is_asked_for_twice(plan: Plan, loader: Loader) -> None:
+    twice = replace(plan, candidates=plan.candidates * 2, sigmas=(0.1, 0.1))
+    assert without_seconds(evaluate(twice, loader=loader)) == without_seconds(evaluate(plan, loader=loader))
+
+
+def test_a_random_subset_repeats_itself_and_grows(plan: Plan) -> None:
+    samples = plan.dataset.samples
+    drawn = {seed: {sample.name for sample in subset(samples, 2, seed=seed)} for seed in range(20)}
+    assert len({frozenset(names) for names in drawn.values()}) > 3
+    for seed, names in drawn.items():
+        assert names < {sample.name for sample in subset(samples, 3, seed=seed)}
+    assert subset(samples, 3, seed=None) == samples[:3]
+    assert subset(samples, None, seed=None) == samples
+    with pytest.raises(UsageError, match="say how many"):
+        subset(samples, None, seed=1)
+
+
 def test_sharing_the_noise_changes_no_result(plan: Plan, sibling: Bundle, loader: Loader) -> None:
     both = replace(plan, candidates=(*plan.candidates, Candidate(sibling, "one-shot")))
     alone = replace(plan, candidates=(Candidate(sibling, "one-shot"),))
@@ -159,7 +240,7 @@ def test_a_killed_run_goes_on_where_it_stopped(drawn: Path, bundle: Bundle, tmp_
     process.wait()
     with path.open("a") as stream:
         stream.write("F3,p1,ti")  # as if the disk had taken half a line
-    before = RowFile(path, structures={bundle.sha256: 2}).rows
+    before = RowFile(path, planes={bundle.sha256: 2}).rows
     assert before
     assert main(command(drawn, bundle, killed)) == 0
     assert main(command(drawn, bundle, whole)) == 0
@@ -172,7 +253,7 @@ def test_the_figures_of_the_docs_come_from_the_run(drawn: Path, bundle: Bundle, 
     """From the films to a page like docs/results.md, with the means that the per-image file gives."""
     pytest.importorskip("matplotlib")
     out, result = tmp_path / "out", tmp_path / "drawn.json"
-    assert main(command(drawn, bundle, out, "--json", str(result), "--figures", "--films", "3")) == 0
+    assert main(command(drawn, bundle, out, "--json", str(result), "--figures", "--images", "3")) == 0
     printed = capsys.readouterr().out
     rows = read_rows(out / "per_image.csv")
     lungs = [row for row in rows if row.structure == "lungs" and row.sigma == 0.3]
@@ -188,8 +269,33 @@ def test_the_figures_of_the_docs_come_from_the_run(drawn: Path, bundle: Bundle, 
     assert r"\begin{tabular}" in (out / "table.tex").read_text()
     assert (out / "certified_dice.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (out / "certified_dice.svg").read_text()
-    assert content["command"] == "certdicom evaluate --data drawn --split val --bundle tiny"
+    assert content["command"] == "certdicom evaluate --data drawn --images 3 --bundle tiny --sigma 0.1 0.3 --n0 5 --n 60"
+    assert content["beyond"] == []
     assert content["bundle"]["sha256"] == bundle.sha256
+
+
+def test_what_goes_beyond_holm_at_n_is_said_wherever_figures_are(
+    drawn: Path, bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, result = tmp_path / "out", tmp_path / "drawn.json"
+    start = ["evaluate", "--data", str(drawn), "--bundle", str(bundle.folder), "--sigma", "0.1", "--n0", "5", "--device", "cpu"]
+    asked = ["--looks", "52,60", "--abstain-target", "0.3", "--fallback", "heart, lungs", "--family", "k-fwer:4"]
+    assert main([*start, *asked, "--images", "2", "--images-seed", "3", "--out", str(out), "--json", str(result)]) == 0
+    said = (
+        "looks at 52, 60 draws, alpha split over them until at most 0.3 of the pixels abstain",
+        "fallback to heart or lungs in the same family",
+        "k-FWER with k = 4, a weaker claim: up to 3 certified decisions of an image may be wrong",
+    )
+    content = json.loads(result.read_text())
+    assert content["beyond"] == list(said)
+    texts = [capsys.readouterr().out, *((out / f"table{ending}").read_text() for ending in (".md", ".tex", ".html"))]
+    for text in texts:
+        assert [sentence for sentence in said if sentence not in text] == []
+    page = results_page([content])
+    assert all(sentence[1:] in page for sentence in said)
+    again = content["command"].replace("--data drawn", f"--data {drawn}").replace("--bundle tiny", f"--bundle {bundle.folder}")
+    assert main([*shlex.split(again)[1:], "--device", "cpu", "--out", str(out)]) == 0, "the command that is told goes on with that run"
+    assert capsys.readouterr().out == texts[0]
 
 
 def test_contradictions_on_the_command_line_are_told(
@@ -203,6 +309,9 @@ def test_contradictions_on_the_command_line_are_told(
         (["--split", "test"], "no part 'test'"),
         (["--bundle", str(bundle.folder), "--method", "magic"], "unknown method 'magic'"),
         (["--bundle", str(bundle.folder), "--batch-size", "0"], "at least 1"),
+        (["--images", "0"], "--images must be at least 1"),
+        (["--bundle", str(bundle.folder), "--fallback", "lungs,spleen"], "has no structure 'spleen'; it has lungs, heart"),
+        (["--family", "k-fwer:1"], "neither holm nor k-fwer:K"),
     ):
         assert main([*start, *wrong]) == 2
         assert message in capsys.readouterr().err

@@ -33,6 +33,9 @@ def row(image: str = "a", structure: str = "lungs", **changes) -> Row:
         **score_columns(score(decisions, np.array([[True, True, True, False]]))),
         "abstain": 0.25,
         "abstain_image": 0.25,
+        "fallback": math.nan,
+        "wrong_allowed": 0,
+        "draws": 100,
         "dice_at_radius": "0.8 0.5",
         "seconds": 1.0,
     }
@@ -47,6 +50,33 @@ def test_means_leave_out_images_without_a_score() -> None:
     assert summary.curve == {"lungs": (0.8, 0.5)}
     assert summary.images == 2
     assert math.isnan(summarise([unknown])[0].dice()[0].mean)
+    negative = row("c", dice_at_radius="0.0 nan")
+    assert summarise([row("a"), negative])[0].curve == {"lungs": (0.4, 0.5)}
+
+
+def test_one_patient_has_a_mean_and_no_interval() -> None:
+    (summary,) = summarise([row("a", group="p"), row("b", group="p")])
+    assert summary.dice()[0].mean == pytest.approx(0.8)
+    assert math.isnan(summary.dice()[0].low)
+    assert "| 0.800 | 0.667 |" in summary_table([summary], caption="x").markdown()
+
+
+def test_unions_and_what_only_they_say_stand_in_the_table() -> None:
+    rows = [
+        changed
+        for image in "ab"
+        for changed in (
+            row(image, draws=300),
+            row(image, "lungs or heart", draws=300, fallback=0.02, abstain_image=0.25, dice_at_radius=""),
+        )
+    ]
+    (summary,) = summarise(rows)
+    assert summary.draws == 300
+    assert summary.fallback == {"lungs or heart": pytest.approx(0.02)}
+    table = summary_table([summary], caption="x")
+    first = dict(zip(table.head, table.rows[0], strict=True))
+    assert first["lungs or heart Dice [95 %]"] == "0.800 [0.800–0.800]"
+    assert (first["lungs or heart alone"], first["draws"], first["abstained"]) == ("2.0%", "300", "25.0%")
 
 
 def test_the_interval_is_over_patients_and_the_same_at_every_run() -> None:
@@ -61,18 +91,32 @@ def test_the_interval_is_over_patients_and_the_same_at_every_run() -> None:
 
 def test_rows_survive_a_write_that_was_cut_short(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
-    kept = RowFile(path, structures={"ab": 2})
+    kept = RowFile(path, planes={"ab": 2})
     kept.append([row("a", "lungs"), row("a", "heart", dice_certified=math.nan)])
     kept.append([row("b", "lungs"), row("b", "heart")])
     text = path.read_text()
     assert tuple(next(csv.reader([text.splitlines()[0]]))) == COLUMNS
     for cut in (1, len(text.splitlines()[-1]) + 1):
         path.write_text(text[:-cut])
-        again = RowFile(path, structures={"ab": 2})
+        again = RowFile(path, planes={"ab": 2})
         assert [r.image for r in again.rows] == ["a", "a"], "half an image is computed again"
         assert math.isnan(again.rows[1].dice_certified)
         again.append([row("b", "lungs"), row("b", "heart")])
         assert path.read_text() == text
+
+
+def test_a_cut_through_a_letter_or_a_strange_name_loses_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    kept = RowFile(path, planes={"ab": 1})
+    names = ["a\u2028b", "c\x0cd", 'say "x, y"', "Kühne"]
+    for name in names:
+        kept.append([row(name)])
+    content = path.read_bytes()
+    path.write_bytes(content + row("ü").image.encode()[:1])
+    again = RowFile(path, planes={"ab": 1})
+    assert [found.image for found in again.rows] == names
+    assert path.read_bytes() == content
+    assert type(again.rows[0].draws) is int
 
 
 def test_a_file_of_something_else_is_told(tmp_path: Path) -> None:
@@ -80,7 +124,7 @@ def test_a_file_of_something_else_is_told(tmp_path: Path) -> None:
     path.write_text("x,y\n1,2\n")
     with pytest.raises(UnreadableError, match="its columns are others"):
         read_rows(path)
-    RowFile(path.with_name("good.csv"), structures={}).append([row()])
+    RowFile(path.with_name("good.csv"), planes={}).append([row()])
     damaged = path.with_name("good.csv").read_text().replace(",0.17,", ",x,")
     path.write_text(damaged)
     with pytest.raises(UnreadableError, match="damaged line"):
