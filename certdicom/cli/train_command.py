@@ -35,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_structures(segmenter)
     _add_training(segmenter)
     segmenter.add_argument("--noise", type=float, default=0.0, metavar="SIGMA", help="train under this noise on [0, 1] (SegCertify)")
+    segmenter.add_argument(
+        "--factor", type=int, metavar="K", help="the segmenter's grid is K times coarser than --grid (default: what --weights has, or 1)"
+    )
     segmenter.add_argument("--denoiser", type=Path, metavar="FILE", help="denoiser weights, to train behind")
     segmenter.add_argument(
         "--denoiser-every", type=int, default=0, metavar="STEPS", help="how often the denoiser learns as well (default %(default)s: never)"
@@ -87,7 +90,9 @@ def _add_packing(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--borrow", metavar="BUNDLE", help="use the denoiser of this bundle, shipped or beside --out, instead of a copy")
     parser.add_argument("--multi-step", action="store_true", help="denoise by the whole reverse process instead of one call")
-    parser.add_argument("--factor", type=int, default=1, help="how many times finer the bundle's grid is than the networks' (default 1)")
+    parser.add_argument(
+        "--factor", type=int, default=1, metavar="K", help="the bundle's grid is K times finer than the networks' (default 1)"
+    )
     parser.add_argument(
         "--code", action="append", default=[], type=_code, metavar="LABEL=VALUE,SCHEME,MEANING", help="of a structure that has no known one"
     )
@@ -199,7 +204,8 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
         denoiser = load_network(arguments.denoiser)
         denoising = Denoising(denoiser.network.to(device), denoiser.description, every=arguments.denoiser_every)
         record |= {"denoiser": True, "denoiser_every": arguments.denoiser_every}
-    record["noise"] = arguments.noise
+    factor = arguments.factor or begun.get("factor", 1)
+    record |= {"noise": arguments.noise, "factor": factor}
     recipe = SegmenterRecipe(
         network,
         trained.description,
@@ -209,6 +215,7 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
         strength=tuple(arguments.strength),
         noise=arguments.noise,
         denoising=denoising,
+        factor=factor,
     )
     return recipe, record
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,15 +30,15 @@ class FittedSegmenter(nn.Module):
         self._activation = activation
 
     def forward(self, image: Tensor) -> Tensor:
-        factor = self._feeding.factor
-        fed = self._fed(functional.avg_pool2d(image, factor) if factor > 1 else image)
-        output = self.network(fed)
-        expected = (len(image), self._reading.outputs, *fed.shape[-2:])
+        return coarsely(self._logits, image, factor=self._feeding.factor)
+
+    def _logits(self, image: Tensor) -> Tensor:
+        output = self.network(self._fed(image))
+        expected = (len(image), self._reading.outputs, *image.shape[-2:])
         if not isinstance(output, Tensor) or tuple(output.shape) != expected:
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise BundleError(f"the segmenter gave {found} for an image of {tuple(image.shape)}; its description promises {expected}")
-        logits = self._read(output)
-        return functional.interpolate(logits, scale_factor=float(factor), mode="bilinear", align_corners=False) if factor > 1 else logits
+        return self._read(output)
 
     def _fed(self, image: Tensor) -> Tensor:
         wanted = self._feeding.channels
@@ -55,6 +57,14 @@ class FittedSegmenter(nn.Module):
             background = [channel for channel in range(self._reading.outputs) if channel not in taken]
             planes.insert(0, output[:, background].amax(1))
         return torch.stack(planes, dim=1)
+
+
+def coarsely(segment: Callable[[Tensor], Tensor], image: Tensor, *, factor: int) -> Tensor:
+    """`segment` on the means of factor × factor pixels, its logits enlarged bilinearly to the image's grid."""
+    if factor == 1:
+        return segment(image)
+    logits = segment(functional.avg_pool2d(image, factor))
+    return functional.interpolate(logits, scale_factor=float(factor), mode="bilinear", align_corners=False)
 
 
 def margins(logits: Tensor) -> Tensor:

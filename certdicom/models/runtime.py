@@ -137,7 +137,7 @@ def load_denoiser(bundle: Bundle, *, sigma: float, device: torch.device, precisi
             )
     if denoising.factor == 1:
         return denoise
-    return CoarseDenoiser(denoise, factor=denoising.factor, smooth=bundle.feeding.factor != denoising.factor)
+    return CoarseDenoiser(denoise, factor=denoising.factor, smooth=bundle.feeding.factor % denoising.factor != 0)
 
 
 class DenoisedSegmenter(BaseSegmenter):

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 from certdicom.errors import UsageError
 from certdicom.models.bundle import BORROWED, DESCRIPTION, load_bundle
 from certdicom.models.description import DENOISER, SEGMENTER, Method
+from certdicom.models.fitting import coarsely
 from certdicom.models.precision import for_disk
 from certdicom.presentation.palette import STRUCTURE_RGB
 from certdicom.selftest import EXPECTATION, record_expectation
@@ -68,8 +70,9 @@ def pack(folder: Path, *, segmenter: Trained, denoisers: Sequence[Trained] = (),
     """
     networks = {SEGMENTER: segmenter, **_by_role(denoisers, factor=packing.factor)}
     description = _description(folder.name, networks, packing, noise=float(segmenter.record.get("noise", 0.0)))
-    if tuple(packing.structures) == CHEST and segmenter.description["channels"] == 1 and packing.factor == 1:
-        description["anatomy"] = fit_anatomy(segmenter.network.eval(), train).limits
+    if tuple(packing.structures) == CHEST and segmenter.description["channels"] == 1:
+        segment = partial(coarsely, segmenter.network.eval(), factor=_coarser(segmenter, packing))
+        description["anatomy"] = fit_anatomy(segment, train).limits
     weights = {role: trained.network.eval() for role, trained in networks.items()}
     write_bundle(folder, description=description, networks=weights)
     if packing.calibration_images:
@@ -106,6 +109,11 @@ def _by_role(denoisers: Sequence[Trained], *, factor: int) -> dict[str, Trained]
     return {f"{DENOISER}@{level:g}" if level else DENOISER: trained for level, trained in levels.items()}
 
 
+def _coarser(segmenter: Trained, packing: Packing) -> int:
+    """How many times coarser the segmenter's grid is than the bundle's."""
+    return packing.factor * int(segmenter.record.get("factor", 1))
+
+
 def _direct_levels(roles: Iterable[str]) -> list[float]:
     """The noise levels that have a denoiser of their own, rising."""
     return sorted(float(role.partition("@")[2]) for role in roles if "@" in role)
@@ -115,8 +123,8 @@ def _description(name: str, networks: Mapping[str, Trained], packing: Packing, *
     described: dict[str, dict[str, Any]] = {role: dict(trained.description) for role, trained in networks.items()}
     if packing.borrow is not None:
         described[DENOISER] = {BORROWED: packing.borrow}
-    if packing.factor > 1:
-        described[SEGMENTER]["input"] = {"factor": packing.factor}
+    if (coarser := _coarser(networks[SEGMENTER], packing)) > 1:
+        described[SEGMENTER]["input"] = {"factor": coarser}
     rows, columns = (packing.factor * side for side in packing.grid)
     method, sigma_range = _method(described, factor=packing.factor, noise=noise)
     return {

@@ -67,11 +67,9 @@ def _networks(bundle: Bundle, records: Mapping[str, Mapping[str, Any]]) -> Itera
         yield f"* **{role.capitalize()}**: {description['architecture']}{lender} ({arguments}). SHA-256 of the weights {digest}…"
     kind = "gray" if bundle.channels == 1 else "red, green and blue"
     yield f"* **Images**: {rows} × {columns} pixels, {kind}, values in [0, 1]; images are squashed to the grid."
-    if bundle.denoising.factor > 1:
-        yield (
-            f"* **Inside**, the networks work on {rows // bundle.denoising.factor} × {columns // bundle.denoising.factor} means of "
-            f"{bundle.denoising.factor} × {bundle.denoising.factor} pixels; logits are enlarged bilinearly."
-        )
+    for role, factor in (("denoiser", bundle.denoising.factor), ("segmenter", bundle.feeding.factor)):
+        if factor > 1:
+            yield f"* The {role} works on {rows // factor} × {columns // factor} means of {factor} × {factor} pixels."
     low, high = bundle.sigma_range
     overlap = "; structures may overlap" if len(bundle.structures) > 1 and bundle.activation == "sigmoid" else ""
     labels = ", ".join(structure.label for structure in bundle.structures)

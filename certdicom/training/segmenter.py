@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from certdicom.certification.schedule import LinearSchedule
+from certdicom.models.fitting import coarsely
 from certdicom.training.augmentation import augment
 from certdicom.training.data import STRUCTURES, FilmSet, join
 from certdicom.training.denoiser import Diffusion, to_unit, validate_denoiser
@@ -48,7 +49,8 @@ class SegmenterRecipe:
     """Soft Dice plus cross-entropy on augmented films; implements `loop.Recipe`.
 
     `noise`: standard deviation of the Gaussian noise on [0, 1] that every film gets, as SegCertify trains; not with `denoising`. The
-    augmentation's strength goes from the first to the second of `strength`.
+    augmentation's strength goes from the first to the second of `strength`. `factor`: how many times coarser the network's grid is than
+    that of films, noise and denoiser, as in `models.fitting.coarsely`.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class SegmenterRecipe:
         strength: tuple[float, float] = (0.5, 0.3),
         noise: float = 0.0,
         denoising: Denoising | None = None,
+        factor: int = 1,
     ) -> None:
         self.device = next(network.parameters()).device
         self.networks: dict[str, nn.Module] = {"segmenter": network}
@@ -74,7 +77,7 @@ class SegmenterRecipe:
         self._diffusion = Diffusion(LinearSchedule(), device=self.device)
         self._train, self._val = train, val
         self._preference = annotated_first(train)
-        self._batch, self._strength, self._noise, self._denoising = batch, strength, noise, denoising
+        self._batch, self._strength, self._noise, self._denoising, self._factor = batch, strength, noise, denoising, factor
 
     def loss(self, *, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         """Of a batch in which films with every structure annotated come more often."""
@@ -94,7 +97,7 @@ class SegmenterRecipe:
             figures["error"] = float(error.detach())
             extra = denoising.weight * denoiser_loss if learns else 0.0
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            logits = self.networks["segmenter"](image)
+            logits = coarsely(self.networks["segmenter"], image, factor=self._factor)
         segmentation = segmentation_loss(logits.float(), masks, self._train.known[chosen].to(self.device))
         return segmentation + extra, {"segmentation": float(segmentation.detach()), **figures}
 
@@ -125,7 +128,8 @@ class SegmenterRecipe:
             planes = []
             for image in films.images.split(8):
                 with torch.autocast(self.device.type, dtype=torch.bfloat16):
-                    planes.append((segmenter(view(image.to(self.device), generator)) > 0).cpu())
+                    seen = view(image.to(self.device), generator)
+                    planes.append((coarsely(segmenter, seen, factor=self._factor) > 0).cpu())
             scores[name] = mean_dice(torch.cat(planes), films.masks.bool(), films.known)
         return scores
 

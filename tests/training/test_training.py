@@ -229,6 +229,28 @@ def test_segcertify_trains_and_validates_under_its_noise(data: Path, tmp_path: P
     assert set(_curves(tmp_path)[0]["val_dice"]["drawn"]) == {"clean", "0.25"}
 
 
+def test_a_coarser_segmenter_learns_on_the_grid_of_the_films(data: Path, tmp_path: Path) -> None:
+    seen = []
+
+    class Spy(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = torch.nn.Conv2d(1, 3, 1)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            seen.append(tuple(image.shape))
+            return self.head(image)
+
+    films = load_films(data, "train", grid=64)
+    recipe = SegmenterRecipe(Spy(), SMALL_SEGMENTER, train=films, val={"drawn": films}, batch=2, factor=4)
+    torch.manual_seed(0)
+    loss, _ = recipe.loss(step=1, progress=0.0)
+    loss.backward()
+    assert seen == [(2, 1, 16, 16)]
+    recipe.validate({"segmenter": recipe.networks["segmenter"]})
+    assert {shape[1:] for shape in seen} == {(1, 16, 16)}
+
+
 def test_the_running_statistics_of_a_batch_norm_are_kept(tmp_path: Path) -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
     average = AveragedWeights(network)
