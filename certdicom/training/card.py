@@ -103,6 +103,9 @@ def _training(role: str, record: Mapping[str, Any]) -> Iterator[str]:
     yield f"**{role.capitalize()}**, {course}:"
     yield ""
     for stage in stages:
+        if note := stage.get("note"):  # of a training that certdicom did not record itself
+            yield f"1. {note[:1].upper()}{note[1:]}."
+            continue
         settings = "; ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in stage.items() if name not in _ASIDE and value)
         yield f"1. {_way(stage)}, {stage.get('seconds', 0) / 60:.0f} minutes on {', '.join(stage.get('data', {}))}: {settings}."
         yield from _scores(stage)
