@@ -22,6 +22,7 @@ from certdicom.node.database import connect
 from certdicom.node.ledger import Ledger
 from certdicom.node.peers import associate, local_entity
 from certdicom.node.tables import DELIVERIES
+from certdicom.suitability import takes_photographs
 
 Verdict = Literal["ok", "warn", "fail"]
 
@@ -92,7 +93,8 @@ def _bundle(configuration: Configuration) -> Finding:
     bundle.require_sigma(configuration.number("certificate.sigma"))
     for role in bundle.networks:
         bundle.weights(role)
-    return Finding("ok", "bundle", f"{bundle.name}, SHA-256 {bundle.sha256[:12]}…, weights undamaged")
+    images = "colour photographs" if takes_photographs(bundle) else "radiographs"
+    return Finding("ok", "bundle", f"{bundle.name} for {images}, SHA-256 {bundle.sha256[:12]}…, weights undamaged")
 
 
 def _device(configuration: Configuration) -> Finding:

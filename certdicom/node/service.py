@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from certdicom.errors import UsageError
-from certdicom.models.bundle import load_bundle
+from certdicom.models.bundle import Bundle, load_bundle
 from certdicom.node.certifying import FilmCertifier, PipelineCertifier
 from certdicom.node.configuration import Configuration
 from certdicom.node.database import connect
@@ -89,7 +89,7 @@ class Service:
             metrics=self.metrics,
             executor_id=self.executor_id,
         )
-        self.scp = self._scp() if listens else None
+        self.scp = self._scp(bundle) if listens else None
         self.web: WebServer | None = None
         self._stopped = threading.Event()
 
@@ -142,12 +142,12 @@ class Service:
         LOG.info("stopped" if finished else "stopped; unfinished work is resumed at the next start")
         return finished
 
-    def _scp(self) -> StorageScp:
+    def _scp(self, bundle: Bundle) -> StorageScp:
         receiver = Receiver(
             spool=self.spool,
             ledger=self.ledger,
             dispatcher=self.dispatcher,
-            rules=Rules.of(self.configuration),
+            rules=Rules.of(self.configuration, bundle),
             work=self.work,
             site_key=self.site_key,
             metrics=self.metrics,

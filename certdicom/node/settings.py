@@ -113,8 +113,17 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _number("limits.network_timeout_s", 60.0, "seconds without a complete PDU after which a sender is cut off", lowest=0.1),
     _number("limits.message_timeout_s", 600.0, "seconds that one instance may take to arrive", lowest=0.1),
     _whole("limits.min_free_mb", 1024, "free disk space in MiB below which instances are answered with 0xA700"),
-    _list("rules.modalities", ["CR", "DX", "RG"], "Modality of instances that are certified"),
-    _list("rules.sop_classes", [], "SOP class UIDs that are certified; empty: Computed Radiography, Digital X-Ray and Secondary Capture"),
+    _list(
+        "rules.modalities",
+        [],
+        "Modality of instances that are certified; empty: CR, DX and RG, with a bundle for colour photographs XC, ES, DMS and OT",
+    ),
+    _list(
+        "rules.sop_classes",
+        [],
+        "SOP class UIDs that are certified; empty: Computed Radiography, Digital X-Ray and Secondary Capture, with a bundle for colour "
+        "photographs VL Photographic, VL Endoscopic and Secondary Capture",
+    ),
     _text("certificate.bundle", DEFAULT_BUNDLE, "networks: a name or a folder"),
     _number("certificate.sigma", _SMOOTHING.sigma, HELP["sigma"]),
     _number("certificate.tau", _SMOOTHING.tau, HELP["tau"]),
@@ -130,7 +139,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _whole("certificate.batch", 10, "draws at once", lowest=1),
     _text("certificate.geometry", "viewer", "viewer: with the plane that OHIF and Slicer need", choices=("viewer", "none")),
     _text("certificate.abstain", "union", "abstain segments", choices=("union", "per-structure")),
-    _flag("certificate.accept_any", default=False, help_line="certify also what header or picture say is no frontal chest film"),
+    _flag("certificate.accept_any", default=False, help_line="certify also what header or picture say the bundle is not for"),
     _number("certificate.expected_abstain", 0.0, "abstaining share of the model card; 0: none known, no alarm", highest=1.0),
     _number(
         "certificate.abstain_drift",

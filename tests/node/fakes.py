@@ -43,13 +43,13 @@ class CheapCertifier:
         self.targets = {"output": "seg.dcm", "preview": "preview.png", "report": "report.json"}
 
     def certify(self, film: Path, folder: Path) -> None:
-        from certdicom.imaging.reading import read_radiograph
+        from certdicom.imaging.reading import read_image
         from certdicom.pipeline import write_results
 
         self.calls += 1
         if self.before is not None:
             self.before(film)
-        radiograph = read_radiograph(film)
+        image = read_image(film)
         decisions = np.zeros((1, 16, 16), np.uint8)
         decisions[0, 4:12, 3:7] = PRESENT
         decisions[0, 12, 3:7] = ABSTAIN
@@ -69,7 +69,7 @@ class CheapCertifier:
             precision="float32",
             seconds={"draws": 0.01},
         )
-        write_results(certificate, radiograph, {target: folder / name for target, name in self.targets.items()})
+        write_results(certificate, image, {target: folder / name for target, name in self.targets.items()})
 
 
 class CopyingCertifier:
