@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from certdicom.certification.denoisers import Denoise, OneShotDenoiser, Predict
+from certdicom.certification.denoisers import Denoise
 from certdicom.certification.one_by_one import OneByOne
-from certdicom.certification.schedule import Schedule
 
 Segment = Callable[[Tensor], Tensor]
 """Images (B, channels, H, W) in [0, 1] → logits (B, structures, H, W)."""
@@ -24,31 +23,10 @@ class BaseSegmenter:
     """
 
     def __init__(self, denoise: Denoise, segment: Segment, *, dtype: torch.dtype, threshold: Sequence[float] = (0.0,)) -> None:
-        self._segment = segment
-        self._dtype = dtype
         self._threshold = torch.tensor(threshold).view(-1, 1, 1)
-        self.denoise = OneByOne(denoise)
         self.logits = OneByOne(lambda noisy: segment(denoise(noisy).to(dtype)).float())
 
     @torch.inference_mode()
     def __call__(self, noisy: Tensor) -> Tensor:
         logits = self.logits(noisy)
         return logits > self._threshold.to(logits.device)
-
-
-class OneShotDenoisedSegmenter(BaseSegmenter):
-    """The paper's base segmenter: one-shot DDPM denoising with noise predictor `predict_noise`, then `segment`."""
-
-    def __init__(
-        self,
-        predict_noise: Predict,
-        segment: Segment,
-        *,
-        schedule: Schedule,
-        sigma: float,
-        dtype: torch.dtype,
-        threshold: Sequence[float] = (0.0,),
-    ) -> None:
-        denoiser = OneShotDenoiser(predict_noise, schedule=schedule, sigma=sigma, dtype=dtype)
-        super().__init__(denoiser, segment, dtype=dtype, threshold=threshold)
-        self.t = denoiser.t

@@ -16,7 +16,7 @@ from certdicom.errors import BundleError, UsageError
 from certdicom.imaging.synthetic import chest_phantom
 from certdicom.models.bundle import shipped_bundles
 from certdicom.models.networks import PatchDenoiser, PatchSegmenter, build_network
-from certdicom.models.runtime import DenoisedSegmenter, choose_device, choose_precision, load_network
+from certdicom.models.runtime import DenoisedSegmenter, choose_device, choose_precision, load_denoiser, load_network
 
 SHIPPED_MOST = 40 * 1024**2
 
@@ -53,7 +53,8 @@ def test_the_base_segmenter_is_one_fixed_function_fed_with_float32_noise(precisi
     assert torch.equal(together, decide.logits(noisy[[2, 0, 1]])[[1, 2, 0]])
     assert torch.equal(together[:1], decide.logits(noisy[:1]))
     assert torch.equal(decide(noisy), together > torch.tensor(load_bundle().threshold(0.25)).view(-1, 1, 1))
-    assert decide.denoise(noisy[:1]).dtype == torch.float32
+    denoise = load_denoiser(load_bundle(), sigma=0.25, device=torch.device("cpu"), precision=precision)
+    assert denoise(noisy[:1]).dtype == torch.float32
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(3 if threads < 3 else 1)

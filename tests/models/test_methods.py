@@ -18,7 +18,7 @@ from certdicom.certification.schedule import CosineSchedule, LinearSchedule, Sca
 from certdicom.errors import BundleError, UsageError
 from certdicom.models.bundle import load_bundle
 from certdicom.models.networks import build_network
-from certdicom.models.runtime import DenoisedSegmenter
+from certdicom.models.runtime import DenoisedSegmenter, load_denoiser
 from certdicom.training.bundle import write_bundle
 from tests.tiny import DENOISER
 
@@ -167,8 +167,8 @@ def test_each_image_is_computed_alone_and_in_order_on_one_thread() -> None:
 def test_segcertify_has_no_denoiser(tmp_path: Path) -> None:
     bundle = load_bundle(write(tmp_path, networks={"segmenter": SEGMENTER}))
     assert bundle.denoising.method == "segcertify"
-    decide = DenoisedSegmenter(bundle, sigma=0.25, device=CPU, precision="float32")
-    assert torch.equal(decide.denoise(images(2)), images(2)), "not even clipped: the network was trained on noise as it is"
+    denoise = load_denoiser(bundle, sigma=0.25, device=CPU, precision="float32")
+    assert torch.equal(denoise(images(2)), images(2)), "not even clipped: the network was trained on noise as it is"
 
 
 def test_multi_step_is_said_in_the_description(tmp_path: Path) -> None:
@@ -187,8 +187,8 @@ def test_multi_step_is_said_in_the_description(tmp_path: Path) -> None:
 def test_a_denoiser_for_each_noise_level(tmp_path: Path) -> None:
     roles = {"segmenter": SEGMENTER, "denoiser@0.25": SEGMENTER, "denoiser@0.5": {**SEGMENTER, "width": 2}}
     bundle = load_bundle(write(tmp_path, networks=roles, denoising={"method": "direct"}))
-    decide = DenoisedSegmenter(bundle, sigma=0.5, device=CPU, precision="float32")
-    clean = decide.denoise(images(2))
+    denoise = load_denoiser(bundle, sigma=0.5, device=CPU, precision="float32")
+    clean = denoise(images(2))
     assert clean.shape == (2, 1, 32, 32)
     assert 0 <= float(clean.min()) <= float(clean.max()) <= 1
     with pytest.raises(BundleError, match=r"one for each of 0\.25, 0\.5"):

@@ -31,6 +31,36 @@ def make_cluster(tmp_path):
         cluster.archive.stop()
 
 
+@pytest.fixture
+def database(tmp_path):
+    server = PostgreSql(tmp_path)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def make_shared(database, make_cluster):
+    """A node and two workers that have their jobs in PostgreSQL, started."""
+
+    def make(**options) -> Cluster:
+        cluster = make_cluster(database_url=database.url, workers=1, **options)
+        for name, role in (("node", "node"), ("worker-1", "worker"), ("worker-2", "worker")):
+            cluster.start(name, role)
+        return cluster
+
+    return make
+
+
+def start_again(cluster: Cluster) -> None:
+    """Start every process that is dead."""
+    for name in [name for name in cluster.processes if cluster.dead(name)]:
+        cluster.start(name, "node" if name == "node" else "worker")
+
+
+def somebody_dies(cluster: Cluster, boundary: str) -> None:
+    wait_until(lambda: any(map(cluster.dead, cluster.processes)), 120, f"death at {boundary}")
+
+
 def die_and_recover(cluster: Cluster, boundary: str, film) -> None:
     """Send a film into a node that dies at `boundary`, start it again, and send again until it is acknowledged."""
     cluster.arm(boundary)
@@ -82,93 +112,65 @@ def test_more_than_fifty_kills_of_a_node_lose_nothing_and_double_nothing(make_cl
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_on_postgresql_another_worker_takes_over_what_a_killed_one_had(make_cluster, make_film, tmp_path):
-    database = PostgreSql(tmp_path)
-    try:
-        cluster = make_cluster(database_url=database.url, workers=1)
-        cluster.start("node")
-        for name in ("worker-1", "worker-2"):
-            cluster.start(name, "worker")
-        films = []
-        at_work = tuple(boundary for boundary in BOUNDARIES if boundary not in AT_RECEIPT)
-        for number, boundary in enumerate(shuffled(at_work, 8, seed=3)):
-            film = make_film(number)
-            cluster.arm(boundary)
-            assert cluster.send(film) == [True]
-            films.append(film)
-            wait_until(lambda: any(map(cluster.dead, cluster.processes)), 120, f"death at {boundary}")
-            # Nobody is started again before the others have finished the dead one's work.
-            if not cluster.dead("node"):
-                wait_until(lambda: each_film_once(cluster, films), 90, "take-over")
-            for name in [name for name in cluster.processes if cluster.dead(name)]:
-                cluster.start(name, "node" if name == "node" else "worker")
-        wait_until(lambda: each_film_once(cluster, films), 120, "delivery of all films")
-        assert len(cluster.segmentations()) == len(films)
-    finally:
-        database.stop()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_on_postgresql_a_kill_at_receipt_loses_and_doubles_nothing(make_cluster, make_film, tmp_path):
-    database = PostgreSql(tmp_path)
-    try:
-        cluster = make_cluster(database_url=database.url, workers=1)
-        cluster.start("node")
-        for name in ("worker-1", "worker-2"):
-            cluster.start(name, "worker")
-        films = [make_film(number) for number in range(2 * len(AT_RECEIPT))]
-        for boundary, film in zip(shuffled(AT_RECEIPT, len(films), seed=5), films, strict=True):
-            cluster.arm(boundary)
-            (acknowledged,) = cluster.send(film)
-            # The job engine may be told by any process, so that at "enqueued" a worker may be the one that dies.
-            wait_until(lambda: any(map(cluster.dead, cluster.processes)), 120, f"death at {boundary}")
-            for name in [name for name in cluster.processes if cluster.dead(name)]:
-                cluster.start(name, "node" if name == "node" else "worker")
-            while not acknowledged:
-                (acknowledged,) = cluster.send(film)
-        wait_until(lambda: each_film_once(cluster, films), 120, "delivery of all films")
-        assert len(cluster.segmentations()) == len(films)
-    finally:
-        database.stop()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_with_its_default_patience_another_worker_takes_over_within_90_seconds(make_cluster, make_film, tmp_path):
-    (patience,) = (setting.default for setting in SETTINGS if setting.key == "jobs.stale_after_s")
-    database = PostgreSql(tmp_path)
-    try:
-        cluster = make_cluster(database_url=database.url, workers=1, stale_after_s=patience)
-        cluster.start("node")
-        for name in ("worker-1", "worker-2"):
-            cluster.start(name, "worker")
-        film = make_film()
-        cluster.arm("made")
+def test_on_postgresql_another_worker_takes_over_what_a_killed_one_had(make_shared, make_film):
+    cluster = make_shared()
+    films = []
+    at_work = tuple(boundary for boundary in BOUNDARIES if boundary not in AT_RECEIPT)
+    for number, boundary in enumerate(shuffled(at_work, 8, seed=3)):
+        film = make_film(number)
+        cluster.arm(boundary)
         assert cluster.send(film) == [True]
-        wait_until(lambda: any(map(cluster.dead, cluster.processes)), 120, "a worker's death")
-        assert not each_film_once(cluster, [film])
-        wait_until(lambda: each_film_once(cluster, [film]), 90, "take-over")
-    finally:
-        database.stop()
+        films.append(film)
+        somebody_dies(cluster, boundary)
+        # Nobody is started again before the others have finished the dead one's work.
+        if not cluster.dead("node"):
+            wait_until(lambda: each_film_once(cluster, films), 90, "take-over")
+        start_again(cluster)
+    wait_until(lambda: each_film_once(cluster, films), 120, "delivery of all films")
+    assert len(cluster.segmentations()) == len(films)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_restart_of_postgresql_is_survived_and_told(make_cluster, make_film, tmp_path):
-    database = PostgreSql(tmp_path)
-    try:
-        cluster = make_cluster(database_url=database.url)
-        cluster.start("node")
-        first, second, third = make_film(1), make_film(2), make_film(3)
-        assert cluster.send(first) == [True]
-        database.stop()
-        assert cluster.send(second) == [False]
-        database.start()
-        while cluster.send(third) != [True]:
-            pass
-        assert cluster.send(second) == [True]
-        wait_until(lambda: each_film_once(cluster, [first, second, third]), 180, "delivery")
-        assert "could not be stored" in cluster.logs()
-    finally:
-        database.stop()
+def test_on_postgresql_a_kill_at_receipt_loses_and_doubles_nothing(make_shared, make_film):
+    cluster = make_shared()
+    films = [make_film(number) for number in range(2 * len(AT_RECEIPT))]
+    for boundary, film in zip(shuffled(AT_RECEIPT, len(films), seed=5), films, strict=True):
+        cluster.arm(boundary)
+        (acknowledged,) = cluster.send(film)
+        # The job engine may be told by any process, so that at "enqueued" a worker may be the one that dies.
+        somebody_dies(cluster, boundary)
+        start_again(cluster)
+        while not acknowledged:
+            (acknowledged,) = cluster.send(film)
+    wait_until(lambda: each_film_once(cluster, films), 120, "delivery of all films")
+    assert len(cluster.segmentations()) == len(films)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_with_its_default_patience_another_worker_takes_over_within_90_seconds(make_shared, make_film):
+    (patience,) = (setting.default for setting in SETTINGS if setting.key == "jobs.stale_after_s")
+    cluster, film = make_shared(stale_after_s=patience), make_film()
+    cluster.arm("made")
+    assert cluster.send(film) == [True]
+    somebody_dies(cluster, "made")
+    assert not each_film_once(cluster, [film])
+    wait_until(lambda: each_film_once(cluster, [film]), 90, "take-over")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_restart_of_postgresql_is_survived_and_told(database, make_cluster, make_film):
+    cluster = make_cluster(database_url=database.url)
+    cluster.start("node")
+    first, second, third = make_film(1), make_film(2), make_film(3)
+    assert cluster.send(first) == [True]
+    database.stop()
+    assert cluster.send(second) == [False]
+    database.start()
+    while cluster.send(third) != [True]:
+        pass
+    assert cluster.send(second) == [True]
+    wait_until(lambda: each_film_once(cluster, [first, second, third]), 180, "delivery")
+    assert "could not be stored" in cluster.logs()

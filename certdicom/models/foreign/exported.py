@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from certdicom.errors import BundleError, one_line
-from certdicom.models.foreign.operators import RANDOM_IN_TRAINING, STATISTICS_OF_THE_BATCH, is_tensor_operator
+from certdicom.models.foreign.operators import RANDOM_IN_TRAINING, STATISTICS_OF_THE_BATCH, is_tensor_operator, words
 from certdicom.models.foreign.program import Float32Program
 
 _DTYPES = {
@@ -37,17 +37,17 @@ _DTYPES = {
 """`torch._export.serde.schema.ScalarType`."""
 
 _MEMORY_FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format}
-_ARITHMETIC = frozenset("add sub mul floordiv truediv mod neg pow eq ne lt le gt ge and_ or_ not_".split())  # noqa: SIM905
+_ARITHMETIC = words("add sub mul floordiv truediv mod neg pow eq ne lt le gt ge and_ or_ not_")
 """Of sizes; `operator`'s names."""
 
-_CHECKS = frozenset(
+_CHECKS = words(
     """
     _assert_async _assert_scalar _assert_tensor_metadata _functional_assert_async sym_constrain_range sym_constrain_range_for_size
-    """.split()  # noqa: SIM905
+    """
 )
 """Operators that only complain; the shapes are checked on what comes out."""
 
-_PLAIN = frozenset("as_int as_ints as_float as_floats as_string as_strings as_bool as_bools as_int_lists as_float_lists".split())  # noqa: SIM905
+_PLAIN = words("as_int as_ints as_float as_floats as_string as_strings as_bool as_bools as_int_lists as_float_lists")
 
 
 @dataclass(frozen=True)

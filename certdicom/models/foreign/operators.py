@@ -6,7 +6,13 @@ and read files, and operators of any library that happens to be loaded.
 
 from __future__ import annotations
 
-TENSOR_OPERATORS = frozenset(
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text: a long list of names is read more easily without quotes."""
+    return frozenset(text.split())
+
+
+TENSOR_OPERATORS = words(
     """
     abs absolute adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool2d add addcdiv addcmul addmm alias all
     amax amin any arange argmax argmin avg_pool2d baddbmm batch_norm bitwise_and bitwise_not bitwise_or bmm broadcast_tensors
@@ -25,7 +31,7 @@ TENSOR_OPERATORS = frozenset(
     _upsample_bicubic2d_aa upsample_bilinear2d _upsample_bilinear2d_aa _upsample_lanczos2d_aa upsample_linear1d upsample_nearest1d
     upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d
     upsample_trilinear3d var var_mean view view_as where zeros zeros_like
-    """.split()  # noqa: SIM905  # a list of words reads as such
+    """
 )
 """ATen's names without overload and without the underscore of the in-place form."""
 

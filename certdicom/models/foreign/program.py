@@ -40,5 +40,5 @@ class Float32Program(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Float32Program:
         device = fn(torch.empty(0)).device
-        super()._apply(lambda tensor: tensor.to(device), recurse)  # type: ignore[no-untyped-call]
+        super()._apply(lambda tensor: tensor.to(device), recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return self

@@ -20,20 +20,20 @@ import torch
 from torch import nn
 
 from certdicom.errors import BundleError, one_line
-from certdicom.models.foreign.operators import TOUCH_FILES, is_tensor_operator
+from certdicom.models.foreign.operators import TOUCH_FILES, is_tensor_operator, words
 from certdicom.models.foreign.program import Float32Program
 
-_LANGUAGE = frozenset(
+_LANGUAGE = words(
     """
     __and__ append Bool bool clear __contains__ copy count __derive_index device dict dim dtype endswith extend find Float float
     FloatImplicit floordiv format get __getitem__ insert int Int IntImplicit __is__ is_floating_point __isnot__ items join keys
     len list lower __not__ numel __or__ percentFormat pop __range_length replace reverse __round_to_zero_floordiv ScalarImplicit
     setdefault size sorted startswith str strip sym_size upper values warn __xor__
-    """.split()  # noqa: SIM905
+    """
 )
 """TorchScript's own functions on numbers, lists and texts, which it writes as torch.NAME; `warn` prints."""
 
-_PRIM = frozenset("data device dtype layout max min NumToTensor RaiseException rangelist shape unchecked_cast".split())  # noqa: SIM905
+_PRIM = words("data device dtype layout max min NumToTensor RaiseException rangelist shape unchecked_cast")
 """Its primitives, which it writes as ops.prim.NAME."""
 
 _PARTS = re.compile(
