@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -42,12 +42,18 @@ def film(tmp_path):
 
 
 @contextlib.contextmanager
-def started(*words: object, folder: Path) -> Iterator[subprocess.Popen[str]]:
+def started(*words: object, folder: Path, browser: Path | str = "") -> Iterator[subprocess.Popen[str]]:
     """The command in a process of its own, with a temporary folder of its own; it is ended when a check in the block fails.
 
     Shells start background jobs with SIGINT ignored, and their children inherit that: a handler of ours is reset to the default instead.
     """
-    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1", "CERTDICOM_NODE_AE_TITLE": "SOMEBODY_ELSE"}
+    environment = {
+        **os.environ,
+        "TMPDIR": str(folder),
+        "PYTHONUNBUFFERED": "1",
+        "BROWSER": str(browser),
+        "CERTDICOM_NODE_AE_TITLE": "SOMEBODY_ELSE",
+    }
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         process = subprocess.Popen(
@@ -79,6 +85,11 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
+def fetched(address: str) -> bytes:
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        return answer.read()
+
+
 def nothing_is_left(folder: Path) -> bool:
     return not processes_of(folder) and not list(folder.iterdir())
 
@@ -89,22 +100,32 @@ def nothing_is_left(folder: Path) -> bool:
 def test_films_are_certified_delivered_and_shown_and_nothing_stays(archive, film, tmp_path):
     if archive == "orthanc" and find_orthanc() is None:
         pytest.skip("Orthanc and its DICOMweb plugin are not installed (Debian: apt install orthanc orthanc-dicomweb)")
-    scratch = tmp_path / "scratch"
+    scratch, opened = tmp_path / "scratch", tmp_path / "opened"
     scratch.mkdir()
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    browser.chmod(0o700)
     options = ["--no-orthanc"] if archive == "folder" else []
-    said: list[str] = []
-    with started(film, "--accept-any", "--n", 75, "--exit-after", 20, *options, folder=scratch) as process:
+    said, places = "", {}
+    with started(film, "--accept-any", "--n", 75, "--open", "--exit-after", 20, *options, folder=scratch, browser=browser) as process:
         for line in process.stdout:
-            said.append(line)
-            page = re.search(r"picture and certificate +(http\S+)", line)
-            if page:
-                with urllib.request.urlopen(page[1], timeout=30) as answer:
-                    assert b"Why it abstains" in answer.read()
-            if archive == "folder" and line.startswith("Films and SEGs"):
+            said += line
+            if line.startswith("    "):
+                what, _, address = line.strip().partition("  ")
+                places[what] = address.strip()
+            if line.startswith("Films and SEGs"):
                 folder = Path(line.split(" in ")[1].strip())
                 assert {"DX", "SEG", "SR"} <= {dcmread(path).Modality for path in folder.iterdir()}
-        assert process.wait(60) == 0, "".join(said)
-    assert "certified and delivered" in "".join(said)
+            if line.startswith("It ends after"):  # all is said
+                assert b"Why it abstains" in fetched(places["picture and certificate"])
+                if "film and SEG in OHIF" in places:
+                    site, _, study = places["film and SEG in OHIF"].partition("/viewer?StudyInstanceUIDs=")
+                    series = json.loads(fetched(f"{site}/dicom-web/studies/{study}/series"))
+                    assert {"DX", "SEG", "SR"} <= {item["00080060"]["Value"][0] for item in series}
+        assert process.wait(60) == 0, said
+    assert "certified and delivered" in said
+    assert ("film and SEG in OHIF" in places) == (archive == "orthanc" and find_ohif() is not None)
+    assert opened.read_text().strip() == places.get("film and SEG in OHIF", places["picture and certificate"])
     assert nothing_is_left(scratch)
 
 

@@ -76,10 +76,16 @@ def tinted(colour: np.ndarray) -> bool:
     return bool(np.ptp(colour) > 20)
 
 
+def yellow(colour: np.ndarray) -> bool:
+    """Whether it is abstention's colour over a gray film."""
+    return bool(colour[:2].min() > colour[2] + 20)
+
+
 FILMS = {
     "DX": {"modality": "DX"},
     "DX in JPEG-LS, no spacing": {"modality": "DX", "encoding": "jpeg-ls", "spacing": None},
     "CR MONOCHROME1": {"modality": "CR", "photometric": "MONOCHROME1", "spacing": (0.2, 0.1)},
+    "CR MONOCHROME1 in JPEG-LS, no spacing": {"modality": "CR", "photometric": "MONOCHROME1", "encoding": "jpeg-ls", "spacing": None},
 }
 
 
@@ -100,8 +106,7 @@ def test_a_segmentation_shows_its_names_its_colours_and_its_places(page, stored,
     for place, strongest in (((140, 50), 2), ((45, 260), 1)):  # lungs are blue, clavicles green
         colour = seen_at(page, place, tmp_path)
         assert colour.argmax() == strongest
-    abstain = seen_at(page, (360, 275), tmp_path)
-    assert abstain[:2].min() > abstain[2] + 20  # yellow
+    assert yellow(seen_at(page, (360, 275), tmp_path))
     assert page.browser.complaints() == []
 
 
@@ -117,12 +122,17 @@ def seen_at(page, place, tmp_path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("value", [ABSTAIN, PRESENT])
-def test_segmentations_that_are_all_or_nothing_open_with_every_segment_listed(page, stored, make_study, value):
+def test_segmentations_that_are_all_or_nothing_open_with_every_segment_listed(page, stored, make_study, tmp_path, value):
     study = make_study(np.full((3, ROWS, COLUMNS), value, np.uint8))
     stored(study.files["film"], study.files["seg"])
     page.open_study(study.study_instance_uid)
     page.load_segmentation("Certified segmentation")
     assert page.listed_segments() == COLOURS
+    time.sleep(3)
+    for place in ((20, 20), (200, 160), (380, 300)):
+        colour = seen_at(page, place, tmp_path)
+        assert tinted(colour)
+        assert yellow(colour) == (value == ABSTAIN)
     assert page.browser.complaints() == []
 
 
