@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from math import sqrt
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from certdicom.certification.certificate import Window
 from certdicom.errors import UsageError
 from certdicom.imaging.rendering import Rendering
-from certdicom.imaging.resampling import box_matrix, spectral_norm
+from certdicom.imaging.resampling import box_average, operator_norm
 
 REFERENCE_GRID = 256
 """Percentiles are taken of the film averaged to this grid, so that it has one window whatever the model's grid."""
@@ -56,14 +55,14 @@ class Picture:
         own = len(self.stored)
         if own > channels:
             raise UsageError(f"the image has {own} channels and the model {channels}: choose a bundle for colour images")
-        planes = [self.rendering.after_averaging(box_average(self.rendering.before_averaging(plane), grid)) for plane in self.stored]
-        u = np.stack(planes * (channels // own))
+        shown = self.rendering.after_averaging(box_average(self.rendering.before_averaging(self.stored), grid))
+        u = np.concatenate([shown] * (channels // own))
         masks = np.zeros((len(structures), *grid), bool)
         for index, name in enumerate(structures):
             if name in self.masks:
                 masks[index] = box_average(self.masks[name].astype(np.float32), grid) >= 0.5 - 1e-6
         rows, columns = self.stored.shape[-2:]
-        norm = spectral_norm(rows, grid[0]) * spectral_norm(columns, grid[1])
+        norm = operator_norm(rows, columns, grid)
         scale = 1.0 / (self.rendering.steepest_slope * norm) / sqrt(channels / own)
         return GridPicture(u=u, masks=masks, known=np.array([name in self.masks for name in structures]), native_scale=scale)
 
@@ -79,14 +78,3 @@ def colour_picture(pixels: NDArray[np.integer], masks: Mapping[str, NDArray[np.b
     """A photograph (rows, columns, 3) of 8 bits."""
     stored = np.ascontiguousarray(np.moveaxis(pixels, -1, 0), dtype=np.int32)
     return Picture(stored=stored, rendering=Rendering(window=Window(0.0, 255.0, FULL_RANGE)), masks=masks)
-
-
-def box_average(plane: NDArray[np.number], grid: tuple[int, int]) -> NDArray[np.float32]:
-    """`plane` (rows, columns) averaged to `grid` (rows, columns), float32."""
-    left, right = (_averaging(size, cells) for size, cells in zip(plane.shape, grid, strict=True))
-    return np.asarray(left @ plane.astype(np.float32, copy=False) @ right.T, dtype=np.float32)
-
-
-@lru_cache(maxsize=32)
-def _averaging(size: int, cells: int) -> NDArray[np.float32]:
-    return box_matrix(size, cells).astype(np.float32)
