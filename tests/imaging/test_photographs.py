@@ -326,3 +326,24 @@ def test_real_ultrasound_keeps_its_refusal(real):
     assert dcmread(real("US1_UNCR.dcm")).PhotometricInterpretation == "RGB"
     with pytest.raises(FilmRefusedError, match="Modality US is not a plain radiograph"):
         read_image(real("US1_UNCR.dcm"))
+
+
+@pytest.mark.parametrize(
+    "name", ["SC_rgb.dcm", "SC_rgb_jpeg_dcmtk.dcm", "SC_rgb_gdcm_KY.dcm", "SC_rgb_jls_lossy_line.dcm", "OT-PAL-8-face.dcm"]
+)
+def test_whatever_is_wrong_with_the_bytes_the_refusal_is_one_line(real, name):
+    generator = np.random.default_rng(4)
+    whole = np.fromfile(real(name), np.uint8)
+    refusals = []
+    for number in range(60):
+        data = whole.copy()
+        if number % 4 == 0:
+            data = data[: generator.integers(len(data))]
+        else:
+            data[generator.integers(132, min(len(data), 3000), 5)] = generator.integers(0, 256, 5)
+        try:
+            read_image(data.tobytes(), accept_any=True)
+        except FilmRefusedError as refusal:
+            refusals.append(str(refusal))
+    assert len(refusals) >= 10
+    assert all(refusal.isprintable() for refusal in refusals)
