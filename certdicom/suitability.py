@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,8 +56,14 @@ def _for_photographs() -> str:
 
 def notes_for(image: SourceImage, bundle: Bundle) -> tuple[str, ...]:
     """What a reader of a certificate of this image by this bundle should know of the bundle."""
-    # A bundle of several channels says what holds for a gray film repeated to them; colours are not repeated.
-    return bundle.notes if image.channels < bundle.channels else replace(bundle, channels=1).notes
+    repeated = bundle.channels // image.channels
+    if repeated == 1:
+        return bundle.notes
+    return (
+        *bundle.notes,
+        f"the gray film was repeated to {repeated} channels with independent noise: for changes of the film the radius on the grid is "
+        f"1/√{repeated} of the one stated; the native radius accounts for it",
+    )
 
 
 def judge_picture(selected: NDArray[np.bool_], image: NDArray[np.float32], bundle: Bundle, *, accept_any: bool) -> tuple[str, ...]:

@@ -91,12 +91,6 @@ class Bundle:
         notes = [self.notice] if self.notice else []
         if any(network.get("format") in PROGRAMS for network in self.networks.values()):
             notes.append("the bundle has a program that runs in the precision in which it was saved, whatever the precision stated")
-        if self.channels > 1:
-            # a change of d on a gray film is one of d · √channels on its copies
-            notes.append(
-                f"the gray film was repeated to {self.channels} channels with independent noise: for changes of the film the radius on "
-                f"the grid is 1/√{self.channels} of the one stated; the native radius accounts for it"
-            )
         return tuple(notes)
 
     def threshold(self, sigma: float) -> tuple[float, ...]:
