@@ -20,7 +20,7 @@ HELP = MappingProxyType(
         "looks": "instead of n: test at each of these numbers of draws, on an equal share of alpha, until done",
         "abstain_target": "with looks: enough once at most this share of the grid's pixels abstains",
         "fallback": "certify also that any of these structures is there, where no single one can be",
-        "family": "holm: alpha bounds the chance of any wrong certificate; k-fwer:K: of K or more, so that K - 1 are allowed, a weaker claim",
+        "family": "holm: alpha bounds the chance of any wrong certificate; k-fwer:K: of K or more, K - 1 are allowed, a weaker claim",
         "alpha": "chance of any wrong certificate in an image; see family",
     }
 )

@@ -35,7 +35,7 @@ class Row:
     neither mask; `abstain`: share of pixels where this structure abstains, `abstain_image`: where any does, unions left out;
     `fallback`: share where the union alone is certified present, NaN for a structure; `wrong_allowed`: how many of the image's certified
     decisions may be wrong with confidence 1 - alpha (k-FWER, a weaker claim; 0 with Holm); `draws` that tested; `dice_at_radius`:
-    certified Dice at 0, 0.1 … 2 sigma, separated by blanks; `seconds`: the image's share of the computing.
+    certified Dice at 0, 0.1 … 2 sigma, separated by blanks; `seconds`: the image's share of the computing, without reading it.
     """
 
     image: str

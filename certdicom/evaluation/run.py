@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def evaluate(
     """All rows of the plan; with a `folder`, those that it holds are not computed again and new ones are kept there.
 
     Draws are seeded by each image's name, so that a run repeats itself. `images_at_once`: how many images' draws may share batches
-    (more keep a large device busy). `progress`: called with (images done, images in all), counted per noise level.
+    (more keep a large device busy). `progress`: called with (images done, images in all), counted per model and noise level.
     UsageError when the folder holds another run, or something cannot be certified at all.
     """
     plan.require_certifiable()
@@ -50,18 +51,19 @@ def evaluate(
     for row in kept.rows if kept else ():
         rows[row.key].append(row)
     tasks = tasks_of(plan)
+    groups = _groups(tasks, plan)
     total, done = len(tasks) * len(plan.samples), 0
-    for together in _groups(tasks, plan):
-        for first in range(0, len(plan.samples), images_at_once):
-            samples = plan.samples[first : first + images_at_once]
-            missing = [task for task in together if any(task.key(sample) not in rows for sample in samples)]
+    for first in range(0, len(plan.samples), images_at_once):
+        together = _Together(plan, plan.samples[first : first + images_at_once])
+        for group in groups:
+            missing = [task for task in group if any(task.key(sample) not in rows for sample in together.samples)]
             if missing:
-                for key, new in _compute(plan, missing, samples, loader=loader, batch_size=batch_size).items():
+                for key, new in _compute(together, missing, loader=loader, batch_size=batch_size).items():
                     if key not in rows:
                         rows[key] = new
                         if kept is not None:
                             kept.append(new)
-            done += len(samples) * len(together)
+            done += len(together.samples) * len(group)
             if progress is not None:
                 progress(done, total)
     return [row for task in tasks for sample in plan.samples for row in rows[task.key(sample)]]
@@ -75,12 +77,35 @@ def _groups(tasks: Sequence[Task], plan: Plan) -> list[list[Task]]:
     return list(groups.values())
 
 
-def _compute(plan: Plan, tasks: Sequence[Task], samples: Sequence[Sample], *, loader: Loader, batch_size: int) -> dict[Key, list[Row]]:
-    started = time.perf_counter()
-    sigma, frame = tasks[0].sigma, plan.frame_of(tasks[0].candidate)
+class _Together:
+    """Images that are computed together, each read once for all models and noise levels."""
+
+    def __init__(self, plan: Plan, samples: Sequence[Sample]) -> None:
+        self.plan = plan
+        self.samples = samples
+        self._views: dict[tuple[Frame, str], list[GridPicture]] = {}
+
+    @cached_property
+    def _pictures(self) -> list[Picture]:
+        return [sample.read() for sample in self.samples]
+
+    def views(self, task: Task) -> list[GridPicture]:
+        """The images where the task's noise is drawn, with masks of the bundle's structures."""
+        bundle, frame = task.candidate.bundle, self.plan.frame_of(task.candidate)
+        key = frame, bundle.sha256
+        if key not in self._views:
+            names = self.plan.names_of(bundle)
+            self._views[key] = [picture.on_grid(frame.grid, channels=frame.channels, structures=names) for picture in self._pictures]
+        return self._views[key]
+
+
+def _compute(together: _Together, tasks: Sequence[Task], *, loader: Loader, batch_size: int) -> dict[Key, list[Row]]:
+    plan, samples, sigma = together.plan, together.samples, tasks[0].sigma
+    views = [together.views(task) for task in tasks]
+    frame = plan.frame_of(tasks[0].candidate)
     segmenters = [loader.base_segmenter(task.candidate, frame, sigma=sigma) for task in tasks]
-    views = [[_view(task, picture, frame, plan) for task in tasks] for picture in (sample.read() for sample in samples)]
-    images = [image_tensor(row[0].u, loader.device) for row in views]
+    images = [image_tensor(view.u, loader.device) for view in views[0]]
+    started = time.perf_counter()
     if sigma:
         parameters = [plan.parameters_for(task.candidate.bundle, sigma=sigma) for task in tasks]
         outcomes = certified_outcomes(images, segmenters, parameters, names=[sample.name for sample in samples], batch_size=batch_size)
@@ -90,8 +115,8 @@ def _compute(plan: Plan, tasks: Sequence[Task], samples: Sequence[Sample], *, lo
     seconds = (time.perf_counter() - started) / (len(samples) * len(tasks))
     return {
         task.key(sample): _rows(plan, task, sample, view, outcome, seconds)
-        for sample, row, decided in zip(samples, views, outcomes, strict=True)
-        for task, view, outcome in zip(tasks, row, decided, strict=True)
+        for task, of_task, decided in zip(tasks, views, zip(*outcomes, strict=True), strict=True)
+        for sample, view, outcome in zip(samples, of_task, decided, strict=True)
     }
 
 
@@ -112,10 +137,6 @@ def certified_outcomes(
 def seed_of(name: str) -> bytes:
     """The seed of an image's draws: a run must repeat itself, and nobody attacks an evaluation."""
     return hashlib.sha256(f"evaluation {name}".encode()).digest()
-
-
-def _view(task: Task, picture: Picture, frame: Frame, plan: Plan) -> GridPicture:
-    return picture.on_grid(frame.grid, channels=frame.channels, structures=plan.names_of(task.candidate.bundle))
 
 
 def _rows(plan: Plan, task: Task, sample: Sample, view: GridPicture, outcome: Outcome, seconds: float) -> list[Row]:

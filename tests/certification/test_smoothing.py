@@ -218,3 +218,17 @@ def test_without_a_site_key_every_run_draws_anew() -> None:
     first, kind = derive_seed(None, pixels_sha256=b"film", parameters={})
     assert kind == "os-entropy"
     assert first != derive_seed(None, pixels_sha256=b"film", parameters={})[0]
+
+
+def test_threads_change_no_noise() -> None:
+    u = torch.rand(1, 512, 512, generator=torch.Generator().manual_seed(0))
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            found.append(noisy_batch(u, 0.25, seed=b"threads", draws=range(7, 13)))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*found)
+    one = torch.from_numpy(standard_normal(b"threads", 9, (1, 512, 512)))
+    assert torch.equal(found[1][2], u + 0.25 * one)

@@ -22,6 +22,7 @@ from certdicom.certification.scores import score
 from certdicom.certification.smoothing import certify_grid
 from certdicom.certification.unions import fallback
 from certdicom.cli.main import main
+from certdicom.datasets.dataset import Sample
 from certdicom.datasets.loading import load_dataset
 from certdicom.datasets.splits import select
 from certdicom.errors import UsageError
@@ -161,6 +162,21 @@ def test_a_folder_of_another_test_is_refused(plan: Plan, loader: Loader, tmp_pat
         evaluate(replace(short, **changes), loader=loader, folder=tmp_path)
     with pytest.raises(UsageError, match="another run, which differs in precision"):
         evaluate(short, loader=Loader(device="cpu", precision="bfloat16"), folder=tmp_path)
+
+
+def test_each_image_is_read_once_for_all_models_and_noise(plan: Plan, sibling: Bundle, loader: Loader, tmp_path: Path) -> None:
+    read: list[str] = []
+
+    def noting(sample: Sample) -> Sample:
+        return replace(sample, reader=lambda: (read.append(sample.name), sample.reader())[1])
+
+    several = replace(plan, samples=tuple(map(noting, plan.samples)), candidates=(*plan.candidates, Candidate(sibling, "one-shot")))
+    rows = evaluate(replace(several, sigmas=(0.1, 0.3)), loader=loader, folder=tmp_path)
+    assert read == ["F0", "F1"]
+    assert [repr(row) for row in evaluate(replace(several, sigmas=(0.1, 0.3)), loader=loader, folder=tmp_path)] == [
+        repr(row) for row in rows
+    ]
+    assert read == ["F0", "F1"], "and not at all where everything is there"
 
 
 def test_nothing_is_counted_twice_that_is_asked_for_twice(plan: Plan, loader: Loader) -> None:

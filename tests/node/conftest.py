@@ -15,6 +15,7 @@ from pynetdicom.ae import ApplicationEntity
 sys.path.insert(0, str(Path(__file__).parent))
 
 from fakes import Archive, CheapCertifier, write_bundle
+from processes import PostgreSql
 
 from certdicom.imaging.synthetic import film_bytes, synthetic_film
 from certdicom.node.configuration import load_configuration
@@ -106,6 +107,14 @@ def archive():
     peer = Archive().start()
     yield peer
     peer.stop()
+
+
+@pytest.fixture
+def database(tmp_path):
+    """A PostgreSQL server of the test's own."""
+    server = PostgreSql(tmp_path)
+    yield server
+    server.stop()
 
 
 @pytest.fixture

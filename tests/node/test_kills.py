@@ -8,7 +8,7 @@ import threading
 import pytest
 from fakes import Archive, wait_until
 from harness import BOUNDARIES
-from processes import Cluster, PostgreSql, each_film_once, shuffled
+from processes import Cluster, each_film_once, shuffled
 from pydicom import dcmread
 
 from certdicom.node.settings import SETTINGS
@@ -29,13 +29,6 @@ def make_cluster(tmp_path):
     for cluster in clusters:
         cluster.stop_all()
         cluster.archive.stop()
-
-
-@pytest.fixture
-def database(tmp_path):
-    server = PostgreSql(tmp_path)
-    yield server
-    server.stop()
 
 
 @pytest.fixture

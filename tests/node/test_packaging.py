@@ -16,10 +16,10 @@ import pytest
 import yaml
 from fakes import free_port, wait_until, write_bundle
 from orthanc import Orthanc
-from processes import HARNESS, PostgreSql, listens, store
+from processes import HARNESS, listens, store
 
 from certdicom.node.configuration import load_configuration
-from certdicom.node.rules import CERTIFIED_SOP_CLASSES
+from certdicom.node.rules import FILM_SOP_CLASSES
 from certdicom.node.settings import DESTINATIONS_VARIABLE, SETTINGS
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
@@ -51,10 +51,9 @@ def test_the_environment_of_the_compose_file_configures_a_node():
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_the_composition_certifies_and_delivers_without_containers(tmp_path, make_film):
+def test_the_composition_certifies_and_delivers_without_containers(tmp_path, make_film, database):
     """The services of the compose file as processes of this machine, with its environment: only addresses are others."""
     compose = yaml.safe_load((PACKAGING / "compose.yaml").read_text(encoding="utf-8"))
-    database = PostgreSql(tmp_path)
     port, page = free_port(), free_port()
     orthanc = Orthanc(tmp_path / "orthanc", node_port=port)
     folder = tmp_path / "node"
@@ -97,7 +96,6 @@ def test_the_composition_certifies_and_delivers_without_containers(tmp_path, mak
                 process.kill()
                 process.wait(30)
         orthanc.stop()
-        database.stop()
 
 
 def test_containers_and_the_unit_wait_longer_than_the_node_needs_to_stop():
@@ -126,4 +124,4 @@ def test_orthanc_forwards_films_that_the_node_certifies():
     script = (PACKAGING / "orthanc-forward.lua").read_text(encoding="utf-8")
     uids = re.findall(r"'(1\.2\.840[0-9.]+)'", script)
     assert uids
-    assert set(uids) <= set(CERTIFIED_SOP_CLASSES)
+    assert set(uids) <= set(FILM_SOP_CLASSES)
