@@ -25,6 +25,7 @@ from certdicom.evaluation.plan import Plan, Task, tasks_of
 from certdicom.evaluation.protocol import Frame, image_tensor
 from certdicom.evaluation.rows import Key, Row, RowFile, score_columns
 from certdicom.evaluation.votes import decide_clean, try_all
+from certdicom.files import write_atomically
 
 SETTINGS = "run.json"
 ROWS = "per_image.csv"
@@ -178,18 +179,20 @@ def _open(folder: Path, plan: Plan, loader: Loader) -> RowFile:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the folder {folder}: {error.strerror}; choose another") from error
-    path, wanted = folder / SETTINGS, {**plan.settings(), "precision": loader.precision}
+    path, rows, wanted = folder / SETTINGS, folder / ROWS, {**plan.settings(), "precision": loader.precision}
     if path.exists():
         try:
             there = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise UnreadableError(f"cannot read {path}: {error}; remove it or choose another --out") from error
+            raise UnreadableError(f"cannot read {path}: {error}; choose another --out") from error
         if there != wanted:
             different = ", ".join(sorted(name for name in wanted if there.get(name) != wanted[name]))
             raise UsageError(f"{folder} holds another run, which differs in {different}; choose another --out")
+    elif rows.exists():
+        raise UsageError(f"{rows} holds results of a run that nothing is known of, as {path.name} is missing; choose another --out")
     else:
-        path.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
-    return RowFile(folder / ROWS, planes={c.bundle.sha256: len(plan.planes_of(c.bundle)) for c in plan.candidates})
+        write_atomically(path, json.dumps(wanted, indent=1).encode() + b"\n")
+    return RowFile(rows, planes={c.bundle.sha256: len(plan.planes_of(c.bundle)) for c in plan.candidates})
 
 
 def machine() -> str:

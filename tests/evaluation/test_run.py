@@ -164,6 +164,17 @@ def test_a_folder_of_another_test_is_refused(plan: Plan, loader: Loader, tmp_pat
         evaluate(short, loader=Loader(device="cpu", precision="bfloat16"), folder=tmp_path)
 
 
+def test_rows_whose_run_is_not_known_are_not_taken_up(plan: Plan, loader: Loader, tmp_path: Path) -> None:
+    short = replace(plan, samples=plan.samples[:1], sigmas=())
+    evaluate(short, loader=loader, folder=tmp_path)
+    (tmp_path / "run.json").write_text('{"data": "dra')
+    with pytest.raises(UsageError, match=r"cannot read .*run\.json"):
+        evaluate(short, loader=loader, folder=tmp_path)
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(UsageError, match=r"run\.json is missing; choose another --out"):
+        evaluate(short, loader=loader, folder=tmp_path)
+
+
 def test_each_image_is_read_once_for_all_models_and_noise(plan: Plan, sibling: Bundle, loader: Loader, tmp_path: Path) -> None:
     read: list[str] = []
 
