@@ -38,17 +38,25 @@ def asymmetric() -> np.ndarray:
 
 @dataclass(frozen=True)
 class Study:
+    """What lies in the archive; `enlarged`: pixels of the film for one of `decisions`, a side."""
+
     film: Dataset
     study_instance_uid: str
     files: dict[str, Path]
+    enlarged: int
+
+    def on_film(self, places: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Places (row, column) of the decisions as the film's pixels (column, row)."""
+        return [(column * self.enlarged, row * self.enlarged) for row, column in places]
 
 
 @pytest.fixture
 def make_study(make_certificate, tmp_path):
     """A film with its own study, and all that is written of it."""
 
-    def make(decisions: np.ndarray, *, encoding: str = "explicit-little", **options) -> Study:
-        film, _ = synthetic_film(rows=ROWS, columns=COLUMNS, **options)
+    def make(decisions: np.ndarray, *, encoding: str = "explicit-little", enlarged: int = 1, **options) -> Study:
+        decisions = decisions.repeat(enlarged, axis=1).repeat(enlarged, axis=2)
+        film, _ = synthetic_film(rows=decisions.shape[1], columns=decisions.shape[2], **options)
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
             setattr(film, keyword, generate_uid())
         film.file_meta.MediaStorageSOPInstanceUID = film.SOPInstanceUID
@@ -66,7 +74,7 @@ def make_study(make_certificate, tmp_path):
             "map": radius_map.build_radius_map(film, radii, certificate, **IDENTITY),
         }
         files = {"film": film_file, **{name: segmentation.save(item, tmp_path / f"{name}.dcm") for name, item in objects.items()}}
-        return Study(film, str(film.StudyInstanceUID), files)
+        return Study(film, str(film.StudyInstanceUID), files, enlarged)
 
     return make
 
@@ -83,6 +91,7 @@ def yellow(colour: np.ndarray) -> bool:
 
 FILMS = {
     "DX": {"modality": "DX"},
+    "DX larger than a texture": {"modality": "DX", "enlarged": 6},
     "DX in JPEG-LS, no spacing": {"modality": "DX", "encoding": "jpeg-ls", "spacing": None},
     "CR MONOCHROME1": {"modality": "CR", "photometric": "MONOCHROME1", "spacing": (0.2, 0.1)},
     "CR MONOCHROME1 in JPEG-LS, no spacing": {"modality": "CR", "photometric": "MONOCHROME1", "encoding": "jpeg-ls", "spacing": None},
@@ -100,13 +109,13 @@ def test_a_segmentation_shows_its_names_its_colours_and_its_places(page, stored,
     drawn = decisions.astype(bool).any(axis=0)
     inner = [(row, column) for row in range(20, ROWS, 40) for column in range(15, COLUMNS, 30) if uniform(drawn, row, column)]
     time.sleep(3)  # the overlay's texture follows the list
-    seen = page.colours([(column, row) for row, column in inner], picture=tmp_path / "ohif.png")
+    seen = page.colours(study.on_film(inner), picture=tmp_path / "ohif.png")
     wrong = [place for place, colour in zip(inner, seen, strict=True) if tinted(colour) != drawn[place]]
     assert not wrong
     for place, strongest in (((140, 50), 2), ((45, 260), 1)):  # lungs are blue, clavicles green
-        colour = seen_at(page, place, tmp_path)
+        colour = seen_at(page, study, place, tmp_path)
         assert colour.argmax() == strongest
-    assert yellow(seen_at(page, (360, 275), tmp_path))
+    assert yellow(seen_at(page, study, (360, 275), tmp_path))
     assert page.browser.complaints() == []
 
 
@@ -116,9 +125,8 @@ def uniform(drawn: np.ndarray, row: int, column: int) -> bool:
     return bool(patch.all() or not patch.any())
 
 
-def seen_at(page, place, tmp_path) -> np.ndarray:
-    row, column = place
-    return page.colours([(column, row)], picture=tmp_path / "place.png")[0]
+def seen_at(page, study, place, tmp_path) -> np.ndarray:
+    return page.colours(study.on_film([place]), picture=tmp_path / "place.png")[0]
 
 
 @pytest.mark.parametrize("value", [ABSTAIN, PRESENT])
@@ -130,7 +138,7 @@ def test_segmentations_that_are_all_or_nothing_open_with_every_segment_listed(pa
     assert page.listed_segments() == COLOURS
     time.sleep(3)
     for place in ((20, 20), (200, 160), (380, 300)):
-        colour = seen_at(page, place, tmp_path)
+        colour = seen_at(page, study, place, tmp_path)
         assert tinted(colour)
         assert yellow(colour) == (value == ABSTAIN)
     assert page.browser.complaints() == []
@@ -175,7 +183,7 @@ def test_the_radius_map_opens_over_its_film(page, stored, make_study, tmp_path):
         time.sleep(3)
         page.open_series("Certified radius map")
         time.sleep(12)
-        sure, unsure = page.colours([(160, 200), (275, 360)], picture=tmp_path / "ohif.png")
+        sure, unsure = page.colours(study.on_film([(200, 160), (360, 275)]), picture=tmp_path / "ohif.png")
         if tinted(sure):
             break
     assert tinted(sure)
