@@ -27,14 +27,16 @@ class Outcome:
 
     `decisions` (structures + unions, rows, columns) uint8 of ABSENT, PRESENT, ABSTAIN; `unions`: structure indices of each union;
     `selected` (structures, rows, columns) bool; `radii`, likewise, float64: the certified radius of each decision over sigma, all
-    of them at once with confidence 1 - alpha, and negative where nothing is certified; `draws` that tested, 0 for none.
+    of them at once with confidence 1 - alpha, and negative where nothing is certified; `draws` that tested, 0 for none; `wrong_allowed`:
+    how many certified decisions may be wrong (k-FWER).
     """
 
     decisions: NDArray[np.uint8]
     selected: NDArray[np.bool_]
     radii: NDArray[np.float64]
     draws: int
-    unions: tuple[tuple[int, ...], ...] = ()
+    unions: tuple[tuple[int, ...], ...]
+    wrong_allowed: int = 0
 
     @property
     def abstain_fraction(self) -> float:
@@ -48,7 +50,7 @@ class Outcome:
         return float(found.mean())
 
     def scores(self, plane: int, reference: NDArray[np.bool_]) -> Score:
-        return score(self.decisions[plane], reference)
+        return score(self.decisions[plane], reference, wrong_allowed=self.wrong_allowed)
 
     def dice_at_radii(self, plane: int, reference: NDArray[np.bool_]) -> list[float] | None:
         """The certified Dice (paper) if only decisions that hold within each of RADII_PER_SIGMA counted; NaN where there is no score.
@@ -109,6 +111,7 @@ class Trial:
             radii=np.broadcast_to(_radii(lower), shape),
             draws=self._test.draws,
             unions=self._parameters.unions,
+            wrong_allowed=self._parameters.k - 1,
         )
 
     def _classes(self, present: NDArray[np.int32], draws: int) -> NDArray[np.int32]:

@@ -164,7 +164,7 @@ def _rows(plan: Plan, task: Task, sample: Sample, view: GridPicture, outcome: Ou
                 abstain=float(np.mean(outcome.decisions[plane] == ABSTAIN)),
                 abstain_image=outcome.abstain_fraction,
                 fallback=outcome.fallback_fraction(union) if union >= 0 else math.nan,
-                wrong_allowed=plan.parameters.k - 1 if sigma else 0,
+                wrong_allowed=outcome.wrong_allowed,
                 draws=outcome.draws,
                 dice_at_radius=" ".join(f"{value:.5f}" for value in series or ()),
                 seconds=seconds,
