@@ -207,7 +207,8 @@ def test_the_card_of_networks_that_say_nothing_asks_for_it(tmp_path: Path) -> No
     assert "state it here, with its terms" in card
     assert card.count("does not say how it was trained") == 2
     assert max(map(len, card.splitlines())) < 400
-    told = {"segmenter": {"steps": 3, "data": {"jsrt": {"train": 1, "val": 2}}, "began_with": {"note": "weights of a friend"}}, "denoiser": {}}
+    own = {"steps": 3, "data": {"jsrt": {"train": 1, "val": 2}}, "began_with": {"note": "weights of a friend"}}
+    told = {"segmenter": own, "denoiser": {}}
     card = model_card(bundle, records=told, calibration_images=0)
     assert "1. Weights of a friend." in card
     assert "no redistribution of the images; cite both" in card
