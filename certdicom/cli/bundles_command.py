@@ -36,6 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "sha256": bundle.sha256,
                 "grid": bundle.grid,
                 "channels": bundle.channels,
+                "method": bundle.denoising.method,
                 "structures": [structure.label for structure in bundle.structures],
                 "sigma_range": bundle.sigma_range,
                 "summary": bundle.summary,
@@ -48,7 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
         low, high = bundle.sigma_range
         print(f"{bundle.name}{' (default)' if bundle.name == DEFAULT_BUNDLE else ''}: {bundle.summary}")
         labels = ", ".join(structure.label for structure in bundle.structures)
-        print(f"  {labels} · {bundle.shape[0]} × {bundle.shape[1]}, {bundle.channels} channel · sigma {low:g} to {high:g}")
+        channels = "gray" if bundle.channels == 1 else "colour"
+        print(f"  {labels} · {bundle.shape[0]} × {bundle.shape[1]}, {channels}, {bundle.denoising.method} · sigma {low:g} to {high:g}")
         print(f"  SHA-256 {bundle.sha256}")
     return 0
 
