@@ -65,7 +65,7 @@ def draw_figure1(
 
 def _candidate(bundles: Sequence[Bundle], method: str) -> Candidate | None:
     found = [find_bundle(bundles, model=model, method=method, data=DATA) for model in (MODEL, *MODELS)]
-    found += other_bundles(bundles, method=method, data=DATA)
+    found += other_bundles(bundles, method=method, data=DATA, than=MODELS)
     return next((Candidate(bundle, method) for bundle in found if bundle is not None), None)
 
 

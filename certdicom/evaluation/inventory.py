@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -15,7 +15,6 @@ from certdicom.datasets.loading import load_dataset
 from certdicom.datasets.structures import structure_of
 from certdicom.errors import CertdicomError, one_line
 from certdicom.evaluation.models import DIRECT, MULTI_STEP, ONE_SHOT, SEGCERTIFY, can
-from certdicom.evaluation.paper import MODELS
 from certdicom.models.bundle import DESCRIPTION, Bundle, load_bundle, shipped_bundles
 
 FOLDERS = {
@@ -110,9 +109,9 @@ def find_bundle(bundles: Sequence[Bundle], *, model: str, method: str, data: str
     return next((bundle for bundle in fitting if data.split("_", maxsplit=1)[0] in bundle.name.lower()), fitting[0] if fitting else None)
 
 
-def other_bundles(bundles: Sequence[Bundle], *, method: str, data: str) -> list[Bundle]:
-    """Bundles of other networks than the paper's three that know what the paper segments in `data`."""
-    return [bundle for bundle in bundles if architecture(bundle) not in MODELS and can(bundle, method) and knows(bundle, data)]
+def other_bundles(bundles: Sequence[Bundle], *, method: str, data: str, than: Collection[str]) -> list[Bundle]:
+    """Bundles of other networks `than` those named that know what the paper segments in `data`."""
+    return [bundle for bundle in bundles if architecture(bundle) not in than and can(bundle, method) and knows(bundle, data)]
 
 
 def architecture(bundle: Bundle) -> str:

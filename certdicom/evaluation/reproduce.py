@@ -85,11 +85,12 @@ def _objection(bundle: Bundle, dataset: Dataset) -> str | None:
 
 
 def _others(cells: Sequence[Cell], *, bundles: Sequence[Bundle], datasets: Mapping[str, Dataset]) -> list[Entry]:
-    """Our networks that the paper has not, on the cells of its first network with one-shot denoising."""
+    """Our networks that the table has not, on the cells of its first network with one-shot denoising."""
     shots = [cell for cell in cells if cell.method == ONE_SHOT]
+    theirs = {cell.model for cell in shots}
     entries = []
     for cell in (cell for cell in shots if cell.model == shots[0].model):
-        for bundle in other_bundles(bundles, method=ONE_SHOT, data=cell.data):
+        for bundle in other_bundles(bundles, method=ONE_SHOT, data=cell.data, than=theirs):
             if cell.data in datasets and _objection(bundle, datasets[cell.data]) is None:
                 ours = {**asdict(cell), "model": bundle.name, "dice": None, "iou": None, "abstain": None}
                 entries.append(Entry(Cell(**ours), Candidate(bundle, ONE_SHOT)))
