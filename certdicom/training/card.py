@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from certdicom.datasets.terms import terms_of
@@ -32,11 +33,12 @@ def model_card(bundle: Bundle, *, records: Mapping[str, Mapping[str, Any]], cali
             "",
             "## What it is",
             "",
-            *_networks(bundle, records),
+            *_networks(bundle),
             "",
             "## Data and their terms",
             "",
             *_data(records),
+            *(f"\nThe {role} is that of {home.name}, whose card says what it was trained on." for role, home in _lenders(bundle)),
             "",
             "No image is part of the bundle. The weights inherit the restrictions of the images that they were trained on.",
             "",
@@ -57,12 +59,12 @@ def model_card(bundle: Bundle, *, records: Mapping[str, Mapping[str, Any]], cali
     )
 
 
-def _networks(bundle: Bundle, records: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _networks(bundle: Bundle) -> Iterator[str]:
     rows, columns = bundle.shape
     yield f"* **Way**: {_METHODS[bundle.denoising.method]}."
     for role, description in bundle.networks.items():
         arguments = ", ".join(f"{name} {json.dumps(value)}" for name, value in description.items() if name not in ("architecture", "input"))
-        lender = "" if role in records else f", borrowed from the bundle {bundle.homes[role].name}"
+        lender = f", borrowed from the bundle {bundle.homes[role].name}" if role in dict(_lenders(bundle)) else ""
         digest = bundle.weights_sha256[role][:16]
         yield f"* **{role.capitalize()}**: {description['architecture']}{lender} ({arguments}). SHA-256 of the weights {digest}…"
     kind = "gray" if bundle.channels == 1 else "red, green and blue"
@@ -74,6 +76,11 @@ def _networks(bundle: Bundle, records: Mapping[str, Mapping[str, Any]]) -> Itera
     overlap = "; structures may overlap" if len(bundle.structures) > 1 and bundle.activation == "sigmoid" else ""
     labels = ", ".join(structure.label for structure in bundle.structures)
     yield f"* **Structures**: {labels}{overlap}. **Noise**: sigma {low:g} to {high:g}."
+
+
+def _lenders(bundle: Bundle) -> list[tuple[str, Path]]:
+    """The roles whose networks other bundles have, with those bundles' folders."""
+    return [(role, home) for role, home in bundle.homes.items() if home != bundle.folder]
 
 
 def _data(records: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -157,6 +164,8 @@ def _stages(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _plain(value: Any) -> str:
-    return (
-        " to ".join(f"{item:g}" for item in value) if isinstance(value, list) and all(isinstance(v, float) for v in value) else str(value)
-    )
+    """A setting in words: "0.5 to 0.3", "192 × 256", "lungs, heart"."""
+    if not isinstance(value, list):
+        return str(value)
+    between = " to " if all(isinstance(item, float) for item in value) else " × " if all(isinstance(item, int) for item in value) else ", "
+    return between.join(str(item) for item in value)

@@ -60,6 +60,7 @@ def test_the_commands_lead_from_films_to_a_bundle_whose_card_says_how(data: Path
     assert "| 3, 1 | not known to certdicom: state them here |" in card
     assert card.index("On images without noise") < card.index("Behind the denoiser")
     assert "in 2 stages" in card
+    assert "grid 64 × 64; structures lungs, heart, clavicles;" in card
     assert (packed / "selftest.json").is_file()
     for folder, score in ((second, "val_dice"), (denoiser, "val_rmse")):
         assert [line["step"] for line in read_curves(folder / "learning.jsonl")] == [2, 4]
@@ -172,7 +173,9 @@ def test_a_bundle_may_borrow_the_denoiser_of_one_beside_it(tmp_path: Path) -> No
     assert bundle.weights_sha256["denoiser"] == lent.weights_sha256["denoiser"]
     for ours, theirs in zip(load_network(bundle, "denoiser").parameters(), load_network(lent, "denoiser").parameters(), strict=True):
         assert torch.equal(ours, theirs)
-    assert "borrowed from the bundle lender" in (tmp_path / "borrower" / "MODEL_CARD.md").read_text()
+    card = (tmp_path / "borrower" / "MODEL_CARD.md").read_text()
+    assert "borrowed from the bundle lender" in card
+    assert "The denoiser is that of lender, whose card says what it was trained on." in card
     changed = (lender / "denoiser.safetensors").read_bytes()
     (lender / "denoiser.safetensors").write_bytes(changed[:-1] + bytes([changed[-1] ^ 1]))
     with pytest.raises(BundleError, match="damaged"):
