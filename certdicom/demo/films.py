@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
-from pydicom import dcmread
+from pydicom import dcmread, dcmwrite
+from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import generate_uid
 
 from certdicom.errors import UnreadableError
 
@@ -35,7 +37,8 @@ def demo_films(folder: Path) -> list[DemoFilm]:
     paths = {}
     sample = find_sample()
     if sample is not None:
-        paths["real chest film (NEMA WG-04 sample)"] = sample
+        paths["real chest film (NEMA WG-04 sample)"] = folder / "film-0.dcm"
+        dcmwrite(folder / "film-0.dcm", _without_spacing(dcmread(sample)))
     digital, _ = synthetic_film(rows=1024, columns=896, seed=1)
     plate, _ = synthetic_film(modality="CR", photometric="MONOCHROME1", rows=1024, columns=896, seed=2)
     for name, film in (("synthetic DX", digital), ("synthetic CR, MONOCHROME1", plate)):
@@ -43,6 +46,13 @@ def demo_films(folder: Path) -> list[DemoFilm]:
         write_film(film, path)
         paths[name] = path
     return [describe(path, name=name) for name, path in paths.items()]
+
+
+def _without_spacing(film: Dataset) -> Dataset:
+    """The film as another instance that states no pixel spacing: the sample's is 0, and OHIF draws such a film black."""
+    del film.PixelSpacing
+    film.SOPInstanceUID = film.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    return film
 
 
 def own_films(paths: Sequence[Path]) -> list[DemoFilm]:

@@ -138,7 +138,9 @@ def _say_where(place: _Place, running: Node, films: Sequence[DemoFilm], jobs: Se
         console.print('In OHIF, double-click the series "Certified segmentation" and answer "Yes".')
     if place.folder is not None:
         console.print(f"Films and SEGs are files in {place.folder}", soft_wrap=True)
-    console.print("Outlined or coloured is certified, hatched or yellow is abstained. Stability, not correctness. Research use only.")
+    console.print(
+        "Outlined or coloured is certified, hatched or yellow is abstained. Stability, not correctness. Research use only.", soft_wrap=True
+    )
 
 
 def _study(viewer: str, film: DemoFilm) -> str:

@@ -149,6 +149,7 @@ def test_an_interruption_while_it_works_ends_everything(how, tmp_path):
 def test_the_films_are_a_digital_one_an_inverted_plate_and_the_real_one_where_it_is(tmp_path):
     films = demo_films(tmp_path)
     assert len({film.study_instance_uid for film in films}) == len(films) == (3 if find_sample() else 2)
+    assert all(dcmread(film.path).get("PixelSpacing", [1, 1]) > [0, 0] for film in films)  # OHIF draws a spacing of 0 black
     plate = dcmread(films[-1].path)
     assert (plate.Modality, plate.PhotometricInterpretation) == ("CR", "MONOCHROME1")
 
