@@ -92,7 +92,7 @@ class Ohif:
         return [shot[round(y), round(x)].astype(int) for x, y in self.places(pixels)]
 
     def measurements(self) -> dict[str, list[str]]:
-        """The texts beside each group of the report that is shown, by its tracking identifier, drawn ones only."""
+        """The texts of each group that is drawn, by its tracking identifier; OHIF writes the first five of them beside the film."""
         groups: list[Any] = self.browser.wait(
             """const report = services.displaySetService.getActiveDisplaySets().find(set => set.Modality === 'SR');
                if (!report || !report.isLoaded) return null;
