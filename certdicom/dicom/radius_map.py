@@ -13,7 +13,6 @@ no wrong radius. A radius of 0 says that not even the majority is sure.
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Final
 
 import numpy as np
@@ -23,7 +22,6 @@ from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
-from pydicom.valuerep import DSfloat
 from scipy.special import ndtri
 
 from certdicom.certification.certificate import Certificate
@@ -45,8 +43,6 @@ from certdicom.version import VERSION
 
 SERIES_DESCRIPTION: Final = "Certified radius map, research use only"
 SERIES_NUMBER: Final = 9004
-LARGEST_SIDE: Final = 2048
-"""Rows and columns of the largest map: viewers draw maps as 3-D textures, and this is what many GPUs take."""
 
 
 def joint_radii(certificate: Certificate) -> NDArray[np.float32]:
@@ -71,8 +67,7 @@ def build_radius_map(
     """Build the map of one film; `film` is not changed.
 
     `film`: its data set, pixel data not needed; `radii` (rows, columns) float32 of the film's size, `joint_radii` brought to the
-    film. It lies in the same synthetic plane as the SEG with viewer geometry. A film with a side beyond LARGEST_SIDE
-    gives a map smaller by a whole factor, each of whose pixels is the minimum of those that it stands for. Raises
+    film. It lies in the same synthetic plane as the SEG with viewer geometry, and has the film's size: OHIF opens no other. Raises
     FilmRefusedError for a film that nothing can refer to, UsageError for radii of another size or kind.
     """
     wanted = (int(film.Rows), int(film.Columns))
@@ -85,11 +80,10 @@ def build_radius_map(
         file_sha256=file_sha256,
         draw_identity=draw_identity,
     )
-    factor = -(-max(wanted) // LARGEST_SIDE)
     top = max(largest_radius(certificate), float(np.finfo(np.float32).tiny))
     radius_map = ParametricMap(
         source_images=[source.image],
-        pixel_array=block_minimum(radii, factor),
+        pixel_array=np.ascontiguousarray(radii),
         series_instance_uid=identity.uid("radius map series"),
         series_number=SERIES_NUMBER,
         sop_instance_uid=identity.uid("radius map instance"),
@@ -106,19 +100,13 @@ def build_radius_map(
         content_description="Certified L2 radius per pixel, smallest of all structures",
         content_creator_name="certdicom^",
         content_label="CERTIFIED_RADIUS",
-        pixel_measures=_measures(source.spacing, factor),
-        plane_positions=[_position(source.spacing, factor)],
+        pixel_measures=_measures(source.spacing),
+        plane_positions=[PlanePositionSequence(coordinate_system="PATIENT", image_position=(0.0, 0.0, 0.0))],
         contributing_equipment=[contribution(certificate)],
         series_description=SERIES_DESCRIPTION,
     )
-    _finish(radius_map, source, certificate, region=region_of(film, certificate) or codes.ENTIRE_BODY, factor=factor)
+    _finish(radius_map, source, certificate, region=region_of(film, certificate) or codes.ENTIRE_BODY)
     return radius_map
-
-
-def block_minimum(radii: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """(⌈rows / factor⌉, ⌈columns / factor⌉): the minimum of each block; blocks at the far edges may be smaller."""
-    rows = np.minimum.reduceat(radii, np.arange(0, radii.shape[0], factor), axis=0)
-    return np.ascontiguousarray(np.minimum.reduceat(rows, np.arange(0, radii.shape[1], factor), axis=1))
 
 
 def _mapping(top: float) -> RealWorldValueMapping:
@@ -133,16 +121,8 @@ def _mapping(top: float) -> RealWorldValueMapping:
     )
 
 
-def _measures(spacing: PixelSpacing, factor: int) -> PixelMeasuresSequence:
-    row, column = (float(Decimal(value) * factor) for value in (spacing.row, spacing.column))
-    return PixelMeasuresSequence(pixel_spacing=(row, column), slice_thickness=1.0)
-
-
-def _position(spacing: PixelSpacing, factor: int) -> PlanePositionSequence:
-    """The centre of the first block, in the plane in which the centre of the film's first pixel is the origin."""
-    shift = Decimal(factor - 1) / 2
-    x, y = (float(DSfloat(float(Decimal(value) * shift), auto_format=True)) for value in (spacing.column, spacing.row))
-    return PlanePositionSequence(coordinate_system="PATIENT", image_position=(x, y, 0.0))
+def _measures(spacing: PixelSpacing) -> PixelMeasuresSequence:
+    return PixelMeasuresSequence(pixel_spacing=(float(spacing.row), float(spacing.column)), slice_thickness=1.0)
 
 
 def _anatomy(region: codes.Concept) -> Dataset:
@@ -153,7 +133,7 @@ def _anatomy(region: codes.Concept) -> Dataset:
     return item
 
 
-def _finish(radius_map: ParametricMap, source: Source, certificate: Certificate, *, region: codes.Concept, factor: int) -> None:
+def _finish(radius_map: ParametricMap, source: Source, certificate: Certificate, *, region: codes.Concept) -> None:
     """What highdicom leaves random, or does not carry over from the film."""
     inherit(radius_map, source)
     radius_map.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_anatomy(region)]
@@ -161,13 +141,10 @@ def _finish(radius_map: ParametricMap, source: Source, certificate: Certificate,
     radius_map.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
     for index in radius_map.DimensionIndexSequence:
         index.DimensionOrganizationUID = organization
-    notes = list(source.notes)
-    if factor > 1:
-        notes.append(f"each pixel is the minimum of {factor} x {factor} pixels of the {certificate.medium}")
     radius_map.ImageComments = clip(
         f"No structure's majority decision at a pixel changes under any change of the {certificate.medium} up to the L2 norm shown "
         f"there, in units of the model grid, with {wording.confidence(certificate)} confidence for all pixels together. One unit is "
         f"{certificate.native_scale:.4g} {certificate.native_unit}. {wording.STABILITY} {wording.RESEARCH_USE} "
-        + " ".join(f"Note: {note}." for note in notes),
+        + " ".join(f"Note: {note}." for note in source.notes),
         LONG_TEXT,
     ).strip()

@@ -11,7 +11,7 @@ import SimpleITK as sitk  # noqa: N813
 from scipy.stats import beta, norm
 
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.dicom.radius_map import LARGEST_SIDE, block_minimum, build_radius_map, joint_radii, largest_radius
+from certdicom.dicom.radius_map import build_radius_map, joint_radii, largest_radius
 from certdicom.dicom.segmentation import build_segmentation, save
 from certdicom.errors import UsageError
 
@@ -88,25 +88,16 @@ def test_simulated_radii_are_jointly_below_the_truth(make_certificate):
     assert wrong <= 400 * 0.05
 
 
-def test_large_films_give_a_map_that_viewers_can_draw_and_that_promises_no_more():
-    radii = np.random.default_rng(1).random((2 * LARGEST_SIDE + 1, 5), np.float32)
-    smaller = block_minimum(radii, 3)
-    assert smaller.shape == (1366, 2)
-    assert smaller[0, 0] == radii[:3, :3].min()
-    assert smaller[-1, -1] == radii[4095:, 3:].min()
-
-
-def test_a_smaller_map_covers_the_film(build, make_film):
+def test_the_map_of_a_large_film_has_its_size_which_is_the_only_one_that_ohif_opens(build, make_film):
     film = make_film(ImagerPixelSpacing=["0.2", "0.1"])
-    film.Rows, film.Columns = 2 * LARGEST_SIDE, 40
+    film.Rows, film.Columns = 2500, 40
     radius_map, radii = build(film)
-    assert (radius_map.Rows, radius_map.Columns) == (LARGEST_SIDE, 20)
+    assert (radius_map.Rows, radius_map.Columns) == (2500, 40)
     shared, frame = radius_map.SharedFunctionalGroupsSequence[0], radius_map.PerFrameFunctionalGroupsSequence[0]
     groups = {element.keyword: element.value[0] for item in (shared, frame) for element in item}
-    assert list(groups["PixelMeasuresSequence"].PixelSpacing) == [0.4, 0.2]
-    assert list(groups["PlanePositionSequence"].ImagePositionPatient) == [0.05, 0.1, 0]
-    np.testing.assert_array_equal(np.frombuffer(radius_map.FloatPixelData, np.float32).reshape(2048, 20), block_minimum(radii, 2))
-    assert "minimum of 2 x 2 pixels" in radius_map.ImageComments
+    assert list(groups["PixelMeasuresSequence"].PixelSpacing) == [0.2, 0.1]
+    assert list(groups["PlanePositionSequence"].ImagePositionPatient) == [0, 0, 0]
+    np.testing.assert_array_equal(np.frombuffer(radius_map.FloatPixelData, np.float32).reshape(2500, 40), radii)
 
 
 def test_it_says_what_its_numbers_are_in_the_plane_of_the_segmentation(build, make_film, make_decisions, make_certificate, tmp_path):
