@@ -23,7 +23,7 @@ from certdicom.selftest import EXPECTATION, record_expectation
 from certdicom.training.anatomy import CHEST, fit_anatomy
 from certdicom.training.calibration import LEVELS, calibrate_thresholds
 from certdicom.training.card import model_card
-from certdicom.training.data import FilmSet, take
+from certdicom.training.data import FilmSet, spread
 from certdicom.training.denoiser import SIGMA_RANGE
 from certdicom.training.weights import Trained
 
@@ -76,7 +76,7 @@ def pack(folder: Path, *, segmenter: Trained, denoisers: Sequence[Trained] = (),
     weights = {role: trained.network.eval() for role, trained in networks.items()}
     write_bundle(folder, description=description, networks=weights)
     if packing.calibration_images:
-        films = take(train, packing.calibration_images)
+        films = spread(train, packing.calibration_images)
         description["thresholds"] = calibrate_thresholds(load_bundle(folder), films, sigmas=_levels(description, factor=packing.factor))
         write_bundle(folder, description=description, networks=weights)
     bundle = load_bundle(folder)
@@ -161,4 +161,4 @@ def _levels(description: Mapping[str, Any], *, factor: int) -> list[float]:
     """The noise levels at which thresholds are chosen: those of LEVELS that the bundle is made for, on its own grid."""
     low, high = description["sigma_range"]
     direct = _direct_levels(description["networks"])
-    return direct or [level for level in (factor * level for level in LEVELS) if low <= level <= high]
+    return direct or [level for level in (round(factor * level, 6) for level in LEVELS) if low <= level <= high]

@@ -75,6 +75,8 @@ def join(sets: list[FilmSet]) -> FilmSet:
     )
 
 
-def take(films: FilmSet, count: int) -> FilmSet:
-    """The first `count` films."""
-    return FilmSet(images=films.images[:count], masks=films.masks[:count], known=films.known[:count], names=films.names[:count])
+def spread(films: FilmSet, count: int) -> FilmSet:
+    """`count` films, evenly spread over all: neighbours in a data set are often one patient's, or one video's."""
+    places = torch.linspace(0, len(films) - 1, min(count, len(films))).round().long()
+    names = tuple(films.names[place] for place in places.tolist())
+    return FilmSet(images=films.images[places], masks=films.masks[places], known=films.known[places], names=names)

@@ -22,7 +22,7 @@ from certdicom.errors import UsageError
 from certdicom.models.networks import build_network
 from certdicom.training.augmentation import augment
 from certdicom.training.curves import CURVES
-from certdicom.training.data import join, load_films
+from certdicom.training.data import join, load_films, spread
 from certdicom.training.denoiser import DENOISER, DenoiserRecipe
 from certdicom.training.loop import CHECKPOINT, Plan, train
 from certdicom.training.segmenter import SEGMENTER, Denoising, SegmenterRecipe, segmentation_loss
@@ -39,6 +39,13 @@ def test_films_are_read_with_their_sides_merged(data: Path) -> None:
     assert films.known.tolist() == [[1, 1, 1]] * 3
     assert 0.1 < float(films.masks[:, 0].float().mean()) < 0.5
     assert len(join([films, films])) == 6
+
+
+def test_a_few_films_are_taken_from_all_over_a_data_set(data: Path) -> None:
+    films = load_films(data, "train", grid=64)
+    assert spread(films, 2).names == (films.names[0], films.names[2])
+    assert torch.equal(spread(films, 2).images, films.images[[0, 2]])
+    assert spread(films, 99).names == films.names
 
 
 def test_a_folder_that_is_no_data_set_is_told(tmp_path: Path) -> None:
