@@ -94,9 +94,9 @@ def find_dataset(folder: Path, name: str) -> Dataset | Missing:
 
 
 def known_bundles(folder: Path | None) -> tuple[Bundle, ...]:
-    """The bundles that are shipped and those in the folders of `folder`, by name. BundleError for a damaged one."""
+    """The bundles in the folders of `folder`, which go first, and those that are shipped, by name. BundleError for a damaged one."""
     places = [] if folder is None else sorted(path.parent for path in folder.glob(f"*/{DESCRIPTION}"))
-    names: list[str | Path] = [*shipped_bundles(), *places]
+    names: list[str | Path] = [*places, *shipped_bundles()]
     return tuple(load_bundle(name) for name in names)
 
 

@@ -209,6 +209,8 @@ def reproduction_section(content: dict[str, Any]) -> str:
     """One reproduced table as a section of docs/results.md."""
     lines = [f"## {content['title']}", "", reproduction_table(content).markdown(), ""]
     lines += [f"Paper: {content['source']}. `{content['command']}` on {content['machine']}.", ""]
+    if notes := content.get("notes"):
+        lines += [notes, ""]
     if content["missing"]:
         lines += ["Open cells:", "", *(f"* {missing}" for missing in content["missing"]), ""]
     return "\n".join(lines)

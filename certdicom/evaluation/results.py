@@ -124,10 +124,19 @@ the gray 256 × 256 grid with sigma / (2√3). Its figures are the best of its t
 
 
 def read_results(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The result files in docs/results, and in its folder reproduce the reproduced tables in the paper's order."""
+    """The result files in docs/results, and in its folder reproduce the reproduced tables in the paper's order.
+
+    What people wrote of a table, in `TABLE.md` beside its `TABLE.json`, comes with it as "notes".
+    """
     contents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     tables = [folder / "reproduce" / f"{table}.json" for table in TABLES]
-    return contents, [json.loads(path.read_text(encoding="utf-8")) for path in tables if path.is_file()]
+    return contents, [_with_notes(path) for path in tables if path.is_file()]
+
+
+def _with_notes(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    notes = path.with_suffix(".md")
+    return {**content, "notes": notes.read_text(encoding="utf-8").strip()} if notes.is_file() else content
 
 
 def results_page(contents: Sequence[dict[str, Any]], reproductions: Sequence[dict[str, Any]] = ()) -> str:

@@ -28,6 +28,12 @@ from tests.tiny import write_tiny_bundle
 FEW = SmoothingParameters(n0=1, n=76)
 
 
+@pytest.fixture(autouse=True)
+def _one_is_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is found must not hang on what else happens to be shipped."""
+    monkeypatch.setattr("certdicom.evaluation.inventory.shipped_bundles", lambda: ("cxr-gray-256",))
+
+
 @pytest.fixture
 def here(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """A folder that holds JSRT (drawn), and one with a tiny UNet for it; the paper's films are 64 × 64 here, to save time."""
@@ -69,9 +75,11 @@ def test_what_is_there_is_run_and_what_is_missing_is_named(here: tuple[Path, Pat
     folder = tmp_path / "results"
     (folder / "reproduce").mkdir(parents=True)
     (folder / "reproduce" / "table1.json").write_text(json.dumps(content))
+    (folder / "reproduce" / "table1.md").write_text("Hearts fall short, because few were drawn.\n")
     (read,) = read_results(folder)[1]
     section = reproduction_section(read)
     assert first in section
+    assert "\nHearts fall short, because few were drawn.\n" in section
     assert "* data set shenzhen: put CXR_png/" in section
 
 
