@@ -190,6 +190,15 @@ def test_programs_end_with_their_block_and_one_that_dies_is_told(tmp_path):
         pass
 
 
+@pytest.fixture
+def _interruptible():
+    """SIGINT as a terminal's programs have it: shells start background jobs, and all below them, with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interruption_while_a_modality_sends_waits_for_the_last_answer_and_leaves_no_thread(film):
     """One that fell into pynetdicom's negotiation left its network thread behind, and Python waited for that for ever."""
     threads, stored = set(threading.enumerate()), []
@@ -213,6 +222,7 @@ def test_an_interruption_while_a_modality_sends_waits_for_the_last_answer_and_le
     assert not {thread for thread in set(threading.enumerate()) - threads if not thread.daemon}
 
 
+@pytest.mark.usefixtures("_interruptible")
 def test_a_program_that_is_interrupted_at_its_start_is_ended(tmp_path, monkeypatch):
     programs: list[subprocess.Popen[bytes]] = []
 
