@@ -57,6 +57,16 @@ def _synthetic(modality: str, rows: int, columns: int) -> FileDataset:
     return film
 
 
+def _changed(dataset, changes: dict):
+    """The data set with attributes set or, when None, removed."""
+    for keyword, value in changes.items():
+        if value is None:
+            del dataset[keyword]
+        else:
+            setattr(dataset, keyword, value)
+    return dataset
+
+
 @pytest.fixture
 def make_film():
     """A small synthetic film; keyword arguments set or, when None, remove attributes. "SC" is a film that poses as a capture."""
@@ -68,12 +78,7 @@ def make_film():
         film.SOPInstanceUID, film.StudyInstanceUID, film.SeriesInstanceUID = "2.25.101", "2.25.102", "2.25.103"
         film.PatientBirthDate, film.AccessionNumber, film.StudyID = "19700101", "A1", "S1"
         film.ImagerPixelSpacing = ["0.143", "0.143"]
-        for keyword, value in changes.items():
-            if value is None:
-                del film[keyword]
-            else:
-                setattr(film, keyword, value)
-        return film
+        return _changed(film, changes)
 
     return make
 
@@ -122,11 +127,6 @@ def make_photograph():
         photograph.BitsAllocated, photograph.BitsStored, photograph.HighBit, photograph.PixelRepresentation = 8, 8, 7, 0
         data = draw_photograph(rows, columns).tobytes()
         photograph.add_new("PixelData", "OB", data + b"\0" * (len(data) % 2))
-        for keyword, value in changes.items():
-            if value is None:
-                del photograph[keyword]
-            else:
-                setattr(photograph, keyword, value)
-        return photograph
+        return _changed(photograph, changes)
 
     return make

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from certdicom.certification.coarse import block_means, enlarged
 from certdicom.certification.noise import standard_normal
 from certdicom.certification.schedule import Schedule
 from certdicom.errors import UsageError
@@ -147,7 +148,7 @@ class CoarseDenoiser:
 
     @torch.inference_mode()
     def __call__(self, noisy: Tensor) -> Tensor:
-        clean = self._denoise(functional.avg_pool2d(noisy, self._factor))
+        clean = self._denoise(block_means(noisy, self._factor))
         if self._smooth:
-            return functional.interpolate(clean, scale_factor=float(self._factor), mode="bilinear", align_corners=False)
+            return enlarged(clean, self._factor)
         return functional.interpolate(clean, scale_factor=float(self._factor), mode="nearest")

@@ -28,10 +28,12 @@ PROCESSING_EQUIPMENT: Final[Concept] = ("109102", "DCM", "Processing Equipment")
 LUNGS: Final = frozenset({LUNG[:2], ("44029006", "SCT"), ("3341006", "SCT")})
 """(value, scheme) of lung, left lung and right lung: together they are as wide as the inner thorax."""
 
+SKIN_LESION: Final[Concept] = ("95324001", "SCT", "Skin lesion")
+POLYP_OF_COLON: Final[Concept] = ("68496003", "SCT", "Polyp of colon")
 _LESIONS: Final[tuple[Concept, ...]] = (
     ("52988006", "SCT", "Lesion"),
-    ("95324001", "SCT", "Skin lesion"),
-    ("68496003", "SCT", "Polyp of colon"),
+    SKIN_LESION,
+    POLYP_OF_COLON,
     ("108369006", "SCT", "Neoplasm"),
     ("27925004", "SCT", "Nodule"),
     ("4147007", "SCT", "Mass"),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from certdicom.certification.coarse import block_means, enlarged
 from certdicom.datasets.structures import structure_of
 from certdicom.errors import UsageError
 
@@ -57,13 +57,11 @@ class Fit:
         """(B, channels, rows, columns) of the frame → the model's images, float32."""
         if self.channels_joined > 1:
             images = images.mean(1, keepdim=True)
-        return functional.avg_pool2d(images, self.factor) if self.factor > 1 else images
+        return block_means(images, self.factor)
 
     def from_model(self, logits: Tensor) -> Tensor:
         """The model's logits → the frame's, linear between the centres of the model's pixels."""
-        if self.factor == 1:
-            return logits
-        return functional.interpolate(logits, scale_factor=float(self.factor), mode="bilinear", align_corners=False)
+        return enlarged(logits, self.factor)
 
 
 def frame_of(protocol: ProtocolName, bundle: Bundle, dataset: Dataset) -> Frame:

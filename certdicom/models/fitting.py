@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from certdicom.certification.coarse import block_means, enlarged
 from certdicom.errors import BundleError
 from certdicom.models.description import Activation, Feeding, Reading
 
@@ -61,10 +61,7 @@ class FittedSegmenter(nn.Module):
 
 def coarsely(segment: Callable[[Tensor], Tensor], image: Tensor, *, factor: int) -> Tensor:
     """`segment` on the means of factor × factor pixels, its logits enlarged bilinearly to the image's grid."""
-    if factor == 1:
-        return segment(image)
-    logits = segment(functional.avg_pool2d(image, factor))
-    return functional.interpolate(logits, scale_factor=float(factor), mode="bilinear", align_corners=False)
+    return enlarged(segment(block_means(image, factor)), factor)
 
 
 def margins(logits: Tensor) -> Tensor:

@@ -173,7 +173,7 @@ def _certificates(configuration: Configuration) -> Finding:
 
 
 def _echo(configuration: Configuration, destination: Destination) -> Finding:
-    from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+    from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # pynetdicom makes its names at run time
 
     if destination.stow_url:
         return _ask_by_web(configuration, destination)

@@ -24,7 +24,7 @@ from pydicom.uid import (
 )
 from pynetdicom import AllStoragePresentationContexts, evt
 from pynetdicom.ae import ApplicationEntity
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]  # pynetdicom makes its names at run time
 
 from certdicom.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from certdicom.errors import UsageError

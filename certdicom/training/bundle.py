@@ -13,6 +13,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import nn
 
+from certdicom.dicom import codes
 from certdicom.errors import UsageError
 from certdicom.models.bundle import BORROWED, DESCRIPTION, load_bundle
 from certdicom.models.description import DENOISER, SEGMENTER, Method
@@ -30,13 +31,13 @@ from certdicom.training.weights import Trained
 CARD = "MODEL_CARD.md"
 
 CODES = {
-    "lungs": ("39607008", "SCT", "Lung"),
-    "heart": ("80891009", "SCT", "Heart"),
-    "clavicles": ("51299004", "SCT", "Clavicle"),
-    "lesion": ("95324001", "SCT", "Skin lesion"),
-    "polyp": ("68496003", "SCT", "Polyp of colon"),
+    "lungs": codes.LUNG,
+    "heart": codes.HEART,
+    "clavicles": codes.CLAVICLE,
+    "lesion": codes.SKIN_LESION,
+    "polyp": codes.POLYP_OF_COLON,
 }
-"""SNOMED CT concepts, as PS3.16 has them, of the structures that the known data sets have masks of."""
+"""The codes of the structures that the known data sets have masks of."""
 
 _SEGCERTIFY_SHARES = (0.5, 4.0)
 """The noise for which a network trained under noise may be asked, over that of its training: the paper asks for four times as much."""
@@ -59,7 +60,7 @@ class Packing:
     calibration_images: int = 8
     summary: str = ""
     borrow: str | None = None
-    codes: Mapping[str, tuple[str, str, str]] = field(default_factory=lambda: CODES)
+    codes: Mapping[str, codes.Concept] = field(default_factory=lambda: CODES)
 
 
 def pack(folder: Path, *, segmenter: Trained, denoisers: Sequence[Trained] = (), packing: Packing, train: FilmSet) -> None:
@@ -74,11 +75,12 @@ def pack(folder: Path, *, segmenter: Trained, denoisers: Sequence[Trained] = (),
         segment = partial(coarsely, segmenter.network.eval(), factor=_coarser(segmenter, packing))
         description["anatomy"] = fit_anatomy(segment, train).limits
     weights = {role: trained.network.eval() for role, trained in networks.items()}
-    write_bundle(folder, description=description, networks=weights)
+    digests = _write_weights(folder, weights)
+    _write_description(folder, description, digests)
     if packing.calibration_images:
         films = spread(train, packing.calibration_images)
         description["thresholds"] = calibrate_thresholds(load_bundle(folder), films, sigmas=_levels(description, factor=packing.factor))
-        write_bundle(folder, description=description, networks=weights)
+        _write_description(folder, description, digests)
     bundle = load_bundle(folder)
     if not (folder / CARD).exists():
         records = {role: trained.record for role, trained in networks.items()}
@@ -88,12 +90,21 @@ def pack(folder: Path, *, segmenter: Trained, denoisers: Sequence[Trained] = (),
 
 def write_bundle(folder: Path, *, description: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> None:
     """Write `folder` with float16 safetensors for each network, and bundle.json with their digests; a borrowed network's stands beside."""
+    _write_description(folder, description, _write_weights(folder, networks))
+
+
+def _write_weights(folder: Path, networks: Mapping[str, nn.Module]) -> dict[str, str]:
+    """Write the networks' files; their SHA-256 digests by role."""
     folder.mkdir(parents=True, exist_ok=True)
     digests = {}
     for role, network in networks.items():
         content = save(for_disk(network.state_dict()))
         (folder / f"{role}.safetensors").write_bytes(content)
         digests[role] = hashlib.sha256(content).hexdigest()
+    return digests
+
+
+def _write_description(folder: Path, description: Mapping[str, Any], digests: Mapping[str, str]) -> None:
     fields = {"format": 1, **description, "weights_sha256": digests}
     path = folder / DESCRIPTION
     path.write_text(json.dumps(fields, indent=2) + "\n")

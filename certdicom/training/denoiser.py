@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -86,8 +87,8 @@ def to_unit(x: Tensor) -> Tensor:
     return (x.clamp(-1, 1) + 1) / 2
 
 
-class DenoiserRecipe:
-    """A DDPM: minimise 4·|x̂₀ - x₀|² + ½·|ε̂ - ε|² on augmented films; implements `loop.Recipe`."""
+class _ImageRecipe:
+    """What the recipes of denoisers share: one network, "denoiser", that learns from augmented films without their masks."""
 
     def __init__(
         self, network: nn.Module, description: Mapping[str, Any], *, train: FilmSet, val: FilmSet, batch: int = 8, strength: float = 0.8
@@ -96,15 +97,26 @@ class DenoiserRecipe:
         self.networks = {"denoiser": network}
         self.descriptions = {"denoiser": description}
         self.rates = {"denoiser": 1.0}
-        self._diffusion = Diffusion(LinearSchedule(), device=self.device)
         self._train, self._val = train, val
         self._batch, self._strength = batch, strength
 
-    def loss(self, *, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:  # noqa: ARG002  # as the protocol has it
-        """Of a batch of augmented films."""
+    def _augmented(self) -> Tensor:
+        """A batch of augmented films on the device."""
         chosen = torch.randint(len(self._train), (self._batch,))
         image, _ = augment(self._train.images[chosen], self._train.masks[chosen], strength=self._strength)
-        _, error, loss = self._diffusion.loss(self.networks["denoiser"], image.to(self.device))
+        return image.to(self.device)
+
+
+class DenoiserRecipe(_ImageRecipe):
+    """A DDPM: minimise 4·|x̂₀ - x₀|² + ½·|ε̂ - ε|² on augmented films; implements `loop.Recipe`."""
+
+    @cached_property
+    def _diffusion(self) -> Diffusion:
+        return Diffusion(LinearSchedule(), device=self.device)
+
+    def loss(self, *, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:  # noqa: ARG002  # as the protocol has it
+        """Of a batch of augmented films."""
+        _, error, loss = self._diffusion.loss(self.networks["denoiser"], self._augmented())
         return loss, {"error": float(error.detach())}
 
     def validate(self, averages: Mapping[str, nn.Module]) -> dict[str, Any]:
@@ -112,45 +124,29 @@ class DenoiserRecipe:
         return {"val_rmse": validate_denoiser(averages["denoiser"], self._val, self._diffusion)}
 
 
-class DirectDenoiserRecipe:
+class DirectDenoiserRecipe(_ImageRecipe):
     """A network for noise `sigma` alone: minimise |û - u|² on augmented films (the paper's Table S3); implements `loop.Recipe`."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        description: Mapping[str, Any],
-        *,
-        sigma: float,
-        train: FilmSet,
-        val: FilmSet,
-        batch: int = 8,
-        strength: float = 0.8,
-    ) -> None:
-        self.device = next(network.parameters()).device
-        self.networks = {"denoiser": network}
-        self.descriptions = {"denoiser": description}
-        self.rates = {"denoiser": 1.0}
-        self._sigma, self._train, self._val = sigma, train, val
-        self._batch, self._strength = batch, strength
+    def __init__(self, network: nn.Module, description: Mapping[str, Any], *, sigma: float, **shared: Any) -> None:
+        """`shared`: the arguments that all recipes of denoisers have."""
+        super().__init__(network, description, **shared)
+        self._sigma = sigma
 
     def loss(self, *, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:  # noqa: ARG002  # as the protocol has it
         """Of a batch of augmented films."""
-        chosen = torch.randint(len(self._train), (self._batch,))
-        image, _ = augment(self._train.images[chosen], self._train.masks[chosen], strength=self._strength)
-        image = image.to(self.device)
+        image = self._augmented()
         error = functional.mse_loss(self._denoised(self.networks["denoiser"], image, torch.randn_like(image)), image)
         return error, {"error": float(error.detach())}
 
-    @torch.no_grad()
     def validate(self, averages: Mapping[str, nn.Module]) -> dict[str, Any]:
         """Root mean squared error at the one noise level, with fixed noise."""
         generator = torch.Generator().manual_seed(0)
-        errors = []
-        for image in self._val.images.split(8):
+
+        def denoise(image: Tensor) -> Tensor:
             noise = torch.randn(image.shape, generator=generator).to(self.device)
-            clean = self._denoised(averages["denoiser"], image.to(self.device), noise).clamp(0, 1)
-            errors.append(((clean - image.to(self.device)) ** 2).mean((1, 2, 3)))
-        return {"val_rmse": {f"{self._sigma:g}": round(float(torch.cat(errors).mean().sqrt()), 5)}}
+            return self._denoised(averages["denoiser"], image, noise).clamp(0, 1)
+
+        return {"val_rmse": {f"{self._sigma:g}": _rmse(denoise, self._val, device=self.device)}}
 
     def _denoised(self, network: nn.Module, image: Tensor, noise: Tensor) -> Tensor:
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
@@ -158,16 +154,20 @@ class DirectDenoiserRecipe:
         return clean.float()
 
 
-@torch.no_grad()
 def validate_denoiser(network: nn.Module, films: FilmSet, diffusion: Diffusion) -> dict[str, float]:
     """Root mean squared error on [0, 1] after one-shot denoising, per sigma, with fixed noise."""
     generator = torch.Generator().manual_seed(0)
-    scores = {}
-    for sigma in VALIDATION_SIGMAS:
-        errors = []
-        for batch in films.images.split(8):
-            image = batch.to(diffusion.device)
-            clean = diffusion.denoised(network, image, sigma=sigma, generator=generator)
-            errors.append(((clean - image) ** 2).mean((1, 2, 3)))
-        scores[str(sigma)] = round(float(torch.cat(errors).mean().sqrt()), 5)
-    return scores
+    return {
+        str(sigma): _rmse(partial(diffusion.denoised, network, sigma=sigma, generator=generator), films, device=diffusion.device)
+        for sigma in VALIDATION_SIGMAS
+    }
+
+
+@torch.no_grad()
+def _rmse(denoise: Callable[[Tensor], Tensor], films: FilmSet, *, device: torch.device) -> float:
+    """Root mean squared difference on [0, 1] between films and what `denoise` makes of them."""
+    errors = []
+    for batch in films.images.split(8):
+        image = batch.to(device)
+        errors.append(((denoise(image) - image) ** 2).mean((1, 2, 3)))
+    return round(float(torch.cat(errors).mean().sqrt()), 5)

@@ -48,7 +48,7 @@ class DeepLabV2(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         for classifier in self.aspp:
             nn.init.normal_(classifier.weight, std=0.01)  # type: ignore[arg-type]  # modules of a list are typed loosely
-            nn.init.zeros_(classifier.bias)  # type: ignore[arg-type]
+            nn.init.zeros_(classifier.bias)  # type: ignore[arg-type]  # likewise
 
     def forward(self, image: Tensor) -> Tensor:
         features = self.backbone(self.stem(image))
