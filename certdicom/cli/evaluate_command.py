@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--method",
         nargs="+",
         metavar="NAME",
-        help="ways to a smoothed model: one-shot, multi-step, direct, segcertify (default: each bundle's own)",
+        help="ways to a smoothed model: one-shot, multi-step[:STEPS], direct, segcertify (default: each bundle's own)",
     )
     parser.add_argument(
         "--protocol",

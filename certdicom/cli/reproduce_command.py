@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("runs/reproduce"), metavar="FOLDER", help="results; a second start goes on (default %(default)s)"
     )
     add_subset_arguments(parser)
+    parser.add_argument("--steps", type=int, metavar="N", help="of s1: so many network calls, spread evenly (default: every step)")
     parser.add_argument("--image", metavar="NAME", help="the image of fig1 (default: the first)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table's cells, as docs/results/reproduce/*.json")
     parser.add_argument("--check", action="store_true", help="only say what is missing and which command fills it")
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     loader = Loader(device=arguments.device, precision=arguments.precision)
     if arguments.what == "fig1":
         return _figure(arguments, bundles, loader)
-    stock = take_stock(arguments.what, data=arguments.data, bundles=bundles)
+    stock = take_stock(arguments.what, data=arguments.data, bundles=bundles, steps=arguments.steps)
     for missing in stock.missing:
         print(f"missing: {missing}", file=sys.stderr)
     if arguments.check:
@@ -71,9 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
             images_at_once=together,
             progress=bar,
         )
-    some = "".join(
-        f" --{name.replace('_', '-')} {value}" for name in ("images", "images_seed") if (value := getattr(arguments, name)) is not None
-    )
+    told = ("images", "images_seed", "steps")
+    some = "".join(f" --{name.replace('_', '-')} {value}" for name in told if (value := getattr(arguments, name)) is not None)
     command = f"certdicom reproduce {arguments.what} --split {arguments.split}{some}"
     content = reproduction_file(stock, lines, command=command, split=arguments.split, machine=machine())
     table = reproduction_table(content)

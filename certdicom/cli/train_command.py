@@ -42,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     segmenter.add_argument(
         "--denoiser-every", type=int, default=0, metavar="STEPS", help="how often the denoiser learns as well (default %(default)s: never)"
     )
+    segmenter.add_argument(
+        "--most-sigma",
+        type=float,
+        metavar="SIGMA",
+        help="behind a denoiser, seven in eight noise levels are below this one on its grid (default 0.55)",
+    )
     bundle = what.add_parser("bundle", help="pack networks into a bundle folder, with thresholds, model card and self-test")
     _add_data(bundle)
     _add_structures(bundle)
@@ -84,7 +90,12 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_packing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--segmenter", required=True, type=Path, metavar="FILE", help="segmenter weights")
+    parser.add_argument(
+        "--segmenter", action="append", required=True, type=Path, metavar="FILE", help="segmenter weights; again for the mean of several"
+    )
+    parser.add_argument(
+        "--mirror", action="store_true", help="ask the segmenter about each image and its mirror image (twice the work, a little better)"
+    )
     parser.add_argument(
         "--denoiser", action="append", default=[], type=Path, metavar="FILE", help="denoiser weights; again for one denoiser a noise level"
     )
@@ -117,8 +128,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     if arguments.what == "segmenter" and arguments.noise and arguments.denoiser:
         raise UsageError("--noise and --denoiser are two ways to a smoothed model: give one of them")
-    if arguments.what == "segmenter" and arguments.denoiser_every and arguments.denoiser is None:
-        raise UsageError("--denoiser-every says how often the denoiser learns: give --denoiser FILE as well")
+    if arguments.what == "segmenter" and arguments.denoiser is None:
+        if arguments.denoiser_every:
+            raise UsageError("--denoiser-every says how often the denoiser learns: give --denoiser FILE as well")
+        if arguments.most_sigma is not None:
+            raise UsageError("--most-sigma is about the noise before the denoiser: give --denoiser FILE as well")
     import torch
 
     from certdicom.models.runtime import choose_device
@@ -166,7 +180,7 @@ def _draw_curves(folder: Path, *, structures: tuple[str, ...]) -> None:
 def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Recipe, dict[str, Any]]:
     """What is trained, and what its weight files will say of how."""
     from certdicom.training.data import STRUCTURES, join
-    from certdicom.training.denoiser import DenoiserRecipe, DirectDenoiserRecipe
+    from certdicom.training.denoiser import MOST_SIGMA, DenoiserRecipe, DirectDenoiserRecipe
     from certdicom.training.segmenter import Denoising, SegmenterRecipe
     from certdicom.training.weights import load_network
 
@@ -202,8 +216,9 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
     denoising = None
     if arguments.denoiser is not None:
         denoiser = load_network(arguments.denoiser)
-        denoising = Denoising(denoiser.network.to(device), denoiser.description, every=arguments.denoiser_every)
-        record |= {"denoiser": True, "denoiser_every": arguments.denoiser_every}
+        most_sigma = arguments.most_sigma or MOST_SIGMA
+        denoising = Denoising(denoiser.network.to(device), denoiser.description, every=arguments.denoiser_every, most_sigma=most_sigma)
+        record |= {"denoiser": True, "denoiser_every": arguments.denoiser_every, "most_sigma": most_sigma}
     factor = arguments.factor or begun.get("factor", 1)
     record |= {"noise": arguments.noise, "factor": factor}
     recipe = SegmenterRecipe(
@@ -223,11 +238,11 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
 def _pack(arguments: argparse.Namespace) -> int:
     from certdicom.training.bundle import CODES, Packing, pack
     from certdicom.training.data import STRUCTURES, join
-    from certdicom.training.weights import load_network
+    from certdicom.training.weights import load_network, mean_of
 
     if arguments.denoiser and arguments.borrow:
         raise UsageError("--denoiser and --borrow both say which denoiser: give one of them")
-    segmenter = load_network(arguments.segmenter)
+    segmenter = mean_of([load_network(path) for path in arguments.segmenter])
     grid = arguments.grid or tuple(segmenter.record.get("grid", (256, 256)))
     packing = Packing(
         structures=arguments.structures or segmenter.record.get("structures") or STRUCTURES,
@@ -237,6 +252,7 @@ def _pack(arguments: argparse.Namespace) -> int:
         calibration_images=arguments.calibration_images,
         summary=arguments.summary,
         borrow=arguments.borrow,
+        mirror=arguments.mirror,
         codes={**CODES, **dict(arguments.code)},
     )
     fine = (arguments.factor * grid[0], arguments.factor * grid[1])

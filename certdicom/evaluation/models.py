@@ -30,7 +30,7 @@ _ALIKE = frozenset({ONE_SHOT, MULTI_STEP})
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is evaluated: a bundle in one of METHODS."""
+    """What is evaluated: a bundle in one of METHODS; "multi-step:10" takes that many steps instead of the bundle's number."""
 
     bundle: Bundle
     method: str
@@ -40,13 +40,12 @@ class Candidate:
         own = self.bundle.denoising
         if self.method == own.method:
             return self.bundle
-        if self.method not in METHODS:
-            raise UsageError(f"unknown method {self.method!r}: use {', '.join(METHODS)}")
-        if not can(self.bundle, self.method):
-            raise UsageError(
-                f"bundle {self.bundle.name} is made for {own.method} and has no network for {self.method}; choose another bundle"
-            )
-        return replace(self.bundle, denoising=replace(own, method=cast("Method", self.method)))
+        method, colon, steps = self.method.partition(":")
+        if method not in METHODS or (colon and (method != MULTI_STEP or not steps.isdecimal() or int(steps) < 1)):
+            raise UsageError(f"unknown method {self.method!r}: use {', '.join(METHODS)}, or {MULTI_STEP}:STEPS with at least 1 step")
+        if not can(self.bundle, method):
+            raise UsageError(f"bundle {self.bundle.name} is made for {own.method} and has no network for {method}; choose another bundle")
+        return replace(self.bundle, denoising=replace(own, method=cast("Method", method), steps=int(steps) if steps else own.steps))
 
     def require_sigma(self, sigma: float, frame: Frame) -> None:
         """UsageError when the networks cannot be asked for noise `sigma` on `frame`; nothing is loaded.

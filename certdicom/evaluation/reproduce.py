@@ -13,7 +13,7 @@ from certdicom.datasets.splits import select
 from certdicom.datasets.structures import match, structure_of
 from certdicom.errors import UsageError, one_line
 from certdicom.evaluation.inventory import STRUCTURES, Missing, find_bundle, find_dataset, how_to_make, other_bundles
-from certdicom.evaluation.models import CLEAN, ONE_SHOT, Candidate, Loader
+from certdicom.evaluation.models import CLEAN, MULTI_STEP, ONE_SHOT, Candidate, Loader
 from certdicom.evaluation.paper import Cell, paper
 from certdicom.evaluation.plan import Plan, subset
 from certdicom.evaluation.protocol import fit, frame_of
@@ -41,8 +41,11 @@ class Inventory:
     missing: tuple[Missing, ...]
 
 
-def take_stock(table: str, *, data: Path, bundles: Sequence[Bundle]) -> Inventory:
-    """Find the data sets in `data` and a bundle for every network of `table`, and say what is missing."""
+def take_stock(table: str, *, data: Path, bundles: Sequence[Bundle], steps: int | None = None) -> Inventory:
+    """Find the data sets in `data` and a bundle for every network of `table`, and say what is missing.
+
+    `steps`: network calls of multi-step denoising, None for every step.
+    """
     cells = [cell for cell in paper().cells if cell.table == table]
     datasets: dict[str, Dataset] = {}
     missing: list[Missing] = []
@@ -57,7 +60,7 @@ def take_stock(table: str, *, data: Path, bundles: Sequence[Bundle]) -> Inventor
         method = ONE_SHOT if cell.method == CLEAN else cell.method
         key = (cell.model, method, cell.data)
         if key not in candidates:
-            candidates[key], lack = _candidate(*key, bundles=bundles, datasets=datasets, folder=data)
+            candidates[key], lack = _candidate(*key, bundles=bundles, datasets=datasets, folder=data, steps=steps)
             missing += [lack] if lack else []
     entries = [Entry(cell, candidates[cell.model, ONE_SHOT if cell.method == CLEAN else cell.method, cell.data]) for cell in cells]
     entries += _others(cells, bundles=bundles, datasets=datasets)
@@ -65,14 +68,14 @@ def take_stock(table: str, *, data: Path, bundles: Sequence[Bundle]) -> Inventor
 
 
 def _candidate(
-    model: str, method: str, data: str, *, bundles: Sequence[Bundle], datasets: Mapping[str, Dataset], folder: Path
+    model: str, method: str, data: str, *, bundles: Sequence[Bundle], datasets: Mapping[str, Dataset], folder: Path, steps: int | None
 ) -> tuple[Candidate | None, Missing | None]:
     bundle = find_bundle(bundles, model=model, method=method, data=data)
     if bundle is None:
         return None, how_to_make(model=model, method=method, data=data, folder=folder)
     if data in datasets and (objection := _objection(bundle, datasets[data])):
         return None, Missing(f"bundle {bundle.name} for {data}", objection)
-    return Candidate(bundle, method), None
+    return Candidate(bundle, f"{method}:{steps}" if method == MULTI_STEP and steps else method), None
 
 
 def _objection(bundle: Bundle, dataset: Dataset) -> str | None:
@@ -142,6 +145,7 @@ def _line(entry: Entry, stock: Inventory, summaries: Sequence[Summary]) -> dict[
     cell, candidate = entry.cell, entry.candidate
     line: dict[str, Any] = {
         **{name: getattr(cell, name) for name in ("model", "method", "data", "sigma", "structure")},
+        **({"method": candidate.method} if candidate is not None and cell.sigma else {}),
         "paper": {"dice": cell.dice, "iou": cell.iou, "abstain": cell.abstain},
         "ours": None,
     }

@@ -30,7 +30,8 @@ class FittedSegmenter(nn.Module):
         self._activation = activation
 
     def forward(self, image: Tensor) -> Tensor:
-        return coarsely(self._logits, image, factor=self._feeding.factor)
+        answer = mirrored(self._logits) if self._feeding.mirror else self._logits
+        return coarsely(answer, image, factor=self._feeding.factor)
 
     def _logits(self, image: Tensor) -> Tensor:
         output = self.network(self._fed(image))
@@ -62,6 +63,11 @@ class FittedSegmenter(nn.Module):
 def coarsely(segment: Callable[[Tensor], Tensor], image: Tensor, *, factor: int) -> Tensor:
     """`segment` on the means of factor × factor pixels, its logits enlarged bilinearly to the image's grid."""
     return enlarged(segment(block_means(image, factor)), factor)
+
+
+def mirrored(segment: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The mean of what `segment` says of an image and, turned back, of its mirror image (left to right)."""
+    return lambda image: 0.5 * (segment(image) + segment(image.flip(-1)).flip(-1))
 
 
 def margins(logits: Tensor) -> Tensor:

@@ -22,10 +22,13 @@ def _uniform(batch: int, low: float, high: float) -> Tensor:
     return low + (high - low) * torch.rand(batch, 1, 1, 1)
 
 
-def warp(image: Tensor, masks: Tensor, *, strength: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Rotation, anisotropic scale (pads, squashes and crops), shift and a smooth elastic field; 1 film in 6 is left alone."""
+def warp(image: Tensor, masks: Tensor, *, strength: float = 1.0, upright: bool = True) -> tuple[Tensor, Tensor]:
+    """Rotation, anisotropic scale (pads, squashes and crops), shift and a smooth elastic field; 1 image in 6 is left alone.
+
+    `upright`: as a film hangs, turned by some degrees; otherwise by any angle, as a hand-held camera sees things.
+    """
     batch, _, rows, columns = image.shape
-    angle = torch.randn(batch) * math.radians(8) * strength
+    angle = torch.randn(batch) * math.radians(8) * strength if upright else 2 * math.pi * torch.rand(batch)
     scale = torch.exp(torch.randn(batch) * 0.13 * strength)
     aspect = torch.exp(torch.randn(batch) * 0.09 * strength)
     theta = torch.zeros(batch, 2, 3)
@@ -110,7 +113,9 @@ def mirror(image: Tensor, masks: Tensor, *, axis: int) -> tuple[Tensor, Tensor]:
 
 
 def recolour(image: Tensor, *, strength: float = 1.0) -> Tensor:
-    """Light of another colour."""
+    """Light of another colour, and colours paler or stronger."""
+    gray = image.mean(1, keepdim=True)
+    image = gray + (image - gray) * torch.exp(torch.randn(len(image), 1, 1, 1) * 0.3 * strength)
     return (image * torch.exp(torch.randn(len(image), image.shape[1], 1, 1) * 0.12 * strength)).clamp(0, 1)
 
 
@@ -118,10 +123,10 @@ def augment(image: Tensor, masks: Tensor, *, strength: float = 1.0, mirrored: bo
     """What happens to a radiograph (one channel) or a photograph (three), in order; masks come back as float32 0 or 1.
 
     `mirrored`: turn half of the images left to right, photographs upside down as well. A mirrored chest is rare in life, but learning
-    from both doubles the films.
+    from both doubles the films. Photographs are also turned by any angle.
     """
-    image, planes = warp(image, masks, strength=strength)
     photograph = image.shape[1] > 1
+    image, planes = warp(image, masks, strength=strength, upright=not photograph)
     for axis in ((2, 3) if photograph else (3,)) if mirrored else ():
         image, planes = mirror(image, planes, axis=axis)
     if photograph:

@@ -50,7 +50,7 @@ class Packing:
     `structures` in channel order, with a code for each of them in `codes`; `grid` (rows, columns) of the networks; `factor`: how many
     times finer the bundle's grid is; `method`: None for the one that the networks are made for; `calibration_images`: how many
     training images choose the thresholds, 0 for plain zeros; `summary`: one line for `certdicom bundles`; `borrow`: the bundle whose
-    denoiser is used.
+    denoiser is used; `mirror`: ask the segmenter about each image and its mirror image.
     """
 
     structures: Sequence[str]
@@ -60,6 +60,7 @@ class Packing:
     calibration_images: int = 8
     summary: str = ""
     borrow: str | None = None
+    mirror: bool = False
     codes: Mapping[str, codes.Concept] = field(default_factory=lambda: CODES)
 
 
@@ -134,8 +135,9 @@ def _description(name: str, networks: Mapping[str, Trained], packing: Packing, *
     described: dict[str, dict[str, Any]] = {role: dict(trained.description) for role, trained in networks.items()}
     if packing.borrow is not None:
         described[DENOISER] = {BORROWED: packing.borrow}
-    if (coarser := _coarser(networks[SEGMENTER], packing)) > 1:
-        described[SEGMENTER]["input"] = {"factor": coarser}
+    coarser = _coarser(networks[SEGMENTER], packing)
+    if feeding := {**({"factor": coarser} if coarser > 1 else {}), **({"mirror": True} if packing.mirror else {})}:
+        described[SEGMENTER]["input"] = feeding
     rows, columns = (packing.factor * side for side in packing.grid)
     method, sigma_range = _method(described, factor=packing.factor, noise=noise)
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,8 @@ def _networks(bundle: Bundle) -> Iterator[str]:
     for role, factor in (("denoiser", bundle.denoising.factor), ("segmenter", bundle.feeding.factor)):
         if factor > 1:
             yield f"* The {role} works on {rows // factor} × {columns // factor} means of {factor} × {factor} pixels."
+    if bundle.feeding.mirror:
+        yield "* The segmenter is asked about the image and its mirror image, and the mean of both answers is taken."
     low, high = bundle.sigma_range
     overlap = "; structures may overlap" if len(bundle.structures) > 1 and bundle.activation == "sigmoid" else ""
     labels = ", ".join(structure.label for structure in bundle.structures)
@@ -86,7 +88,7 @@ def _lenders(bundle: Bundle) -> list[tuple[str, Path]]:
 def _data(records: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     used: dict[str, dict[str, int]] = {}
     for record in records.values():
-        for stage in _stages(record):
+        for stage in (stage for member in _members(record) for stage in _stages(member)):
             for name, counts in stage.get("data", {}).items():
                 used.setdefault(name, counts)
     if not used:
@@ -101,6 +103,11 @@ def _data(records: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _training(role: str, record: Mapping[str, Any]) -> Iterator[str]:
+    members = _members(record)
+    if len(members) > 1:
+        for number, member in enumerate(members, 1):
+            yield from _training(f"{role}, member {number}", member)
+        return
     if not record:
         yield f"The weight file of the {role} does not say how it was trained."
         yield ""
@@ -153,6 +160,12 @@ def _thresholds(bundle: Bundle, images: int) -> Iterator[str]:
     for sigma, logits in bundle.thresholds:
         yield f"| {sigma:g} | {' | '.join(f'{logit:g}' for logit in logits)} |"
     yield ""
+
+
+def _members(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The records of the networks that one is the mean of, or its own."""
+    members: Sequence[Mapping[str, Any]] = record.get("members", [record])
+    return members
 
 
 def _stages(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

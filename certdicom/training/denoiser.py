@@ -30,6 +30,9 @@ DIRECT = {"architecture": "UNet", "channels": 1, "structures": 1, "width": 16, "
 SIGMA_RANGE = (0.03, 1.0)
 """Noise levels on the [0, 1] grid that the networks are trained for."""
 
+MOST_SIGMA = 0.55
+"""Below it lie seven in eight of the noise levels drawn in training."""
+
 VALIDATION_SIGMAS = (0.072, 0.144, 0.289, 0.5, 1.0)
 
 
@@ -41,7 +44,7 @@ class Diffusion:
         self.device = device
         self._alpha_bars = torch.from_numpy(schedule.alpha_bars()).float().to(device)
 
-    def draw_steps(self, batch: int, *, most_sigma: float = 0.55) -> Tensor:
+    def draw_steps(self, batch: int, *, most_sigma: float = MOST_SIGMA) -> Tensor:
         """Steps for a batch, shape (B,): seven in eight below `most_sigma`, the rest up to the largest sigma."""
         low, knee, high = (self.schedule.time_step(s) for s in (SIGMA_RANGE[0], most_sigma, SIGMA_RANGE[1]))
         fraction = torch.rand(batch, device=self.device)
@@ -62,9 +65,9 @@ class Diffusion:
         a = self._at(t)
         return (x_t - (1 - a).sqrt() * predicted) / a.sqrt(), predicted
 
-    def loss(self, network: nn.Module, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def loss(self, network: nn.Module, image: Tensor, *, most_sigma: float = MOST_SIGMA) -> tuple[Tensor, Tensor, Tensor]:
         """(x̂₀, |x̂₀ - x₀|², 4·|x̂₀ - x₀|² + ½·|ε̂ - ε|²) for images in [0, 1] at random steps."""
-        t = self.draw_steps(len(image))
+        t = self.draw_steps(len(image), most_sigma=most_sigma)
         noise = torch.randn_like(image)
         clean, predicted = self.predict(network, self.noise(image, t, noise), t)
         error = functional.mse_loss(clean, 2 * image - 1)

@@ -14,7 +14,7 @@ from certdicom.certification.schedule import LinearSchedule
 from certdicom.models.fitting import coarsely
 from certdicom.training.augmentation import augment
 from certdicom.training.data import STRUCTURES, FilmSet, join
-from certdicom.training.denoiser import Diffusion, to_unit, validate_denoiser
+from certdicom.training.denoiser import MOST_SIGMA, Diffusion, to_unit, validate_denoiser
 
 SEGMENTER = {
     "architecture": "ResidualUNet",
@@ -23,7 +23,6 @@ SEGMENTER = {
     "features": [32, 64, 128, 256, 384],
     "strides": [2, 2, 2, 2],
     "residual_units": 2,
-    "mirror": True,
 }
 """The shipped bundle's segmenter: 5 million parameters."""
 
@@ -34,13 +33,15 @@ _VALIDATION_SIGMAS = (0.072, 0.289, 0.5)
 class Denoising:
     """The denoiser that a segmenter is trained behind.
 
-    `share` of every batch passes noise and denoiser, the rest is segmented as it is. The denoiser learns at every `every`th step (0:
-    never), at half the segmenter's rate, from its own loss times `weight` and from the segmenter's; it stays a diffusion model.
+    `share` of every batch passes noise and denoiser, the rest is segmented as it is; seven in eight noise levels lie below `most_sigma`.
+    The denoiser learns at every `every`th step (0: never), at half the segmenter's rate, from its own loss times `weight` and from the
+    segmenter's; it stays a diffusion model.
     """
 
     network: nn.Module
     description: Mapping[str, Any]
     share: float = 0.75
+    most_sigma: float = MOST_SIGMA
     every: int = 0
     weight: float = 10.0
 
@@ -92,7 +93,7 @@ class SegmenterRecipe:
             learns = denoising.every > 0 and step % denoising.every == 0
             noised = round(denoising.share * self._batch)
             with torch.set_grad_enabled(learns):
-                clean, error, denoiser_loss = self._diffusion.loss(denoising.network, image[:noised])
+                clean, error, denoiser_loss = self._diffusion.loss(denoising.network, image[:noised], most_sigma=denoising.most_sigma)
             image = torch.cat([to_unit(clean), image[noised:]])
             figures["error"] = float(error.detach())
             extra = denoising.weight * denoiser_loss if learns else 0.0

@@ -6,7 +6,7 @@ import copy
 import json
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,29 @@ def load_network(path: Path) -> Trained:
             f"{path} holds no network of certdicom train ({one_line(error)}); give a .safetensors file that it wrote"
         ) from error
     return Trained(network, description, record)
+
+
+def mean_of(segmenters: Sequence[Trained]) -> Trained:
+    """One network that gives the mean of their logits; a single one as it is. UsageError unless grid, structures and noise agree."""
+    first = segmenters[0]
+    if len(segmenters) == 1:
+        return first
+    for name in ("grid", "structures", "noise"):
+        if len({json.dumps(one.record.get(name) or None) for one in segmenters}) > 1:
+            raise UsageError(f"the segmenters differ in {name}: a mean needs networks that were trained for the same")
+    shared = {name: first.description[name] for name in ("channels", "structures")}
+    if any(one.description[name] != value for one in segmenters for name, value in shared.items()):
+        raise UsageError("the segmenters differ in channels or structures: a mean needs networks that give the same")
+    members = [{**one.description, "factor": int(one.record.get("factor", 1))} for one in segmenters]
+    description = {"architecture": "Mean", **shared, "members": [_without(member, shared) for member in members]}
+    network = build_network(description)
+    network.load_state_dict({f"members.{i}.{n}": v for i, one in enumerate(segmenters) for n, v in one.network.state_dict().items()})
+    record: dict[str, Any] = {name: first.record[name] for name in ("grid", "structures", "noise") if name in first.record}
+    return Trained(network, description, record | {"members": [one.record for one in segmenters]})
+
+
+def _without(fields: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names}
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:

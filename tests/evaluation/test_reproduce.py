@@ -83,6 +83,16 @@ def test_what_is_there_is_run_and_what_is_missing_is_named(here: tuple[Path, Pat
     assert "* data set shenzhen: put CXR_png/" in section
 
 
+def test_table_s1_may_take_fewer_steps_and_says_so(here: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, bundles = here
+    wanted = [b for b in known_bundles(bundles) if b.name == "jsrt-unet"]
+    stock = take_stock("s1", data=data, bundles=wanted, steps=2)
+    lines = reproduce(stock, split="val", loader=Loader(device="cpu", precision="float32"), out=tmp_path / "out", images=1, parameters=FEW)
+    assert {line["method"] for line in lines if line["ours"]} == {"multi-step:2"}
+    assert {line["method"] for line in lines if not line["ours"]} == {"multi-step"}
+    assert all(entry.candidate.method == "multi-step" for entry in take_stock("s1", data=data, bundles=wanted).entries if entry.candidate)
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("data", tuple(FOLDERS))
 def test_the_commands_that_fill_gaps_are_commands(data: str, method: str) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from certdicom.certification.certificate import ABSTAIN
+from certdicom.certification.denoisers import MultiStepDenoiser
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.scores import score
 from certdicom.certification.smoothing import certify_grid
@@ -220,6 +221,27 @@ def test_every_way_to_a_smoothed_model_runs(plan: Plan, loader: Loader, tmp_path
     rows = evaluate(replace(plan, candidates=(Candidate(bundle, method),), samples=plan.samples[:1]), loader=loader)
     assert [row.method for row in rows] == ["clean", "clean", method, method]
     assert all(0 <= row.abstain <= 1 for row in rows)
+
+
+def test_multi_step_denoising_takes_as_many_steps_as_asked(
+    plan: Plan, loader: Loader, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[list[int]] = []
+    made = MultiStepDenoiser.__init__
+
+    def noting(self: MultiStepDenoiser, *args: object, **options: object) -> None:
+        made(self, *args, **options)
+        taken.append(self.time_steps)
+
+    monkeypatch.setattr(MultiStepDenoiser, "__init__", noting)
+    rows = evaluate(replace(plan, candidates=(Candidate(bundle, "multi-step:3"),), samples=plan.samples[:1], sigmas=(0.1,)), loader=loader)
+    assert {row.method for row in rows} == {"clean", "multi-step:3"}
+    (steps,) = taken
+    assert len(steps) == 3
+    assert steps[-1] == 0
+    for method in ("one-shot:3", "multi-step:0", "multi-step:", "multi-step:x"):
+        with pytest.raises(UsageError, match="unknown method"):
+            Candidate(bundle, method).denoised()
 
 
 def test_softmax_bundles_are_one_family_of_pixels(plan: Plan, loader: Loader, tmp_path: Path) -> None:

@@ -167,3 +167,34 @@ def test_deeplab_v2_keeps_an_eighth_of_the_sides_and_dilates_instead() -> None:
     dilations = [module.dilation[0] for module in convolutions(network.backbone) if module.kernel_size == (3, 3)]
     assert dilations == [1, 1, 2, 2, 4]
     assert [classifier.dilation[0] for classifier in network.aspp] == [6, 12, 18, 24]
+
+
+def test_deeplab_v2_may_enlarge_small_images_first() -> None:
+    network = build_network({**SMALL["DeepLabV2"], "enlarge": 2}).eval()
+    plain = build_network(SMALL["DeepLabV2"]).eval()
+    plain.load_state_dict(network.state_dict())
+    seen: list[torch.Size] = []
+    network.stem.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
+    image = torch.rand(1, 1, 64, 48)
+    assert network(image).shape == (1, 2, 64, 48)
+    assert seen == [(1, 1, 128, 96)]
+    large = plain(nn.functional.interpolate(image, scale_factor=2.0, mode="bilinear"))
+    torch.testing.assert_close(
+        network(image), nn.functional.interpolate(large, (64, 48), mode="bilinear", align_corners=True), atol=0.05, rtol=0
+    )
+    with pytest.raises(BundleError, match="enlarge must be a whole number"):
+        build_network({**SMALL["DeepLabV2"], "enlarge": 0})
+
+
+def test_a_mean_is_the_mean_of_its_members_logits_each_on_its_own_grid() -> None:
+    members = [{name: value for name, value in SMALL[kind].items() if name not in ("channels", "structures")} for kind in SMALL]
+    members[1]["factor"] = 2
+    network = build_network({"architecture": "Mean", "channels": 1, "structures": 2, "members": members}).eval()
+    image = torch.rand(2, 1, 64, 48)
+    first, second, third = network.members
+    coarse = nn.functional.interpolate(second(nn.functional.avg_pool2d(image, 2)), scale_factor=2.0, mode="bilinear")
+    with torch.no_grad():
+        torch.testing.assert_close(network(image), (first(image) + coarse + third(image)) / 3)
+    for nothing in ([], [{"architecture": "UNet", "depth": 0, "wings": 2}]):
+        with pytest.raises(BundleError):
+            build_network({"architecture": "Mean", "channels": 1, "structures": 2, "members": nothing})

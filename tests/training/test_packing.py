@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from certdicom.training.card import model_card
 from certdicom.training.curves import read_curves
 from certdicom.training.data import FilmSet
 from certdicom.training.denoiser import DENOISER, DIRECT
-from certdicom.training.weights import Trained
+from certdicom.training.weights import Trained, mean_of
 from certdicom.training.weights import load_network as load_trained
 
 SEGMENTER = {"architecture": "UNet", "channels": 1, "structures": 2, "width": 4, "depth": 2, "padding": "zero", "norm": "batch"}
@@ -110,6 +111,37 @@ def test_a_segmenter_without_a_denoiser_must_have_been_trained_under_noise(tmp_p
     pack(tmp_path / "noisy", segmenter=trained(SEGMENTER, noise=0.1), packing=packing, train=films(32, 32))
     bundle = load_bundle(tmp_path / "noisy")
     assert (bundle.denoising.method, bundle.sigma_range, bundle.thresholds) == ("segcertify", (0.05, 0.4), ())
+
+
+def test_several_segmenters_become_their_mean_asked_about_both_sides(tmp_path: Path) -> None:
+    segmenters = [
+        Trained(build_network(d), d, record) for d, record in (({**SEGMENTER, "width": 4}, {"factor": 2}), ({**SEGMENTER, "width": 6}, {}))
+    ]
+    shared = {"grid": [32, 32], "structures": ["lungs", "heart"], "noise": 0.1, "data": {"drawn": {"train": 3, "val": 1}}}
+    both = [replace(one, record={**shared, **one.record}) for one in segmenters]
+    packing = Packing(structures=("lungs", "heart"), grid=(32, 32), calibration_images=0, mirror=True)
+    pack(tmp_path / "mean", segmenter=mean_of(both), packing=packing, train=films(32, 32))
+    bundle = load_bundle(tmp_path / "mean")
+    image = films(32, 32).images
+
+    def mean(seen: torch.Tensor) -> torch.Tensor:
+        networks = [one.network.eval() for one in both]
+        coarse = networks[0](torch.nn.functional.avg_pool2d(seen, 2))
+        return (torch.nn.functional.interpolate(coarse, scale_factor=2.0, mode="bilinear") + networks[1](seen)) / 2
+
+    with torch.no_grad():
+        expected = (mean(image) + mean(image.flip(3)).flip(3)) / 2
+        torch.testing.assert_close(
+            load_network(bundle, "segmenter")(image), expected, atol=0.02, rtol=0
+        )  # weights are stored in half precision
+    card = (tmp_path / "mean" / "MODEL_CARD.md").read_text()
+    assert "Segmenter, member 1" in card
+    assert "Segmenter, member 2" in card
+    assert "the image and its mirror image" in card
+    with pytest.raises(UsageError, match="differ in grid"):
+        mean_of([both[0], replace(both[1], record={**both[1].record, "grid": [64, 64]})])
+    with pytest.raises(UsageError, match="differ in channels or structures"):
+        mean_of([both[0], replace(both[1], description={**both[1].description, "channels": 3})])
 
 
 def test_a_structure_without_a_known_code_needs_one(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:

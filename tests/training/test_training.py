@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -17,13 +18,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from certdicom.certification.schedule import LinearSchedule
 from certdicom.cli.main import main
 from certdicom.errors import UsageError
 from certdicom.models.networks import build_network
 from certdicom.training.augmentation import augment
 from certdicom.training.curves import CURVES
 from certdicom.training.data import join, load_films, spread
-from certdicom.training.denoiser import DENOISER, DenoiserRecipe
+from certdicom.training.denoiser import DENOISER, DenoiserRecipe, Diffusion
 from certdicom.training.loop import CHECKPOINT, Plan, train
 from certdicom.training.segmenter import SEGMENTER, Denoising, SegmenterRecipe, segmentation_loss
 from certdicom.training.weights import AveragedWeights, load_network
@@ -94,6 +96,45 @@ def test_films_are_mirrored_left_to_right_only_and_only_where_asked(data: Path) 
         sides = {float(plane[0].nonzero().float().mean(0)[1]) > 31.5 for plane in planes}
         assert len(sides) == 1 + mirrored
         assert all(plane[1].nonzero().float().mean(0)[0] < plane[0].nonzero().float().mean(0)[0] for plane in planes)
+
+
+def test_photographs_are_turned_by_any_angle_and_films_are_not() -> None:
+    torch.manual_seed(0)
+    masks = torch.zeros(64, 1, 64, 64)
+    masks[:, :, 24:40, 44:56] = 1  # right of the middle
+
+    def directions(channels: int) -> list[float]:
+        _, planes = augment(0.2 + 0.6 * masks.expand(-1, channels, -1, -1), masks, strength=0.3, mirrored=False)
+        centres = [plane[0].nonzero().float().mean(0) - 31.5 for plane in planes if plane.any()]
+        return [math.degrees(math.atan2(float(y), float(x))) for y, x in centres]
+
+    assert max(map(abs, directions(1))) < 30
+    photographs = directions(3)
+    assert all(any(low < angle < low + 90 for angle in photographs) for low in (-180, -90, 0, 90))
+
+
+def test_light_of_another_colour_leaves_gray_nearly_gray_and_moves_colours() -> None:
+    from certdicom.training.augmentation import recolour
+
+    torch.manual_seed(0)
+    red = torch.tensor([0.6, 0.3, 0.3]).view(1, 3, 1, 1).expand(64, 3, 8, 8)
+    purity = [float((picture[0] - picture[1]).mean() / picture.mean()) for picture in recolour(red, strength=1.0)]
+    assert min(purity) < 0.5 < max(purity), "0.75 before"
+    assert torch.equal(recolour(red, strength=0.0), red)
+
+
+def test_most_noise_levels_lie_below_the_one_asked_for() -> None:
+    diffusion = Diffusion(LinearSchedule(), device=torch.device("cpu"))
+    torch.manual_seed(0)
+    for sigma in (0.2, 0.55):
+        levels = torch.from_numpy(diffusion.schedule.noise_levels())[diffusion.draw_steps(4000, most_sigma=sigma)] / 2
+        assert 0.85 < float((levels <= sigma * 1.01).double().mean()) < 0.9
+        assert float(levels.max()) <= 1.01
+
+
+def test_noise_before_a_denoiser_needs_a_denoiser(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "segmenter", "--data", str(data), "--out", str(tmp_path), "--most-sigma", "0.3"]) == 2
+    assert "give --denoiser FILE" in capsys.readouterr().err
 
 
 def test_a_turned_rectangle_keeps_its_shape() -> None:

@@ -11,16 +11,18 @@ from torch import nn
 from certdicom.errors import BundleError
 from certdicom.models.networks.adm import ADMUNet
 from certdicom.models.networks.deeplab_v2 import DeepLabV2
+from certdicom.models.networks.mean import Mean
 from certdicom.models.networks.patches import PatchDenoiser, PatchSegmenter
 from certdicom.models.networks.residual_unet import ResidualUNet
 from certdicom.models.networks.resunet_plus_plus import ResUNetPlusPlus
 from certdicom.models.networks.unet import UNet
 
-__all__ = ["ADMUNet", "DeepLabV2", "PatchDenoiser", "PatchSegmenter", "ResUNetPlusPlus", "ResidualUNet", "UNet", "build_network"]
+__all__ = ["ADMUNet", "DeepLabV2", "Mean", "PatchDenoiser", "PatchSegmenter", "ResUNetPlusPlus", "ResidualUNet", "UNet", "build_network"]
 
 _ARCHITECTURES: dict[str, type[nn.Module]] = {
     "ADMUNet": ADMUNet,
     "DeepLabV2": DeepLabV2,
+    "Mean": Mean,
     "PatchDenoiser": PatchDenoiser,
     "PatchSegmenter": PatchSegmenter,
     "ResUNet++": ResUNetPlusPlus,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
+from certdicom.certification.coarse import enlarged
 from certdicom.models.networks.pointwise import StridedPointwise
 
 EXPANSION = 4
@@ -19,15 +20,18 @@ RATES = (6, 12, 18, 24)
 class DeepLabV2(nn.Module):
     """(B, channels, H, W) → (B, structures, H, W) logits, computed at an eighth of the sides and enlarged bilinearly.
 
-    `width`: channels of the stem (64 in the paper); `blocks`: bottlenecks per stage (ResNet-101 in the paper). The last two
-    stages keep their resolution and dilate by 2 and 4 instead. The paper's three scales and its CRF come after the network, and
-    are not part of it.
+    `width`: channels of the stem (64 in the paper); `blocks`: bottlenecks per stage (ResNet-101 in the paper); `enlarge`: by how much
+    images are enlarged first, so that small ones lose less to the eighth. The last two stages keep their resolution and dilate by 2
+    and 4 instead. The paper's three scales and its CRF come after the network, and are not part of it.
     """
 
-    def __init__(self, *, channels: int, structures: int, width: int = 64, blocks: Sequence[int] = (3, 4, 23, 3)) -> None:
+    def __init__(self, *, channels: int, structures: int, width: int = 64, blocks: Sequence[int] = (3, 4, 23, 3), enlarge: int = 1) -> None:
         super().__init__()
         if len(blocks) != 4:
             raise ValueError(f"blocks must be four numbers, one per stage, not {list(blocks)}")
+        if enlarge < 1:
+            raise ValueError(f"enlarge must be a whole number of at least 1, not {enlarge}")
+        self.enlarge = enlarge
         self.stem = nn.Sequential(
             nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False),
             nn.BatchNorm2d(width),
@@ -51,7 +55,7 @@ class DeepLabV2(nn.Module):
             nn.init.zeros_(classifier.bias)  # type: ignore[arg-type]  # likewise
 
     def forward(self, image: Tensor) -> Tensor:
-        features = self.backbone(self.stem(image))
+        features = self.backbone(self.stem(enlarged(image, self.enlarge)))
         logits = self.aspp[0](features)
         for classifier in self.aspp[1:]:
             logits = logits + classifier(features)

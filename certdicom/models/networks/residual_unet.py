@@ -1,4 +1,4 @@
-"""The shipped bundle's segmenter: MONAI's U-Net with residual units."""
+"""MONAI's U-Net with residual units."""
 
 from __future__ import annotations
 
@@ -11,18 +11,14 @@ class ResidualUNet(nn.Module):
     """U-Net with residual units and instance norm (Kerfoot et al., STACOM 2018), as MONAI builds it.
 
     (B, channels, G, G) images in [0, 1] → (B, structures, G, G) logits, one sigmoid per structure. `features` are the channels of
-    each level and `strides` the steps between them; the first stride is the step from the image to the first level. `mirror`: once
-    trained, the mean over the image and its mirror image (left to right), which is a little better and more stable than either.
+    each level and `strides` the steps between them; the first stride is the step from the image to the first level.
     """
 
     memory_format = torch.contiguous_format
     """PyTorch's instance norm on CPUs copies every feature map back and forth in channels-last memory."""
 
-    def __init__(
-        self, *, channels: int, structures: int, features: list[int], strides: list[int], residual_units: int, mirror: bool = False
-    ) -> None:
+    def __init__(self, *, channels: int, structures: int, features: list[int], strides: list[int], residual_units: int) -> None:
         super().__init__()
-        self.mirror = mirror
         self.net = UNet(
             spatial_dims=2,
             in_channels=channels,
@@ -34,7 +30,4 @@ class ResidualUNet(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        image = image.contiguous()  # a slice of a batch may be in channels-last memory
-        if self.training or not self.mirror:
-            return self.net(image)
-        return 0.5 * (self.net(image) + self.net(image.flip(3)).flip(3))
+        return self.net(image.contiguous())  # a slice of a batch may be in channels-last memory
