@@ -60,8 +60,8 @@ _RECIPES = {
     "jsrt": _Recipe("", _FILM),
     "montgomery": _Recipe(" --structures lungs", _FILM),
     "shenzhen": _Recipe(" --structures lungs", _FILM),
-    "isic2018": _Recipe(" --structures lesion --grid 192x256", 1 / 2),
-    "cvc_clinicdb": _Recipe(" --structures polyp --grid 144x192", 1 / 2, packing=" --factor 2"),
+    "isic2018": _Recipe(" --structures lesion --grid 96x128", 1 / 4, packing=" --factor 2"),
+    "cvc_clinicdb": _Recipe(" --structures polyp --grid 96x128", 1 / 3, packing=" --factor 3"),
 }
 
 _TRAINED_UNDER = 0.25

@@ -122,7 +122,7 @@ def test_the_command_checks_without_running(here: tuple[Path, Path], tmp_path: P
     assert main(["reproduce", "table3", "--check", *common]) == 0
     told = capsys.readouterr().err
     assert re.search(r"missing: data set isic2018: put ISIC2018_Task1-2_Training_Input/", told)
-    assert re.search(r"missing: bundle of ResUNet\+\+ for cvc_clinicdb, segcertify: certdicom train segmenter .*--noise 0.125", told)
+    assert re.search(r"missing: bundle of ResUNet\+\+ for cvc_clinicdb, segcertify: certdicom train segmenter .*--noise 0.0833", told)
     assert not (tmp_path / "out").exists()
     assert main(["reproduce", "table3", *common]) == 2
     assert "nothing of table3 can be run" in capsys.readouterr().err
