@@ -88,7 +88,7 @@ def _own(bundle: Bundle, role: str) -> nn.Module:
     network = build_network({name: value for name, value in bundle.networks[role].items() if name not in _ASIDE})
     try:
         network.load_state_dict(from_disk(load(bundle.weights(role))))
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise BundleError(f"the {role} weights of bundle {bundle.name} do not fit its description: {reason}") from error
     return network

@@ -44,11 +44,15 @@ class AveragedWeights:
 def save_network(network: nn.Module, path: Path, *, description: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> None:
     """Write half-precision safetensors that carry the `description` which rebuilds the network; replaced atomically.
 
-    `record`: how it was trained, for the model card.
+    `record`: how it was trained, for the model card. UsageError for weights that are not finite; the file that was there is kept.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {_NETWORK: json.dumps(description), _RECORD: json.dumps(record or {})}
-    write_atomically(path, save(for_disk(network.state_dict()), metadata=metadata), force=True)
+    try:
+        state = for_disk(network.state_dict())
+    except ValueError as error:
+        raise UsageError(f"cannot write {path}: {error}") from error
+    write_atomically(path, save(state, metadata=metadata), force=True)
 
 
 @dataclass(frozen=True)
