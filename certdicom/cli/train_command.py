@@ -48,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIGMA",
         help="behind a denoiser, seven in eight noise levels are below this one on its grid (default 0.55)",
     )
+    segmenter.add_argument(
+        "--recount",
+        action="store_true",
+        help="let batch norms count their statistics over images that are not augmented (try it both ways)",
+    )
     bundle = what.add_parser("bundle", help="pack networks into a bundle folder, with thresholds, model card and self-test")
     _add_data(bundle)
     _add_structures(bundle)
@@ -220,7 +225,7 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
         denoising = Denoising(denoiser.network.to(device), denoiser.description, every=arguments.denoiser_every, most_sigma=most_sigma)
         record |= {"denoiser": True, "denoiser_every": arguments.denoiser_every, "most_sigma": most_sigma}
     factor = arguments.factor or begun.get("factor", 1)
-    record |= {"noise": arguments.noise, "factor": factor}
+    record |= {"noise": arguments.noise, "factor": factor, "recount": arguments.recount}
     recipe = SegmenterRecipe(
         network,
         trained.description,
@@ -231,6 +236,7 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
         noise=arguments.noise,
         denoising=denoising,
         factor=factor,
+        recount=arguments.recount,
     )
     return recipe, record
 

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import update_bn
 
+from certdicom.certification.coarse import block_means
 from certdicom.certification.schedule import LinearSchedule
 from certdicom.models.fitting import coarsely
 from certdicom.training.augmentation import augment
-from certdicom.training.data import STRUCTURES, FilmSet, join
+from certdicom.training.data import STRUCTURES, FilmSet, join, spread
 from certdicom.training.denoiser import MOST_SIGMA, Diffusion, to_unit, validate_denoiser
 
 SEGMENTER = {
@@ -27,6 +29,9 @@ SEGMENTER = {
 """The shipped bundle's segmenter: 5 million parameters."""
 
 _VALIDATION_SIGMAS = (0.072, 0.289, 0.5)
+
+_RECOUNTED_IMAGES, _RECOUNTED_BATCH = 320, 16
+"""On how many training images batch norms count their statistics, and how many at once: the mean over batches is taken."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,9 @@ class SegmenterRecipe:
 
     `noise`: standard deviation of the Gaussian noise on [0, 1] that every film gets, as SegCertify trains; not with `denoising`. The
     augmentation's strength goes from the first to the second of `strength`. `factor`: how many times coarser the network's grid is than
-    that of films, noise and denoiser, as in `models.fitting.coarsely`.
+    that of films, noise and denoiser, as in `models.fitting.coarsely`. `recount`: what the average's batch norms counted while training, of
+    augmented images and of other weights than its own (Izmailov et al., UAI 2018), is counted anew over images as they are. It matters
+    where a few features are very large, as behind ResUNet++'s attention.
     """
 
     def __init__(
@@ -66,6 +73,7 @@ class SegmenterRecipe:
         noise: float = 0.0,
         denoising: Denoising | None = None,
         factor: int = 1,
+        recount: bool = False,
     ) -> None:
         self.device = next(network.parameters()).device
         self.networks: dict[str, nn.Module] = {"segmenter": network}
@@ -79,6 +87,7 @@ class SegmenterRecipe:
         self._train, self._val = train, val
         self._preference = annotated_first(train)
         self._batch, self._strength, self._noise, self._denoising, self._factor = batch, strength, noise, denoising, factor
+        self._recounts = recount
 
     def loss(self, *, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
         """Of a batch in which films with every structure annotated come more often."""
@@ -103,13 +112,37 @@ class SegmenterRecipe:
         return segmentation + extra, {"segmentation": float(segmentation.detach()), **figures}
 
     def validate(self, averages: Mapping[str, nn.Module]) -> dict[str, Any]:
-        """Mean Dice per data set and structure, and the denoiser's errors when it learns."""
+        """Mean Dice per data set and structure, and the denoiser's errors when it learns.
+
+        With `recount`, the segmenter's batch norms count their means and variances anew before that.
+        """
         segmenter = averages["segmenter"]
         denoiser = None if self._denoising is None else averages.get("denoiser", self._denoising.network)
+        if self._recounts:
+            self._recount(segmenter, denoiser)
         scores: dict[str, Any] = {"val_dice": {name: self._dice(segmenter, films, denoiser) for name, films in self._val.items()}}
         if "denoiser" in averages:
             scores["val_rmse"] = validate_denoiser(averages["denoiser"], join(list(self._val.values())), self._diffusion)
         return scores
+
+    @torch.no_grad()
+    def _recount(self, segmenter: nn.Module, denoiser: nn.Module | None) -> None:
+        """Let batch norms count over training images that are not augmented, under the noise that the segmenter is trained for."""
+        torch.manual_seed(0)
+        films = spread(self._train, _RECOUNTED_IMAGES)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            update_bn((block_means(self._seen(image, denoiser), self._factor) for image in films.images.split(_RECOUNTED_BATCH)), segmenter)
+
+    def _seen(self, image: Tensor, denoiser: nn.Module | None) -> Tensor:
+        """Images as the segmenter is trained to see them, at random noise levels."""
+        image = image.to(self.device)
+        if self._noise:
+            image = image + self._noise * torch.randn_like(image)
+        if denoiser is not None and self._denoising is not None:
+            noised = round(self._denoising.share * len(image))
+            clean, *_ = self._diffusion.loss(denoiser, image[:noised], most_sigma=self._denoising.most_sigma)
+            image = torch.cat([to_unit(clean), image[noised:]])
+        return image
 
     @torch.no_grad()
     def _dice(self, segmenter: nn.Module, films: FilmSet, denoiser: nn.Module | None) -> dict[str, list[float]]:

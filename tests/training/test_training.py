@@ -132,6 +132,27 @@ def test_most_noise_levels_lie_below_the_one_asked_for() -> None:
         assert float(levels.max()) <= 1.01
 
 
+def test_batch_norms_may_count_anew_over_images_as_they_are(data: Path) -> None:
+    """Of images of one brightness each, the first norm's mean is the convolution of the mean brightness."""
+    films = load_films(data, "train", grid=32)
+    films = replace(films, images=torch.tensor([0.1, 0.4, 0.7]).view(3, 1, 1, 1).expand(3, 1, 32, 32))
+    description = {"architecture": "UNet", "channels": 1, "structures": 3, "width": 4, "depth": 1, "padding": "zero", "norm": "batch"}
+    counted = {}
+    for recount in (False, True):
+        torch.manual_seed(0)
+        network = build_network(description).eval()
+        recipe = SegmenterRecipe(network, description, train=films, val={"drawn": films}, factor=2, recount=recount)
+        recipe.validate({"segmenter": network})
+        assert not network.training
+        norm = network.down[0][1]
+        assert norm.momentum is not None
+        counted[recount] = norm.running_mean.clone()
+        first = network.down[0][0]
+    assert not counted[False].any()
+    seen = torch.stack([first(torch.full((1, 1, 16, 16), value)).mean((0, 2, 3)) for value in (0.1, 0.4, 0.7)])
+    torch.testing.assert_close(counted[True], seen.mean(0).detach(), atol=0.01, rtol=0.02)
+
+
 def test_noise_before_a_denoiser_needs_a_denoiser(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "segmenter", "--data", str(data), "--out", str(tmp_path), "--most-sigma", "0.3"]) == 2
     assert "give --denoiser FILE" in capsys.readouterr().err
