@@ -29,9 +29,9 @@ def test_the_shipped_weights_are_half_precision_and_small() -> None:
         bundle = load_bundle(name)
         for role, digest in bundle.weights_sha256.items():
             assert hashlib.sha256(bundle.weights(role)).hexdigest() == digest
-            assert {value.dtype for value in load(bundle.weights(role)).values()} <= {torch.float16, torch.int64}, (
-                "int64: a batch norm counts"
-            )
+            for weight, value in load(bundle.weights(role)).items():
+                counted = weight.rpartition(".")[2] in ("running_mean", "running_var", "num_batches_tracked")
+                assert counted or value.dtype == torch.float16
     bundle = load_bundle()
     assert sum(len(bundle.weights(role)) for role in bundle.networks) <= DEFAULT_MOST
     assert sum(path.stat().st_size for path in bundle.folder.parent.glob("*/*")) <= SHIPPED_MOST
