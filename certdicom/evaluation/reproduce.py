@@ -63,7 +63,7 @@ def take_stock(table: str, *, data: Path, bundles: Sequence[Bundle], steps: int 
             candidates[key], lack = _candidate(*key, bundles=bundles, datasets=datasets, folder=data, steps=steps)
             missing += [lack] if lack else []
     entries = [Entry(cell, candidates[cell.model, ONE_SHOT if cell.method == CLEAN else cell.method, cell.data]) for cell in cells]
-    entries += _others(cells, bundles=bundles, datasets=datasets)
+    entries += _one_shot_beside(entries, bundles=bundles) if table in ("s1", "s3") else _others(cells, bundles=bundles, datasets=datasets)
     return Inventory(table, tuple(entries), datasets, tuple(missing))
 
 
@@ -85,6 +85,14 @@ def _objection(bundle: Bundle, dataset: Dataset) -> str | None:
     except UsageError as error:
         return one_line(error)
     return None
+
+
+def _one_shot_beside(entries: Sequence[Entry], *, bundles: Sequence[Bundle]) -> list[Entry]:
+    """Tables S1 and S3 ask whether another way to denoise is better: Table 1's lines of the networks that there is a candidate for."""
+    found = {(entry.cell.model, entry.cell.data) for entry in entries if entry.candidate}
+    cells = [cell for cell in paper().cells if cell.table == "table1" and (cell.model, cell.data) in found]
+    bundle = {key: find_bundle(bundles, model=key[0], method=ONE_SHOT, data=key[1]) for key in found}
+    return [Entry(cell, Candidate(own, ONE_SHOT)) for cell in cells if (own := bundle[cell.model, cell.data]) is not None]
 
 
 def _others(cells: Sequence[Cell], *, bundles: Sequence[Bundle], datasets: Mapping[str, Dataset]) -> list[Entry]:

@@ -88,9 +88,13 @@ def test_table_s1_may_take_fewer_steps_and_says_so(here: tuple[Path, Path], tmp_
     wanted = [b for b in known_bundles(bundles) if b.name == "jsrt-unet"]
     stock = take_stock("s1", data=data, bundles=wanted, steps=2)
     lines = reproduce(stock, split="val", loader=Loader(device="cpu", precision="float32"), out=tmp_path / "out", images=1, parameters=FEW)
-    assert {line["method"] for line in lines if line["ours"]} == {"multi-step:2"}
+    assert {line["method"] for line in lines if line["ours"]} == {"multi-step:2", "one-shot"}
+    beside = [line for line in lines if line["method"] == "one-shot"]
+    assert {line["model"] for line in beside} == {"UNet"}, "a network with no bundle for S1 needs no line to compare with"
+    assert [line["paper"]["dice"] for line in beside if line["sigma"] == 0.25] == [0.94, 0.88, 0.75], "as in Table 1"
     assert {line["method"] for line in lines if not line["ours"]} == {"multi-step"}
-    assert all(entry.candidate.method == "multi-step" for entry in take_stock("s1", data=data, bundles=wanted).entries if entry.candidate)
+    whole = {entry.candidate.method for entry in take_stock("s1", data=data, bundles=wanted).entries if entry.candidate}
+    assert whole == {"multi-step", "one-shot"}
 
 
 @pytest.mark.parametrize("method", METHODS)
