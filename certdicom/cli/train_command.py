@@ -185,7 +185,7 @@ def _draw_curves(folder: Path, *, structures: tuple[str, ...]) -> None:
 def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Recipe, dict[str, Any]]:
     """What is trained, and what its weight files will say of how."""
     from certdicom.training.data import STRUCTURES, join
-    from certdicom.training.denoiser import MOST_SIGMA, DenoiserRecipe, DirectDenoiserRecipe
+    from certdicom.training.denoiser import MOST_SIGMA, SIGMA_RANGE, DenoiserRecipe, DirectDenoiserRecipe
     from certdicom.training.segmenter import Denoising, SegmenterRecipe
     from certdicom.training.weights import load_network
 
@@ -221,7 +221,9 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
     denoising = None
     if arguments.denoiser is not None:
         denoiser = load_network(arguments.denoiser)
-        most_sigma = arguments.most_sigma or MOST_SIGMA
+        most_sigma = MOST_SIGMA if arguments.most_sigma is None else arguments.most_sigma
+        if not SIGMA_RANGE[0] < most_sigma <= SIGMA_RANGE[1]:
+            raise UsageError(f"--most-sigma must be above {SIGMA_RANGE[0]:g} and at most {SIGMA_RANGE[1]:g}, not {most_sigma:g}")
         denoising = Denoising(denoiser.network.to(device), denoiser.description, every=arguments.denoiser_every, most_sigma=most_sigma)
         record |= {"denoiser": True, "denoiser_every": arguments.denoiser_every, "most_sigma": most_sigma}
     factor = arguments.factor or begun.get("factor", 1)

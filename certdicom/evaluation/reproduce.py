@@ -75,7 +75,7 @@ def _candidate(
         return None, how_to_make(model=model, method=method, data=data, folder=folder)
     if data in datasets and (objection := _objection(bundle, datasets[data])):
         return None, Missing(f"bundle {bundle.name} for {data}", objection)
-    return Candidate(bundle, f"{method}:{steps}" if method == MULTI_STEP and steps else method), None
+    return Candidate(bundle, f"{method}:{steps}" if method == MULTI_STEP and steps is not None else method), None
 
 
 def _objection(bundle: Bundle, dataset: Dataset) -> str | None:

@@ -96,15 +96,13 @@ class SegmenterRecipe:
         image, masks = (x.to(self.device) for x in augment(self._train.images[chosen], self._train.masks[chosen], strength=strength))
         figures: dict[str, float] = {}
         extra: Tensor | float = 0.0
-        if self._noise:
-            image = image + self._noise * torch.randn_like(image)
-        if (denoising := self._denoising) is not None:
+        if (denoising := self._denoising) is None:
+            image, *_ = self._seen(image, None)
+        else:
             learns = denoising.every > 0 and step % denoising.every == 0
-            noised = round(denoising.share * self._batch)
             with torch.set_grad_enabled(learns):
-                clean, error, denoiser_loss = self._diffusion.loss(denoising.network, image[:noised], most_sigma=denoising.most_sigma)
-            image = torch.cat([to_unit(clean), image[noised:]])
-            figures["error"] = float(error.detach())
+                image, error, denoiser_loss = self._seen(image, denoising.network)
+            figures["error"] = float(error)
             extra = denoising.weight * denoiser_loss if learns else 0.0
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             logits = coarsely(self.networks["segmenter"], image, factor=self._factor)
@@ -131,18 +129,19 @@ class SegmenterRecipe:
         torch.manual_seed(0)
         films = spread(self._train, _RECOUNTED_IMAGES)
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            update_bn((block_means(self._seen(image, denoiser), self._factor) for image in films.images.split(_RECOUNTED_BATCH)), segmenter)
+            seen = (self._seen(image.to(self.device), denoiser)[0] for image in films.images.split(_RECOUNTED_BATCH))
+            update_bn((block_means(image, self._factor) for image in seen), segmenter)
 
-    def _seen(self, image: Tensor, denoiser: nn.Module | None) -> Tensor:
-        """Images as the segmenter is trained to see them, at random noise levels."""
-        image = image.to(self.device)
+    def _seen(self, image: Tensor, denoiser: nn.Module | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Images as the segmenter is trained to see them, at random noise levels; the denoiser's error and its loss, 0 without one."""
+        error = loss = torch.zeros(())
         if self._noise:
             image = image + self._noise * torch.randn_like(image)
         if denoiser is not None and self._denoising is not None:
             noised = round(self._denoising.share * len(image))
-            clean, *_ = self._diffusion.loss(denoiser, image[:noised], most_sigma=self._denoising.most_sigma)
+            clean, error, loss = self._diffusion.loss(denoiser, image[:noised], most_sigma=self._denoising.most_sigma)
             image = torch.cat([to_unit(clean), image[noised:]])
-        return image
+        return image, error.detach(), loss
 
     @torch.no_grad()
     def _dice(self, segmenter: nn.Module, films: FilmSet, denoiser: nn.Module | None) -> dict[str, list[float]]:

@@ -95,6 +95,9 @@ def test_table_s1_may_take_fewer_steps_and_says_so(here: tuple[Path, Path], tmp_
     assert {line["method"] for line in lines if not line["ours"]} == {"multi-step"}
     whole = {entry.candidate.method for entry in take_stock("s1", data=data, bundles=wanted).entries if entry.candidate}
     assert whole == {"multi-step", "one-shot"}
+    none = take_stock("s1", data=data, bundles=wanted, steps=0)
+    with pytest.raises(UsageError, match="at least 1 step"):
+        reproduce(none, split="val", loader=Loader(device="cpu", precision="float32"), out=tmp_path / "none", images=1, parameters=FEW)
 
 
 @pytest.mark.parametrize("method", METHODS)

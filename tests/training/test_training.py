@@ -28,7 +28,7 @@ from certdicom.training.data import join, load_films, spread
 from certdicom.training.denoiser import DENOISER, DenoiserRecipe, Diffusion
 from certdicom.training.loop import CHECKPOINT, Plan, train
 from certdicom.training.segmenter import SEGMENTER, Denoising, SegmenterRecipe, segmentation_loss
-from certdicom.training.weights import AveragedWeights, load_network
+from certdicom.training.weights import AveragedWeights, load_network, save_network
 
 SMALL_SEGMENTER = {**SEGMENTER, "features": [8, 16, 16], "strides": [2, 2]}
 SMALL_DENOISER = {**DENOISER, "block_out_channels": [8, 8], "norm_num_groups": 4}
@@ -154,8 +154,14 @@ def test_batch_norms_may_count_anew_over_images_as_they_are(data: Path) -> None:
 
 
 def test_noise_before_a_denoiser_needs_a_denoiser(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "segmenter", "--data", str(data), "--out", str(tmp_path), "--most-sigma", "0.3"]) == 2
+    train = ["train", "segmenter", "--data", str(data), "--grid", "32", "--out", str(tmp_path)]
+    assert main([*train, "--most-sigma", "0.3"]) == 2
     assert "give --denoiser FILE" in capsys.readouterr().err
+    denoiser = tmp_path / "denoiser.safetensors"
+    save_network(build_network(SMALL_DENOISER), denoiser, description=SMALL_DENOISER)
+    for sigma in ("0", "0.03", "1.5"):
+        assert main([*train, "--denoiser", str(denoiser), "--most-sigma", sigma]) == 2
+        assert f"--most-sigma must be above 0.03 and at most 1, not {sigma}" in capsys.readouterr().err
 
 
 def test_a_turned_rectangle_keeps_its_shape() -> None:
