@@ -43,7 +43,10 @@ def convert_adm_checkpoint(checkpoint: Path, target: Path, *, flags: Mapping[str
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise BundleError(f"{checkpoint} is no plain PyTorch state dict: {one_line(error)[:200]}") from error
     weights = converted_weights(state, flags=flags)
-    content = save(for_disk(weights), metadata={"notice": NOTICE})
+    try:
+        content = save(for_disk(weights), metadata={"notice": NOTICE})
+    except ValueError as error:
+        raise BundleError(f"{checkpoint} is damaged: {error}") from error
     write_atomically(target, content, force=force)
     _log.warning("%s", NOTICE)
     return {"architecture": "ADMUNet", **flags}

@@ -17,7 +17,7 @@ from certdicom.dicom import codes
 from certdicom.errors import UsageError
 from certdicom.models.bundle import BORROWED, DESCRIPTION, load_bundle
 from certdicom.models.description import DENOISER, SEGMENTER, Method
-from certdicom.models.fitting import coarsely
+from certdicom.models.fitting import coarsely, mirrored
 from certdicom.models.precision import for_disk
 from certdicom.presentation.palette import STRUCTURE_RGB
 from certdicom.selftest import EXPECTATION, record_expectation
@@ -73,7 +73,8 @@ def pack(folder: Path, *, segmenter: Trained, denoisers: Sequence[Trained] = (),
     networks = {SEGMENTER: segmenter, **_by_role(denoisers, factor=packing.factor)}
     description = _description(folder.name, networks, packing, noise=float(segmenter.record.get("noise", 0.0)))
     if tuple(packing.structures) == CHEST and segmenter.description["channels"] == 1:
-        segment = partial(coarsely, segmenter.network.eval(), factor=_coarser(segmenter, packing))
+        network = segmenter.network.eval()
+        segment = partial(coarsely, mirrored(network) if packing.mirror else network, factor=_coarser(segmenter, packing))
         description["anatomy"] = fit_anatomy(segment, train).limits
     weights = {role: trained.network.eval() for role, trained in networks.items()}
     digests = _write_weights(folder, weights)
@@ -90,7 +91,7 @@ def pack(folder: Path, *, segmenter: Trained, denoisers: Sequence[Trained] = (),
 
 
 def write_bundle(folder: Path, *, description: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> None:
-    """Write `folder` with float16 safetensors for each network, and bundle.json with their digests; a borrowed network's stands beside."""
+    """Write `folder` with safetensors for each network, and bundle.json with their digests; a borrowed network's stands beside."""
     _write_description(folder, description, _write_weights(folder, networks))
 
 

@@ -123,6 +123,15 @@ def test_checkpoints_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         convert_adm_checkpoint(tmp_path / "evil.pt", tmp_path / "x.safetensors", flags=flags)
 
 
+def test_a_checkpoint_whose_weights_are_not_finite_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    state = {name: value.float() for name, value in random_state(SMALL).items()}
+    name = next(iter(state))
+    torch.save({**state, name: torch.full_like(state[name], float("nan"))}, tmp_path / "damaged.pt")
+    with pytest.raises(BundleError, match=r"damaged.pt is damaged: the weights .* not finite"):
+        convert_adm_checkpoint(tmp_path / "damaged.pt", tmp_path / "denoiser.safetensors", flags=as_arguments(SMALL))
+    assert not (tmp_path / "denoiser.safetensors").exists()
+
+
 def test_a_network_that_wants_a_class_is_refused() -> None:
     with pytest.raises(BundleError, match="class_cond"):
         build_network({"architecture": "ADMUNet", "class_cond": True})
