@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from certdicom.dicom import codes
 from certdicom.errors import UsageError
 from certdicom.models.bundle import BORROWED, DESCRIPTION, load_bundle
 from certdicom.models.description import DENOISER, SEGMENTER, Method
-from certdicom.models.fitting import coarsely, mirrored
 from certdicom.models.precision import for_disk
 from certdicom.presentation.palette import STRUCTURE_RGB
 from certdicom.selftest import EXPECTATION, record_expectation
@@ -72,13 +70,12 @@ def pack(folder: Path, *, segmenter: Trained, denoisers: Sequence[Trained] = (),
     """
     networks = {SEGMENTER: segmenter, **_by_role(denoisers, factor=packing.factor)}
     description = _description(folder.name, networks, packing, noise=float(segmenter.record.get("noise", 0.0)))
-    if tuple(packing.structures) == CHEST and segmenter.description["channels"] == 1:
-        network = segmenter.network.eval()
-        segment = partial(coarsely, mirrored(network) if packing.mirror else network, factor=_coarser(segmenter, packing))
-        description["anatomy"] = fit_anatomy(segment, train).limits
     weights = {role: trained.network.eval() for role, trained in networks.items()}
     digests = _write_weights(folder, weights)
     _write_description(folder, description, digests)
+    if tuple(packing.structures) == CHEST and description["channels"] == 1:
+        description["anatomy"] = fit_anatomy(load_bundle(folder), train).limits
+        _write_description(folder, description, digests)
     if packing.calibration_images:
         films = spread(train, packing.calibration_images)
         description["thresholds"] = calibrate_thresholds(load_bundle(folder), films, sigmas=_levels(description, factor=packing.factor))
@@ -122,11 +119,6 @@ def _by_role(denoisers: Sequence[Trained], *, factor: int) -> dict[str, Trained]
     return {f"{DENOISER}@{level:g}" if level else DENOISER: trained for level, trained in levels.items()}
 
 
-def _coarser(segmenter: Trained, packing: Packing) -> int:
-    """How many times coarser the segmenter's grid is than the bundle's."""
-    return packing.factor * int(segmenter.record.get("factor", 1))
-
-
 def _direct_levels(roles: Iterable[str]) -> list[float]:
     """The noise levels that have a denoiser of their own, rising."""
     return sorted(float(role.partition("@")[2]) for role in roles if "@" in role)
@@ -136,7 +128,7 @@ def _description(name: str, networks: Mapping[str, Trained], packing: Packing, *
     described: dict[str, dict[str, Any]] = {role: dict(trained.description) for role, trained in networks.items()}
     if packing.borrow is not None:
         described[DENOISER] = {BORROWED: packing.borrow}
-    coarser = _coarser(networks[SEGMENTER], packing)
+    coarser = packing.factor * int(networks[SEGMENTER].record.get("factor", 1))
     if feeding := {**({"factor": coarser} if coarser > 1 else {}), **({"mirror": True} if packing.mirror else {})}:
         described[SEGMENTER]["input"] = feeding
     rows, columns = (packing.factor * side for side in packing.grid)

@@ -55,6 +55,7 @@ def test_the_commands_lead_from_films_to_a_bundle_whose_card_says_how(data: Path
     bundle = load_bundle(packed)
     assert (bundle.name, bundle.grid, bundle.denoising.method) == ("drawn-chest", 64, "one-shot")
     assert [structure.label for structure in bundle.structures] == ["lungs", "heart", "clavicles"]
+    assert bundle.anatomy is not None
     assert [sigma for sigma, _ in bundle.thresholds] == [0.072, 0.144, 0.289, 0.5]
     card = (packed / "MODEL_CARD.md").read_text()
     assert "Research use only, not a medical device" in card
