@@ -1,6 +1,6 @@
 """Draws per second, the networks' share of them, and the statistics beside the per-pixel way.
 
-    make bench        or: python benchmarks/benchmark.py [--draws 110] [--skip-networks]
+    python benchmarks/benchmark.py [--draws 110] [--skip-networks]
 
 The per-pixel way is what published implementations do: scipy's exact test once per pixel, then statsmodels' Holm. It is
 written here for comparison only.
