@@ -37,8 +37,11 @@ CODES = {
 }
 """The codes of the structures that the known data sets have masks of."""
 
-_SEGCERTIFY_SHARES = (0.5, 4.0)
-"""The noise for which a network trained under noise may be asked, over that of its training: the paper asks for four times as much."""
+_SEGCERTIFY_SHARES = (1.0, 2.0, 4.0)
+"""The noise levels of the paper for a network trained under noise, over that of its training: thresholds are chosen at each."""
+
+_SEGCERTIFY_RANGE = (0.5, 4.0)
+"""The noise for which such a network may be asked, over that of its training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +72,8 @@ def pack(folder: Path, *, segmenter: Trained, denoisers: Sequence[Trained] = (),
     with `packing.borrow`, or for a segmenter trained under noise. UsageError when they do not belong together.
     """
     networks = {SEGMENTER: segmenter, **_by_role(denoisers, factor=packing.factor)}
-    description = _description(folder.name, networks, packing, noise=float(segmenter.record.get("noise", 0.0)))
+    noise = float(segmenter.record.get("noise", 0.0))
+    description = _description(folder.name, networks, packing, noise=noise)
     weights = {role: trained.network.eval() for role, trained in networks.items()}
     digests = _write_weights(folder, weights)
     _write_description(folder, description, digests)
@@ -78,7 +82,9 @@ def pack(folder: Path, *, segmenter: Trained, denoisers: Sequence[Trained] = (),
         _write_description(folder, description, digests)
     if packing.calibration_images:
         films = spread(train, packing.calibration_images)
-        description["thresholds"] = calibrate_thresholds(load_bundle(folder), films, sigmas=_levels(description, factor=packing.factor))
+        description["thresholds"] = calibrate_thresholds(
+            load_bundle(folder), films, sigmas=_levels(description, factor=packing.factor, noise=noise)
+        )
         _write_description(folder, description, digests)
     bundle = load_bundle(folder)
     if not (folder / CARD).exists():
@@ -154,7 +160,7 @@ def _method(roles: Iterable[str], *, factor: int, noise: float) -> tuple[Method,
         return "one-shot", [factor * sigma for sigma in SIGMA_RANGE]
     if not noise:
         raise UsageError("the segmenter was not trained under --noise: give --denoiser FILE or --borrow BUNDLE as well")
-    return "segcertify", [round(factor * noise * share, 6) for share in _SEGCERTIFY_SHARES]
+    return "segcertify", [round(factor * noise * share, 6) for share in _SEGCERTIFY_RANGE]
 
 
 def _structure(label: str, codes: Mapping[str, tuple[str, str, str]]) -> dict[str, Any]:
@@ -163,8 +169,13 @@ def _structure(label: str, codes: Mapping[str, tuple[str, str, str]]) -> dict[st
     return {"label": label, "code": codes[label], **({"rgb": STRUCTURE_RGB[label]} if label in STRUCTURE_RGB else {})}
 
 
-def _levels(description: Mapping[str, Any], *, factor: int) -> list[float]:
-    """The noise levels at which thresholds are chosen: those of LEVELS that the bundle is made for, on its own grid."""
-    low, high = description["sigma_range"]
-    direct = _direct_levels(description["networks"])
-    return direct or [level for level in (round(factor * level, 6) for level in LEVELS) if low <= level <= high]
+def _levels(description: Mapping[str, Any], *, factor: int, noise: float) -> list[float]:
+    """The noise levels on the bundle's grid at which thresholds are chosen: those of LEVELS that it is made for; of one that was
+    trained under noise the paper's, and those that have a denoiser of their own.
+    """
+    method, (low, high) = description["denoising"]["method"], description["sigma_range"]
+    if method == "segcertify":
+        return [round(factor * noise * share, 6) for share in _SEGCERTIFY_SHARES]
+    if method == "direct":
+        return _direct_levels(description["networks"])
+    return [level for level in (round(factor * level, 6) for level in LEVELS) if low <= level <= high]

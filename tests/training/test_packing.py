@@ -109,9 +109,11 @@ def test_a_segmenter_without_a_denoiser_must_have_been_trained_under_noise(tmp_p
     packing = Packing(structures=("lungs", "heart"), grid=(32, 32), calibration_images=0)
     with pytest.raises(UsageError, match="not trained under --noise"):
         pack(tmp_path / "none", segmenter=trained(SEGMENTER), packing=packing, train=films(32, 32))
-    pack(tmp_path / "noisy", segmenter=trained(SEGMENTER, noise=0.1), packing=packing, train=films(32, 32))
+    calibrated = replace(packing, calibration_images=1)
+    pack(tmp_path / "noisy", segmenter=trained(SEGMENTER, noise=0.1), packing=calibrated, train=films(32, 32))
     bundle = load_bundle(tmp_path / "noisy")
-    assert (bundle.denoising.method, bundle.sigma_range, bundle.thresholds) == ("segcertify", (0.05, 0.4), ())
+    assert (bundle.denoising.method, bundle.sigma_range) == ("segcertify", (0.05, 0.4))
+    assert [sigma for sigma, _ in bundle.thresholds] == [0.1, 0.2, 0.4]  # the paper asks at one, two and four times the noise of training
 
 
 def test_several_segmenters_become_their_mean_asked_about_both_sides(tmp_path: Path) -> None:
