@@ -170,8 +170,8 @@ def _structure(label: str, codes: Mapping[str, tuple[str, str, str]]) -> dict[st
 
 
 def _levels(description: Mapping[str, Any], *, factor: int, noise: float) -> list[float]:
-    """The noise levels on the bundle's grid at which thresholds are chosen: those of LEVELS that it is made for; of one that was
-    trained under noise the paper's, and those that have a denoiser of their own.
+    """The noise levels on the bundle's grid at which thresholds are chosen: the paper's for SegCertify, those that have a denoiser of
+    their own, or for a diffusion model those of LEVELS in its range.
     """
     method, (low, high) = description["denoising"]["method"], description["sigma_range"]
     if method == "segcertify":
