@@ -40,7 +40,7 @@ CODES = {
 _SEGCERTIFY_SHARES = (1.0, 2.0, 4.0)
 """The noise levels of the paper for a network trained under noise, over that of its training: thresholds are chosen at each."""
 
-_SEGCERTIFY_RANGE = (0.5, 4.0)
+_SEGCERTIFY_RANGE = (0.5, _SEGCERTIFY_SHARES[-1])
 """The noise for which such a network may be asked, over that of its training."""
 
 

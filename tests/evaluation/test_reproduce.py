@@ -106,6 +106,7 @@ def test_the_commands_that_fill_gaps_are_commands(data: str, method: str) -> Non
     fill = how_to_make(model="ResUNet++", method=method, data=data, folder=Path("some where")).fill
     commands = fill.split("; then ")[0].split(" && ")
     assert len(commands) == {"segcertify": 2, "direct": 5}.get(method, 3)
+    assert ("--calibration-images 0" in fill) == (method == "segcertify"), "the paper's SegCertify has no thresholds"
     for command in commands:
         words = shlex.split(command)
         assert words[0] == "certdicom"

@@ -109,6 +109,8 @@ def test_a_segmenter_without_a_denoiser_must_have_been_trained_under_noise(tmp_p
     packing = Packing(structures=("lungs", "heart"), grid=(32, 32), calibration_images=0)
     with pytest.raises(UsageError, match="not trained under --noise"):
         pack(tmp_path / "none", segmenter=trained(SEGMENTER), packing=packing, train=films(32, 32))
+    pack(tmp_path / "plain", segmenter=trained(SEGMENTER, noise=0.1), packing=packing, train=films(32, 32))
+    assert load_bundle(tmp_path / "plain").thresholds == ()
     calibrated = replace(packing, calibration_images=1)
     pack(tmp_path / "noisy", segmenter=trained(SEGMENTER, noise=0.1), packing=calibrated, train=films(32, 32))
     bundle = load_bundle(tmp_path / "noisy")
