@@ -9,7 +9,7 @@ import hashlib
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,23 +19,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certdicom.certification.certificate import Certificate
-from certdicom.certification.looks import require_certifiable
+from certdicom.certification.hypotheses import Hypotheses
+from certdicom.certification.noise import derive_seed
 from certdicom.certification.parameters import SmoothingParameters
+from certdicom.certification.sampling import Progress, certify_grids
 from certdicom.files import write_atomically
 from certdicom.models.bundle import Bundle, load_bundle
 from certdicom.suitability import judge_picture, notes_for, require_suitable
 
 if TYPE_CHECKING:
     from certdicom.certification.certificate import SeedKind
-    from certdicom.certification.smoothing import GridResult
-    from certdicom.imaging.grid import GridImage
+    from certdicom.certification.sampling import BaseSegmenter
     from certdicom.imaging.image import SourceImage
-    from certdicom.models.runtime import DenoisedSegmenter
+    from certdicom.models.backends.torch import TorchBackend
     from certdicom.presentation.explanation import StructureExplanation
 
 Geometry = Literal["viewer", "none"]
 AbstainSegments = Literal["union", "per-structure"]
-Progress = Callable[[int, int], None]
 
 TARGETS = {
     "output": ".seg.dcm",
@@ -57,8 +57,9 @@ DEFAULT_BATCH = 10
 class Computation:
     """How to compute, as opposed to what.
 
-    `device`: auto, cpu, cuda or cuda:i; `precision`: auto, float32, bfloat16 or float16; `batch_size`: draws at once;
-    `site_key`: makes the draws repeatable by its owner and unpredictable to others; without it the system's entropy is used.
+    `device`: auto, cpu, cuda or cuda:i; `precision`: auto, float32, bfloat16 or float16; `batch_size`: draws in memory at once, which
+    changes nothing else; `site_key`: makes the draws repeatable by its owner and unpredictable to others; without it the system's
+    entropy is used.
     """
 
     device: str = "auto"
@@ -91,23 +92,20 @@ class Certifier:
     def __init__(self, bundle: Bundle, parameters: SmoothingParameters, computation: Computation | None = None) -> None:
         """Check the request before any slow work; networks are loaded on first use. UsageError when it is impossible."""
         bundle.require_sigma(parameters.sigma)
-        require_certifiable(parameters, structures=len(bundle.structures), cells=bundle.cells)
+        Hypotheses(len(bundle.structures), parameters.unions).require_certifiable(parameters, cells=bundle.cells)
         self.bundle = bundle
         self.parameters = parameters
         self.computation = computation or Computation()
-        self._networks: DenoisedSegmenter | None = None
-        self._device = self._precision = ""
+        self._loaded: tuple[TorchBackend, BaseSegmenter] | None = None
 
-    def load(self) -> DenoisedSegmenter:
-        """The networks, imported and loaded on the first call."""
-        if self._networks is None:
-            from certdicom.models.runtime import DenoisedSegmenter, choose_device, choose_precision
+    def load(self) -> tuple[TorchBackend, BaseSegmenter]:
+        """What runs the networks, imported and loaded on the first call."""
+        if self._loaded is None:
+            from certdicom.models.backends.torch import TorchBackend
 
-            device = choose_device(self.computation.device)
-            precision = choose_precision(self.computation.precision, device)
-            self._networks = DenoisedSegmenter(self.bundle, sigma=self.parameters.sigma, device=device, precision=precision)
-            self._device, self._precision = str(device), precision
-        return self._networks
+            backend = TorchBackend(device=self.computation.device, precision=self.computation.precision)
+            self._loaded = backend, backend.base_segmenter(self.bundle, sigma=self.parameters.sigma)
+        return self._loaded
 
     def certify(self, film: SourceImage, *, accept_any: bool = False, progress: Progress | None = None) -> Certificate:
         """Certify one film or photograph. FilmRefusedError when the bundle is not for such an image, or the picture implausible.
@@ -117,7 +115,7 @@ class Certifier:
         require_suitable(film, self.bundle, accept_any=accept_any)
         watch = _Stopwatch()
         with watch.stage("networks"):
-            networks = self.load()
+            backend, segmenter = self.load()
         with watch.stage("grid"):
             from certdicom.imaging.grid import to_grid
 
@@ -125,8 +123,20 @@ class Certifier:
         seed, seed_kind = self._seed(film)
         notes = [*image.notes, *notes_for(film, self.bundle)]
         repeated = self.bundle.channels // film.channels
+
+        def judge(selected: NDArray[np.bool_]) -> None:
+            notes.extend(judge_picture(selected, image.u[0], self.bundle, accept_any=accept_any))
+
         with watch.stage("draws"):
-            result = self._count(image, networks, repeated=repeated, seed=seed, accept_any=accept_any, notes=notes, progress=progress)
+            ((result,),) = certify_grids(
+                [np.concatenate([image.u] * repeated)],
+                [segmenter],
+                [self.parameters],
+                seeds=[seed],
+                batch_size=self.computation.batch_size,
+                after_selection=judge,
+                progress=progress,
+            )
         return Certificate(
             decisions=result.decisions,
             counts=result.counts,
@@ -138,9 +148,10 @@ class Certifier:
             bundle_name=self.bundle.name,
             bundle_sha256=self.bundle.sha256,
             seed_kind=seed_kind,
-            draw_identity=hashlib.sha256(seed + self._device.encode()).hexdigest(),  # devices may round differently
-            device=self._device,
-            precision=self._precision,
+            draw_identity=hashlib.sha256(seed).hexdigest(),
+            backend=backend.name,
+            device=str(backend.device),
+            precision=backend.precision,
             unions=result.unions,
             stopped_at=result.draws if result.draws < self.parameters.n else None,
             medium=film.medium,
@@ -149,46 +160,17 @@ class Certifier:
         )
 
     def _seed(self, film: SourceImage) -> tuple[bytes, SeedKind]:
-        """The seed of this film's draws: it depends on the pixels and on everything that the decisions depend on."""
-        from certdicom.certification.noise import derive_seed
+        """The seed of this image's draws. It depends on pixels, bundle and parameters, and on nothing by which anybody could draw again."""
+        asked = {**self.parameters.as_dict(), "bundle": self.bundle.sha256}
+        return derive_seed(self.computation.site_key, pixels_sha256=_digest_of_pixels(film.stored_values), parameters=asked)
 
-        identity: dict[str, object] = {
-            **self.parameters.as_dict(),
-            "bundle": self.bundle.sha256,
-            "precision": self._precision,
-            "batch_size": self.computation.batch_size,
-        }
-        pixels = hashlib.sha256(repr(film.stored_values.shape).encode() + film.stored_values.tobytes()).digest()
-        return derive_seed(self.computation.site_key, pixels_sha256=pixels, parameters=identity)
 
-    def _count(
-        self,
-        image: GridImage,
-        networks: DenoisedSegmenter,
-        *,
-        repeated: int,
-        seed: bytes,
-        accept_any: bool,
-        notes: list[str],
-        progress: Progress | None,
-    ) -> GridResult:
-        import torch
-
-        from certdicom.certification.smoothing import certify_grid
-
-        def judge(selected: NDArray[np.bool_]) -> None:
-            notes.extend(judge_picture(selected, image.u[0], self.bundle, accept_any=accept_any))
-
-        return certify_grid(
-            torch.from_numpy(image.u).repeat(repeated, 1, 1).to(self._device),
-            networks,
-            self.parameters,
-            seed=seed,
-            batch_size=self.computation.batch_size,
-            structures=len(self.bundle.structures),
-            after_selection=judge,
-            progress=progress,
-        )
+def _digest_of_pixels(stored: NDArray[np.integer]) -> bytes:
+    """SHA-256 over shape and values, whatever the type that holds them."""
+    digest = hashlib.sha256(repr(stored.shape).encode())
+    for row in stored:
+        digest.update(row.astype("<i8").tobytes())
+    return digest.digest()
 
 
 def certify(

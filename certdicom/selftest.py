@@ -18,9 +18,10 @@ import numpy as np
 
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT, Certificate
 from certdicom.certification.parameters import SmoothingParameters
+from certdicom.certification.sampling import Progress
 from certdicom.errors import BundleError
 from certdicom.models.bundle import Bundle
-from certdicom.pipeline import Certifier, Computation, Progress, film_decisions, write_segmentation
+from certdicom.pipeline import Certifier, Computation, film_decisions, write_segmentation
 
 EXPECTATION = "selftest.json"
 _SITE_KEY = b"certdicom self-test, not a secret"
@@ -71,7 +72,7 @@ def measurements(certificate: Certificate) -> dict[str, float]:
 
 def _known_probabilities() -> Check:
     """A base segmenter whose every probability is known: no certified decision may be wrong, most must be certified."""
-    from certdicom.certification.smoothing import certify_grid
+    from certdicom.certification.sampling import certify_grid
 
     parameters = SmoothingParameters(sigma=0.25)
     p = np.linspace(0.0001, 0.9999, 64 * 64).reshape(1, 64, 64)

@@ -43,6 +43,7 @@ def make_certificate():
             "bundle_sha256": "ab" * 32,
             "seed_kind": "os-entropy",
             "draw_identity": "cd" * 32,
+            "backend": "PyTorch 2.13.0",
             "device": "cpu",
             "precision": "float32",
         }

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from certdicom.certification.certificate import Certificate
     from certdicom.certification.parameters import SmoothingParameters
+    from certdicom.certification.sampling import GridResult, certify_grid
     from certdicom.certification.schedule import LinearSchedule
-    from certdicom.certification.smoothing import GridResult, certify_grid
     from certdicom.certification.statistics import holm_reject, simultaneous_lower_bounds
 
 _HOMES = {
     "Certificate": "certificate",
-    "GridResult": "smoothing",
+    "GridResult": "sampling",
     "LinearSchedule": "schedule",
     "SmoothingParameters": "parameters",
-    "certify_grid": "smoothing",
+    "certify_grid": "sampling",
     "holm_reject": "statistics",
     "simultaneous_lower_bounds": "statistics",
 }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from certdicom.certification.hypotheses import Hypotheses
 from certdicom.certification.parameters import SmoothingParameters
 
 if TYPE_CHECKING:
@@ -58,14 +59,13 @@ class Certificate:
 
     With confidence 1 - alpha, at every entry of `decisions` that is not ABSTAIN the smoothed segmenter takes the same
     decision for every image within `radius` (L2, on the grid) of this one; and for every film within `native_radius`
-    (L2, in `native_unit`) of this one, `window` held fixed. It says nothing about the decision being right. Where `parameters.k`
-    is above 1, with that confidence at most k - 1 of the certified decisions are wrong, and nobody knows which.
+    (L2, in `native_unit`) of this one, `window` held fixed. It says nothing about the decision being right.
 
-    `decisions` (structures, H, W) uint8 of ABSENT, PRESENT, ABSTAIN; `counts` (structures, H, W) int32, votes among
-    `draws` for the selected decision; `native_scale`: native radius per unit of grid radius; `draw_identity`: hex digest that is
-    equal for two certificates only if they rest on the same draws; `unions`: decisions about unions of structures, if asked for;
-    `stopped_at`: the look at which the test stopped before n; `medium`: what was certified; `notes`: what a reader should know;
-    `seconds` per stage.
+    `decisions` (structures, H, W) uint8 of ABSENT, PRESENT, ABSTAIN; `counts` (structures, H, W) int32, votes among `draws` for the
+    selected decision; `native_scale`: native radius per unit of grid radius; `draw_identity`: hex digest that is equal for two
+    certificates only if they rest on the same draws; `backend`: what ran the networks, with its version; `unions`: decisions about
+    unions of structures, if asked for; `stopped_at`: the look at which the test stopped before n; `medium`: what was certified;
+    `notes`: what a reader should know; `seconds` per stage.
     """
 
     decisions: NDArray[np.uint8]
@@ -79,6 +79,7 @@ class Certificate:
     bundle_sha256: str
     seed_kind: SeedKind
     draw_identity: str
+    backend: str
     device: str
     precision: str
     unions: UnionLayer | None = None
@@ -102,7 +103,7 @@ class Certificate:
     @property
     def hypotheses(self) -> int:
         """K: how many decisions were tested in one family, those about unions included."""
-        return int(self.decisions.size) + (int(self.unions.decisions.size) if self.unions else 0)
+        return Hypotheses(len(self.structures), self.parameters.unions).count(self.shape[0] * self.shape[1])
 
     @property
     def union_labels(self) -> tuple[str, ...]:
@@ -115,22 +116,12 @@ class Certificate:
         return self.stopped_at or self.parameters.n
 
     @property
-    def wrong_allowed(self) -> int:
-        """How many of all certified decisions may be wrong with confidence 1 - alpha: 0, or k - 1."""
-        return self.parameters.k - 1
-
-    @property
     def family(self) -> str:
-        """Over which decisions the error rate holds, and which one it is."""
+        """Over which decisions alpha bounds the chance of any wrong certificate, and by which test."""
         over = f"over all structures{', unions' if self.unions else ''} and pixels of the image"
         looks = len(self.parameters.planned_looks)
         split = f", alpha split over {looks} looks" if looks > 1 else ""
-        if not self.wrong_allowed:
-            return f"Holm-Bonferroni {over}{split}"
-        return (
-            f"k-FWER with k = {self.parameters.k} (Lehmann-Romano step-down) {over}{split}: "
-            f"up to {self.wrong_allowed} wrong certificates are allowed with confidence 1 - alpha"
-        )
+        return f"Holm-Bonferroni {over}{split}"
 
     @property
     def radius(self) -> float:
@@ -153,7 +144,6 @@ class Certificate:
         return float(self.abstain.mean())
 
     def area(self, structure: int) -> IntervalCount:
-        """Bounds of the structure's area in the smoothed segmentation, in grid pixels, wider by what may be wrong."""
-        plane, wrong = self.decisions[structure], self.wrong_allowed
-        present, possible = int((plane == PRESENT).sum()), int((plane != ABSENT).sum())
-        return IntervalCount(max(0, present - wrong), min(plane.size, possible + wrong))
+        """Bounds of the structure's area in the smoothed segmentation, in grid pixels."""
+        plane = self.decisions[structure]
+        return IntervalCount(int((plane == PRESENT).sum()), int((plane != ABSENT).sum()))

@@ -111,7 +111,7 @@ class MultiStepDenoiser(OneShotDenoiser):
             x_t = alpha_bar_next**0.5 * clean + (1.0 - alpha_bar_next - variance) ** 0.5 * noise
             if self._eta:
                 fresh = np.stack([standard_normal(key, t, tuple(noisy.shape[1:])) for key in keys])
-                x_t = x_t + variance**0.5 * torch.from_numpy(fresh).to(x_t.device)
+                x_t = x_t + variance**0.5 * torch.from_numpy(fresh).float().to(x_t.device)
         return (self._clean(x_t, self.time_steps[-1]) + 1.0) / 2.0
 
 

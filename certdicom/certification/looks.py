@@ -1,7 +1,7 @@
 """Testing the same hypotheses at several numbers of draws, fixed beforehand (docs/certificate.md has the proof).
 
 A look tests what no earlier look certified, on the votes of all draws so far, and spends its part of alpha. A hypothesis
-that was certified once stays so, and ranks go on counting from it.
+that was certified once stays so, and leaves the family.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.certification.statistics import require_attainable, step_down_reject
+from certdicom.certification.statistics import holm_reject
 
 
 def certified_after(
@@ -21,14 +21,7 @@ def certified_after(
     `counts`: votes among n for the selected decisions, of any shape; `before`: certified at earlier looks, bool, same shape.
     """
     certified = np.zeros(counts.shape, np.bool_) if before is None else before.copy()
-    certified[~certified] = step_down_reject(
-        counts[~certified],
-        n=n,
-        tau=parameters.tau,
-        alpha=parameters.look_alpha,
-        k=parameters.k,
-        rejected=int(np.count_nonzero(certified)),
-    )
+    certified[~certified] = holm_reject(counts[~certified], n=n, tau=parameters.tau, alpha=parameters.look_alpha)
     return certified
 
 
@@ -65,14 +58,3 @@ class LookByLook:
         return abstaining <= self._parameters.abstain_target or not more_is_possible(
             counts, self.certified, n=n, parameters=self._parameters
         )
-
-
-def require_certifiable(parameters: SmoothingParameters, *, structures: int, cells: int) -> None:
-    """Raise UsageError when a look could certify nothing on a grid of `cells` pixels; the first look has the fewest draws."""
-    require_attainable(
-        n=parameters.planned_looks[0],
-        hypotheses=(structures + len(parameters.unions)) * cells,
-        tau=parameters.tau,
-        alpha=parameters.look_alpha,
-        k=parameters.k,
-    )

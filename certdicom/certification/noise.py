@@ -1,22 +1,28 @@
-"""Keyed noise: every draw has its own stream, unpredictable without the seed and the same on any device or batch size."""
+"""Keyed noise: every draw has its own stream, unpredictable without the seed and the same on every device.
+
+The generator is fixed, so that any device can compute the same numbers. The raw 64-bit words of Philox4x64-10 (Salmon et al. 2011), keyed
+by HMAC-SHA256(seed, draw) and counting blocks of four words from 1, become uniforms of 53 bits; two uniforms become two normal values
+(Box & Muller 1958), all in float64. A noisy image is rounded to multiples of 2⁻¹⁶ before any network sees it: the digits below carry
+the image itself (Voráček & Hein, ICLR 2023), and whoever reads them sees no Gaussian noise.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import json
+import math
 import secrets
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from numpy.typing import ArrayLike, NDArray
 
 from certdicom.certification.certificate import SeedKind
 
-_WORTH_THREADS = 1 << 20
-"""Values from which on starting threads costs little beside drawing them, about 10 ns each."""
+STEPS_PER_UNIT = 2.0**16
+"""Noisy images are whole multiples of one over this; such a value below 256 is exact in float32."""
+
+_UNIFORM = 2.0**-53
 
 
 def derive_seed(site_key: bytes | None, *, pixels_sha256: bytes, parameters: dict[str, object]) -> tuple[bytes, SeedKind]:
@@ -31,27 +37,29 @@ def derive_seed(site_key: bytes | None, *, pixels_sha256: bytes, parameters: dic
     return hmac.new(site_key, message, hashlib.sha256).digest(), "site-key"
 
 
-def standard_normal(seed: bytes, draw: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """The noise image of one draw, N(0, 1) float32: a counter-based generator keyed by HMAC(seed, draw)."""
-    noise = np.empty(shape, np.float32)
-    _fill(noise, seed, draw)
-    return noise
+def standard_normal(seed: bytes, draw: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """The noise image of one draw, N(0, 1) in float64.
+
+    With u = (⌊w₀ / 2¹¹⌋ + 1) · 2⁻⁵³ in (0, 1] and v = ⌊w₁ / 2¹¹⌋ · 2⁻⁵³ in [0, 1) from the words 2j and 2j + 1, the values 2j and 2j + 1
+    are √(-2 ln u) · cos 2πv and √(-2 ln u) · sin 2πv.
+    """
+    size = math.prod(shape)
+    words = _words(seed, draw, size + size % 2).reshape(-1, 2) >> np.uint64(11)
+    radius = np.sqrt(-2.0 * np.log((words[:, 0] + np.uint64(1)) * _UNIFORM))
+    angle = words[:, 1] * (2.0 * math.pi * _UNIFORM)
+    normal = np.empty((len(words), 2))
+    np.multiply(radius, np.cos(angle), out=normal[:, 0])
+    np.multiply(radius, np.sin(angle), out=normal[:, 1])
+    return normal.reshape(-1)[:size].reshape(shape)
 
 
-def noisy_batch(u: Tensor, sigma: float, *, seed: bytes, draws: range) -> Tensor:
-    """The noisy images u + sigma·ε of `draws`: (len(draws), channels, H, W) float32 on the device of `u` (channels, H, W)."""
-    noise = np.empty((len(draws), *u.shape), np.float32)
-    threads = min(torch.get_num_threads(), len(draws))
-    if threads > 1 and noise.size >= _WORTH_THREADS:
-        with ThreadPoolExecutor(threads) as pool:  # numpy draws without the interpreter's lock
-            list(pool.map(lambda index: _fill(noise[index], seed, draws[index]), range(len(draws))))
-    else:
-        for index, draw in enumerate(draws):
-            _fill(noise[index], seed, draw)
-    return u + sigma * torch.from_numpy(noise).to(u.device)
+def noisy_image(u: ArrayLike, sigma: float, *, seed: bytes, draw: int) -> NDArray[np.float32]:
+    """U + sigma·ε of one draw, of the shape of `u`: summed in float64, rounded to multiples of 2⁻¹⁶, and then float32."""
+    image = np.asarray(u, np.float64)
+    noisy = image + sigma * standard_normal(seed, draw, image.shape)
+    return np.asarray(np.rint(noisy * STEPS_PER_UNIT) / STEPS_PER_UNIT, np.float32)
 
 
-def _fill(noise: NDArray[np.float32], seed: bytes, draw: int) -> None:
-    digest = hmac.new(seed, draw.to_bytes(8, "big"), hashlib.sha256).digest()
-    generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "big")))
-    generator.standard_normal(out=noise, dtype=np.float32)
+def _words(seed: bytes, draw: int, count: int) -> NDArray[np.uint64]:
+    key = hmac.new(seed, draw.to_bytes(8, "big"), hashlib.sha256).digest()[:16]
+    return np.asarray(np.random.Philox(key=int.from_bytes(key, "big")).random_raw(count))

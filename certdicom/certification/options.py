@@ -20,13 +20,10 @@ HELP = MappingProxyType(
         "looks": "instead of n: test at each of these numbers of draws, on an equal share of alpha, until done",
         "abstain_target": "with looks: enough once at most this share of the grid's pixels abstains",
         "fallback": "certify also that any of these structures is there, where no single one can be",
-        "family": "holm: alpha bounds the chance of any wrong certificate; k-fwer:K: of K or more, K - 1 are allowed, a weaker claim",
-        "alpha": "chance of any wrong certificate in an image; see family",
+        "alpha": "chance of any wrong certificate in an image",
     }
 )
 """What each option is, by its name."""
-
-HOLM = "holm"
 
 
 def looks_from(text: str) -> tuple[int, ...]:
@@ -35,16 +32,6 @@ def looks_from(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(",")) if text else ()
     except ValueError as error:
         raise UsageError(f"looks: {text!r} is no list of whole numbers such as 100,300,1000") from error
-
-
-def allowed_from(family: str) -> int:
-    """How k-FWER's k is written: `holm` is 1, `k-fwer:K` is K. UsageError for anything else."""
-    name, _, k = family.partition(":")
-    if family == HOLM:
-        return 1
-    if name != "k-fwer" or not (k.isascii() and k.isdecimal()) or int(k) < 2:
-        raise UsageError(f"family: {family!r} is neither holm nor k-fwer:K with a whole K of at least 2")
-    return int(k)
 
 
 def unions_from(groups: Sequence[str], structures: Sequence[Structure], *, bundle: str) -> tuple[tuple[int, ...], ...]:

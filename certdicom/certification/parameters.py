@@ -22,7 +22,6 @@ class SmoothingParameters:
     `looks`: numbers of draws at which the hypotheses are tested, rising, the last one `n`; empty for one test at n. Each look
     spends an equal part of alpha. `abstain_target`: stop at a look after which at most this share of the grid's pixels abstains.
     `unions`: tuples of structure indices; each adds, at every pixel, the hypothesis "any of these is present" to the family.
-    `k`: alpha bounds the probability of k or more wrong certificates, so that up to k - 1 are allowed (k-FWER); 1 allows none.
 
     Raises UsageError for a value outside its range.
     """
@@ -35,7 +34,6 @@ class SmoothingParameters:
     looks: tuple[int, ...] = ()
     abstain_target: float = 0.0
     unions: tuple[tuple[int, ...], ...] = ()
-    k: int = 1
 
     def __post_init__(self) -> None:
         looks = self.planned_looks
@@ -50,7 +48,6 @@ class SmoothingParameters:
             ("abstain_target", 0 <= self.abstain_target < 1, "at least 0 and below 1"),
             ("abstain_target", self.abstain_target == 0 or len(looks) > 1, "0 where there is one look, at which it cannot stop earlier"),
             ("unions", all(map(_is_union, self.unions)) and len({*map(frozenset, self.unions)}) == len(self.unions), _UNIONS),
-            ("k", _is_count(self.k), "a whole number of at least 1"),
         )
         for name, holds, wanted in checks:
             if not holds:

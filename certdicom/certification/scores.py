@@ -15,8 +15,7 @@ class Score:
     """Dice and IoU of one structure in one image; None where the structure is in neither mask.
 
     `certified`: an abstained foreground pixel is missed, an abstained background pixel is free (the paper);
-    `answered`: where it answers; `worst_case`: every abstained pixel is wrong, a guarantee for every attack within R, and with k-FWER
-    also as many certified ones as that allows.
+    `answered`: where it answers; `worst_case`: every abstained pixel is wrong, a guarantee for every attack within R.
     """
 
     certified: tuple[float, float] | None
@@ -24,17 +23,15 @@ class Score:
     worst_case: tuple[float, float] | None
 
 
-def score(decisions: NDArray[np.uint8], reference: NDArray[np.bool_], *, wrong_allowed: int = 0) -> Score:
-    """Score one structure: `decisions` and `reference` of the same shape; `wrong_allowed`: k - 1 of the k-FWER, 0 with Holm."""
+def score(decisions: NDArray[np.uint8], reference: NDArray[np.bool_]) -> Score:
+    """Score one structure: `decisions` and `reference` of the same shape."""
     abstained = decisions == ABSTAIN
     present = decisions == PRESENT
     tp = int((present & reference).sum())
     wrong = int((present & ~reference).sum()) + int((~present & ~abstained & reference).sum())
     a_fg = int((abstained & reference).sum())
     a_bg = int((abstained & ~reference).sum())
-    lost = min(tp, wrong_allowed)  # a finding that is lost costs more than one that is made up
-    worst = _dice_and_iou(tp - lost, wrong + a_fg + a_bg + wrong_allowed)
-    return Score(_dice_and_iou(tp, wrong + a_fg), _dice_and_iou(tp, wrong), worst)
+    return Score(_dice_and_iou(tp, wrong + a_fg), _dice_and_iou(tp, wrong), _dice_and_iou(tp, wrong + a_fg + a_bg))
 
 
 def _dice_and_iou(tp: int, wrong: int) -> tuple[float, float] | None:

@@ -20,9 +20,9 @@ def p_values(*, n: int, tau: float) -> NDArray[np.float64]:
     return np.concatenate(([1.0], betainc(k, n - k + 1, tau)))
 
 
-def smallest_n(*, hypotheses: int, tau: float, alpha: float, k: int = 1) -> int:
-    """The fewest draws with which a unanimous decision can be certified among K `hypotheses`: tau^n ≤ k·alpha / K."""
-    level = k * alpha / hypotheses
+def smallest_n(*, hypotheses: int, tau: float, alpha: float) -> int:
+    """The fewest draws with which a unanimous decision can be certified among K `hypotheses`: tau^n ≤ alpha / K."""
+    level = alpha / hypotheses
     n = max(1, math.ceil(math.log(level) / math.log(tau)))
     # The logarithm may be one off in either direction; the test itself decides.
     while n > 1 and tau ** (n - 1) <= level:
@@ -32,11 +32,9 @@ def smallest_n(*, hypotheses: int, tau: float, alpha: float, k: int = 1) -> int:
     return n
 
 
-def require_attainable(*, n: int, hypotheses: int, tau: float, alpha: float, k: int = 1) -> None:
+def require_attainable(*, n: int, hypotheses: int, tau: float, alpha: float) -> None:
     """Raise UsageError when even n agreeing votes could not be certified, naming the smallest n that works."""
-    if k > hypotheses:
-        raise UsageError(f"k = {k} wrong certificates among {hypotheses} decisions is no restriction; k must be at most {hypotheses}")
-    needed = smallest_n(hypotheses=hypotheses, tau=tau, alpha=alpha, k=k)
+    needed = smallest_n(hypotheses=hypotheses, tau=tau, alpha=alpha)
     if n < needed:
         raise UsageError(
             f"n = {n} draws cannot certify any of {hypotheses} decisions at tau = {tau:g}, alpha = {alpha:g}; "
@@ -51,16 +49,6 @@ def holm_reject(counts: ArrayLike, *, n: int, tau: float, alpha: float) -> NDArr
     where H0 is rejected, that is, where the decision is certified. Valid under any dependence (Holm 1979). Equal counts
     are decided together at the level of their first rank, alpha / (K - rejected so far). UsageError for counts outside 0 … n.
     """
-    return step_down_reject(counts, n=n, tau=tau, alpha=alpha)
-
-
-def step_down_reject(counts: ArrayLike, *, n: int, tau: float, alpha: float, k: int = 1, rejected: int = 0) -> NDArray[np.bool_]:
-    """Like `holm_reject`, with k - 1 false rejections allowed, and going on where `rejected` hypotheses fell before.
-
-    The hypothesis of rank m, counted from 1 over all that fall, is tested at alpha · k / (K - max(m - k, 0)), K = `rejected` + the
-    number of `counts`: P[k or more false rejections] ≤ alpha under any dependence (Lehmann & Romano 2005, Theorem 2.2). k = 1 is
-    Holm's test.
-    """
     votes = np.asarray(counts)
     if not np.issubdtype(votes.dtype, np.integer):
         raise UsageError(f"counts must be integers, not {votes.dtype}")
@@ -68,12 +56,11 @@ def step_down_reject(counts: ArrayLike, *, n: int, tau: float, alpha: float, k: 
         raise UsageError(f"counts must lie in 0 … n = {n}, found {votes.min()} … {votes.max()}")
     histogram = np.bincount(votes.ravel(), minlength=n + 1)
     p = p_values(n=n, tau=tau)
-    family = rejected + votes.size
-    least = n + 1
+    rejected, least = 0, n + 1
     for count in range(n, -1, -1):
         if histogram[count] == 0:
             continue
-        if p[count] > k * alpha / (family - max(rejected + 1 - k, 0)):
+        if p[count] > alpha / (votes.size - rejected):
             break
         rejected += int(histogram[count])
         least = count

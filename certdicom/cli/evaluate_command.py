@@ -79,24 +79,24 @@ def sizes(arguments: argparse.Namespace, *, cuda: bool) -> tuple[int, int]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from certdicom.evaluation.models import Loader
     from certdicom.evaluation.run import evaluate
     from certdicom.evaluation.summary import summarise
     from certdicom.evaluation.tables import summary_table
+    from certdicom.models.backends.torch import TorchBackend
 
     if arguments.figures and arguments.out is None:
         raise UsageError("--figures needs --out FOLDER to put them into")
     if arguments.json and (len(arguments.bundle) > 1 or len(arguments.method or [""]) > 1):
         raise UsageError("--json describes one bundle and one method; use --out for several")
     plan = _plan(arguments)
-    loader = Loader(device=arguments.device, precision=arguments.precision)
-    batch, together = sizes(arguments, cuda=loader.device.type == "cuda")
+    backend = TorchBackend(device=arguments.device, precision=arguments.precision)
+    batch, together = sizes(arguments, cuda=backend.device.type == "cuda")
     for note in plan.dataset.notes:
         print(f"certdicom: {plan.dataset.folder}: {note}", file=sys.stderr)
     for bundle in {candidate.bundle for candidate in plan.candidates if candidate.bundle.notice}:
         print(f"certdicom: bundle {bundle.name}: {bundle.notice}", file=sys.stderr)
     with progress_bar("images × noise levels", quiet=not sys.stderr.isatty()) as progress:
-        rows = evaluate(plan, loader=loader, folder=arguments.out, batch_size=batch, images_at_once=together, progress=progress)
+        rows = evaluate(plan, backend=backend, folder=arguments.out, batch_size=batch, images_at_once=together, progress=progress)
     summaries = summarise(rows)
     table = summary_table(summaries, caption=plan.caption)
     if arguments.json:

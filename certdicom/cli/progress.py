@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from certdicom.pipeline import Progress
+    from certdicom.certification.sampling import Progress
 
 
 @contextmanager

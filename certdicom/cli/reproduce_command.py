@@ -15,9 +15,9 @@ from certdicom.cli.progress import progress_bar
 from certdicom.errors import UsageError
 
 if TYPE_CHECKING:
-    from certdicom.evaluation.models import Loader
+    from certdicom.certification.sampling import Progress
+    from certdicom.models.backends.torch import TorchBackend
     from certdicom.models.bundle import Bundle
-    from certdicom.pipeline import Progress
 
 WHAT = ("table1", "table2", "table3", "s1", "s2", "s3", "fig1")
 
@@ -42,16 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from certdicom.evaluation.inventory import known_bundles
-    from certdicom.evaluation.models import Loader
     from certdicom.evaluation.reproduce import reproduce, reproduction_file, reproduction_table, take_stock
     from certdicom.evaluation.run import machine
+    from certdicom.models.backends.torch import TorchBackend
 
     if not arguments.data.is_dir():
         raise UsageError(f"no folder {arguments.data}: give the one that holds jsrt/, isic2018/ and the others")
     bundles = known_bundles(arguments.bundles)
-    loader = Loader(device=arguments.device, precision=arguments.precision)
+    backend = TorchBackend(device=arguments.device, precision=arguments.precision)
     if arguments.what == "fig1":
-        return _figure(arguments, bundles, loader)
+        return _figure(arguments, bundles, backend)
     stock = take_stock(arguments.what, data=arguments.data, bundles=bundles, steps=arguments.steps)
     for missing in stock.missing:
         print(f"missing: {missing}", file=sys.stderr)
@@ -59,12 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if not any(entry.candidate and entry.cell.data in stock.datasets for entry in stock.entries):
         raise UsageError(f"nothing of {arguments.what} can be run: {stock.missing[0]}")
-    batch, together = sizes(arguments, cuda=loader.device.type == "cuda")
+    batch, together = sizes(arguments, cuda=backend.device.type == "cuda")
     with _bars() as bar:
         lines = reproduce(
             stock,
             split=arguments.split,
-            loader=loader,
+            backend=backend,
             out=arguments.out,
             images=arguments.images,
             images_seed=arguments.images_seed,
@@ -86,13 +86,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _figure(arguments: argparse.Namespace, bundles: tuple[Bundle, ...], loader: Loader) -> int:
+def _figure(arguments: argparse.Namespace, bundles: tuple[Bundle, ...], backend: TorchBackend) -> int:
     from certdicom.evaluation.figure1 import draw_figure1
     from certdicom.presentation.figures import save_figure
 
-    batch, _ = sizes(arguments, cuda=loader.device.type == "cuda")
+    batch, _ = sizes(arguments, cuda=backend.device.type == "cuda")
     figure, missing = draw_figure1(
-        data=arguments.data, bundles=bundles, split=arguments.split, image=arguments.image, loader=loader, batch_size=batch
+        data=arguments.data, bundles=bundles, split=arguments.split, image=arguments.image, backend=backend, batch_size=batch
     )
     for lack in missing:
         print(f"missing: {lack}", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from certdicom.certification.options import HELP, HOLM, allowed_from, looks_from
+from certdicom.certification.options import HELP, looks_from
 from certdicom.certification.parameters import SmoothingParameters
 
 _DEFAULTS = SmoothingParameters()
@@ -25,7 +25,6 @@ def add_smoothing_arguments(group: argparse._ActionsContainer) -> None:
         help=f"{HELP['abstain_target']} (default %(default)s)",
     )
     group.add_argument("--fallback", action="append", default=[], metavar="A,B,…", help=f"{HELP['fallback']} (may be repeated)")
-    group.add_argument("--family", default=HOLM, metavar="holm|k-fwer:K", help=f"{HELP['family']} (default %(default)s)")
     group.add_argument("--alpha", type=float, default=_DEFAULTS.alpha, help=f"{HELP['alpha']} (default %(default)s)")
 
 
@@ -42,5 +41,4 @@ def smoothing_parameters(arguments: argparse.Namespace, *, sigma: float, unions:
         looks=looks,
         abstain_target=arguments.abstain_target,
         unions=unions,
-        k=allowed_from(arguments.family),
     )

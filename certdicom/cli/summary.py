@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from certdicom.certification.rounding import rounded_down
 from certdicom.dicom import wording
 
 
@@ -30,7 +31,8 @@ def print_result(report: Mapping[str, Any], *, files: Mapping[str, Path]) -> Non
     medium, grid = report["source"]["medium"], f"{rows} × {columns} grid"
     lines = [
         f"abstained on {report['abstain_fraction']:.1%} of the {medium}'s pixels (any structure)",
-        f"R = {radius['grid']:.4f} on the {grid} = {radius['native']:.4g} {radius['native_unit']} over the whole {medium} (L2)",
+        f"R = {rounded_down(radius['grid'])} on the {grid} = {rounded_down(radius['native'])} {radius['native_unit']} "
+        f"over the whole {medium} (L2)",
         f"sigma {parameters['sigma']:g}, tau {parameters['tau']:g}, n0 {parameters['n0']}, n {report['draws_counted']}, "
         f"alpha {parameters['alpha']:g}, {report['hypotheses']} decisions in one family",
         f"family: {parameters['family']}",

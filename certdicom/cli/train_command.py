@@ -140,7 +140,7 @@ def _train(arguments: argparse.Namespace) -> int:
             raise UsageError("--most-sigma is about the noise before the denoiser: give --denoiser FILE as well")
     import torch
 
-    from certdicom.models.runtime import choose_device
+    from certdicom.models.backends.torch import choose_device
     from certdicom.training.loop import Plan, train
 
     torch.manual_seed(arguments.seed)

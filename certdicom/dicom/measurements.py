@@ -46,16 +46,9 @@ class Widths:
     thorax_columns: IntervalCount
 
 
-def pixels_allowed_wrong(certificate: Certificate, *, rows: int, columns: int) -> int:
-    """The most pixels of a film of that size that the decisions allowed to be wrong can cover: 0 but under k-FWER."""
-    height, width = certificate.decisions.shape[-2:]
-    return certificate.wrong_allowed * -(-rows // height) * -(-columns // width)
-
-
-def structure_area(plane: NDArray[np.uint8], spacing: PixelSpacing, *, wrong: int = 0) -> Bounds:
-    """Bounds of one structure's area; `plane` (rows, columns) uint8 of ABSENT, PRESENT, ABSTAIN, of which `wrong` pixels may be wrong."""
-    certified = area_bounds(plane)
-    pixels = IntervalCount(max(0, certified.lower - wrong), min(plane.size, certified.upper + wrong))
+def structure_area(plane: NDArray[np.uint8], spacing: PixelSpacing) -> Bounds:
+    """Bounds of one structure's area; `plane` (rows, columns) uint8 of ABSENT, PRESENT, ABSTAIN."""
+    pixels = area_bounds(plane)
     if spacing.keyword is None:
         return Bounds(float(pixels.lower), float(pixels.upper), codes.PIXELS)
     one = Decimal(spacing.row) * Decimal(spacing.column)
@@ -75,12 +68,11 @@ def column_support(rows: int) -> int:
 def structure_widths(decisions: NDArray[np.uint8], certificate: Certificate, spacing: PixelSpacing) -> Widths | None:
     """The widths that make the cardiothoracic ratio; None where the bundle has no heart or no lungs.
 
-    None also under k-FWER: one wrong decision at the edge of the film can make a width anything.
     `decisions` (structures, rows, columns) uint8, of the film's size.
     """
     heart = [plane for plane, structure in _planes(decisions, certificate) if structure == codes.HEART[:2]]
     lungs = [plane for plane, structure in _planes(decisions, certificate) if structure in codes.LUNGS]
-    if not heart or not lungs or certificate.wrong_allowed:
+    if not heart or not lungs:
         return None
     support = column_support(decisions.shape[1])
     heart_columns, thorax_columns = width_bounds(heart, support=support), width_bounds(lungs, support=support)

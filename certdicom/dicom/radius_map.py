@@ -7,8 +7,8 @@ per structure, but viewers stack the frames of a map into a volume, so there is 
 R_i = σ·Φ⁻¹(p_low,i) with Clopper-Pearson lower bounds p_low,i at α / K for all K decisions at once: with confidence 1 - α
 no radius of the map is too large. That is a statement of its own beside the certificate, which spends another α: both hold
 together with confidence 1 - 2α. After a test with several looks, of which the draws themselves chose the last, the bounds are
-taken at α / (K · looks). K is here the number of structures' decisions: unions have no radius, and k-FWER allows the map
-no wrong radius. A radius of 0 says that not even the majority is sure.
+taken at α / (K · looks). K is here the number of structures' decisions: unions have no radius. A radius of 0 says that not even the
+majority is sure.
 """
 
 from __future__ import annotations

@@ -38,7 +38,6 @@ from certdicom.dicom.measurements import (
     abstained_percent,
     column_support,
     mask_area,
-    pixels_allowed_wrong,
     structure_area,
     structure_widths,
 )
@@ -291,9 +290,7 @@ class _Groups:
     def _areas(self, number: int) -> Iterator[sr.Measurement]:
         """Both bounds of a structure; of an Abstain segment its area, which is what it is."""
         if number <= len(self.certificate.structures):
-            rows, columns = self.decisions.shape[1:]
-            wrong = pixels_allowed_wrong(self.certificate, rows=rows, columns=columns)
-            bounds = structure_area(self.decisions[number - 1], self.source.spacing, wrong=wrong)
+            bounds = structure_area(self.decisions[number - 1], self.source.spacing)
             values = (bounds.lower, bounds.upper)
             for name, value, derivation in zip(codes.AREA_BOUNDS, values, (_MINIMUM, _MAXIMUM), strict=True):
                 yield _standing_for(_measure(name, value, bounds.unit, derivation=derivation), codes.AREA)

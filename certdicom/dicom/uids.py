@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from certdicom.certification.certificate import Certificate
+from certdicom.version import METHOD_VERSION
 
 _NAMESPACE: Final = uuid.UUID("09b97207-9dd2-50e1-b723-89af2522d8c3")
 
@@ -36,14 +37,20 @@ class ResultIdentity:
     """All that makes a result this one and no other.
 
     `source_sop_instance_uid`: the film; `file_sha256`: digest of the film's bytes; `bundle_sha256`: the model;
-    `parameters`: everything else that was asked for, JSON values only; `draw_identity`: fingerprint of the noise seed,
-    because without a site key two runs draw different noise and are two results.
+    `parameters`: everything else that was asked for, how the object is laid out included, JSON values only; `window`: the stored values
+    shown as black and white, and where they were found; `backend`, `device`, `precision`: what computed it, because results may differ
+    by rounding; `draw_identity`: fingerprint of the noise seed, because without a site key two runs draw different noise and are
+    two results.
     """
 
     source_sop_instance_uid: str
     file_sha256: str
     bundle_sha256: str
     parameters: Mapping[str, object]
+    window: tuple[float, float, str]
+    backend: str
+    device: str
+    precision: str
     draw_identity: str
 
     @classmethod
@@ -56,16 +63,13 @@ class ResultIdentity:
             file_sha256=file_sha256,
             bundle_sha256=certificate.bundle_sha256,
             parameters={**certificate.parameters.as_dict(), **asked},
+            window=(float(certificate.window.lo), float(certificate.window.hi), certificate.window.source),
+            backend=certificate.backend,
+            device=certificate.device,
+            precision=certificate.precision,
             draw_identity=draw_identity,
         )
 
     def uid(self, role: str) -> str:
         """The UID of this result in `role`, such as "segmentation series" or "segmentation instance"."""
-        return derive_uid(
-            role,
-            self.source_sop_instance_uid,
-            self.file_sha256,
-            self.bundle_sha256,
-            canonical_json(dict(self.parameters)),
-            self.draw_identity,
-        )
+        return derive_uid(role, str(METHOD_VERSION), canonical_json(asdict(self)))

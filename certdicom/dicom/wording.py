@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from certdicom.certification.certificate import Certificate
+from certdicom.certification.rounding import rounded_down
 from certdicom.dicom.uids import canonical_json
 
 RESEARCH_USE = "Research use only, not a medical device."
@@ -19,34 +20,27 @@ _LONG_TEXT = 10240
 
 
 def confidence(certificate: Certificate) -> str:
-    """`99.9 %` for alpha = 0.001: the probability that no certificate of the image is wrong, or no more than are allowed."""
+    """`99.9 %` for alpha = 0.001: the probability that no certificate of the image is wrong."""
     return f"{100 * (1 - certificate.parameters.alpha):.10g} %"
 
 
 def radius_phrase(certificate: Certificate) -> str:
-    """`L2 norm R = 0.169 on the model grid (= 214 stored values)`."""
-    native = f"{certificate.native_radius:.3g}" if certificate.native_radius < 1000 else f"{certificate.native_radius:.0f}"
-    return f"L2 norm R = {certificate.radius:.3f} on the model grid (= {native} {certificate.native_unit})"
+    """`L2 norm R = 0.1686 on the model grid (= 214.1 stored values)`, both rounded down."""
+    grid, native = rounded_down(certificate.radius), rounded_down(certificate.native_radius)
+    return f"L2 norm R = {grid} on the model grid (= {native} {certificate.native_unit})"
 
 
 def guarantee(certificate: Certificate, *, subject: str) -> str:
-    """The claim of section 1 of the method: `subject` keeps its label under any small enough change of the image.
-
-    Under k-FWER it says how many decisions may break it.
-    """
+    """The claim of section 1 of the method: `subject` keeps its label under any small enough change of the image."""
     within = f"under any change of the {certificate.medium} up to {radius_phrase(certificate)}"
-    wrong = certificate.wrong_allowed
-    some = f", but for up to {wrong} wrong decision{'s' * (wrong > 1)} on the model grid (k-FWER, k = {wrong + 1})," if wrong else ""
-    return f"{subject}{some} keeps its label {within}, with {confidence(certificate)} confidence."
+    return f"{subject} keeps its label {within}, with {confidence(certificate)} confidence."
 
 
 def plain(certificate: Certificate) -> tuple[str, str, str]:
     """For who looks at a picture of it: what is certified, what is hatched, and what neither of them says."""
-    wrong = certificate.wrong_allowed
-    but = f" (all but up to {wrong} decisions)" if wrong else ""
     return (
         f"Not hatched: stable. With {confidence(certificate)} confidence no change of the {certificate.medium} within the radius below "
-        f"changes the model's answer here{but}.",
+        f"changes the model's answer here.",
         "Hatched: no answer. Not a finding, and not the absence of one.",
         f"{STABILITY} A stable outline can be wrong.",
     )
@@ -78,8 +72,8 @@ def parameter_lines(certificate: Certificate, *, extra: Sequence[str] = ()) -> l
     window, parameters = certificate.window, certificate.parameters
     values: dict[str, object] = {
         **parameters.as_dict(),
-        "radius on the model grid (L2)": f"{certificate.radius:.6g}",
-        f"radius in {certificate.native_unit} (L2)": f"{certificate.native_radius:.6g}",
+        "radius on the model grid (L2)": rounded_down(certificate.radius, 6),
+        f"radius in {certificate.native_unit} (L2)": rounded_down(certificate.native_radius, 6),
         "model grid": "{} x {}".format(*certificate.shape),
         "hypotheses": certificate.hypotheses,
         "family": certificate.family,
@@ -89,7 +83,7 @@ def parameter_lines(certificate: Certificate, *, extra: Sequence[str] = ()) -> l
         "bundle": certificate.bundle_name,
         "bundle SHA-256": certificate.bundle_sha256,
         "draws": certificate.seed_kind,
-        "computed on": f"{certificate.device} in {certificate.precision}",
+        "computed on": f"{certificate.device} in {certificate.precision} by {certificate.backend}",
     }
     return [
         f"claim: {guarantee(certificate, subject='Every pixel outside the Abstain segment')}",
@@ -105,8 +99,8 @@ def machine_readable(certificate: Certificate, *, software_version: str) -> str:
     window = certificate.window
     content: dict[str, Any] = {
         **certificate.parameters.as_dict(),
-        "radius_grid": certificate.radius,
-        "radius_native": float(certificate.native_radius),
+        "radius_grid": float(rounded_down(certificate.radius, 6)),
+        "radius_native": float(rounded_down(certificate.native_radius, 6)),
         "native_unit": certificate.native_unit,
         "norm": "L2",
         "grid": certificate.grid,
@@ -117,6 +111,7 @@ def machine_readable(certificate: Certificate, *, software_version: str) -> str:
         "bundle_sha256": certificate.bundle_sha256,
         "window": {"lo": float(window.lo), "hi": float(window.hi), "source": window.source},
         "draws": certificate.seed_kind,
+        "backend": certificate.backend,
         "device": certificate.device,
         "precision": certificate.precision,
         "abstain_fraction": certificate.abstain_fraction,

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from certdicom.certification.certificate import PRESENT
-from certdicom.certification.noise import noisy_batch
+from certdicom.certification.noise import noisy_image
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.datasets.dataset import Dataset, Sample
 from certdicom.datasets.splits import select
@@ -19,10 +18,11 @@ from certdicom.datasets.structures import match
 from certdicom.errors import UsageError
 from certdicom.evaluation.figures import PanelRow, paint, panel_figure, photograph
 from certdicom.evaluation.inventory import Missing, find_bundle, find_dataset, how_to_make, other_bundles
-from certdicom.evaluation.models import ONE_SHOT, SEGCERTIFY, Candidate, Loader
+from certdicom.evaluation.models import ONE_SHOT, SEGCERTIFY, Candidate, base_segmenter
 from certdicom.evaluation.paper import MODELS
-from certdicom.evaluation.protocol import SIGMAS, frame_of, image_tensor
+from certdicom.evaluation.protocol import SIGMAS, frame_of
 from certdicom.evaluation.run import certified_outcomes
+from certdicom.models.backends.torch import TorchBackend
 from certdicom.models.bundle import Bundle
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def draw_figure1(
     data: Path,
     bundles: Sequence[Bundle],
     split: str,
-    loader: Loader,
+    backend: TorchBackend,
     image: str | None = None,
     batch_size: int = 10,
     parameters: SmoothingParameters | None = None,
@@ -58,7 +58,7 @@ def draw_figure1(
     shown = {method: candidate for method, candidate in columns.items() if candidate is not None}
     if not shown:
         raise UsageError(f"no figure without a model: {missing[-1]}")
-    rows = [_row(sigma, sample, dataset, shown, loader, batch_size, parameters or SmoothingParameters()) for sigma in SIGMAS["paper"]]
+    rows = [_row(sigma, sample, dataset, shown, backend, batch_size, parameters or SmoothingParameters()) for sigma in SIGMAS["paper"]]
     names = ", ".join(f"{candidate.method}: {candidate.bundle.name}" for candidate in shown.values())
     return panel_figure(COLUMNS, rows, note=f"white: abstained · {names}"), missing
 
@@ -83,7 +83,7 @@ def _row(
     sample: Sample,
     dataset: Dataset,
     shown: dict[str, Candidate],
-    loader: Loader,
+    backend: TorchBackend,
     batch_size: int,
     parameters: SmoothingParameters,
 ) -> PanelRow:
@@ -95,12 +95,11 @@ def _row(
         labels = [structure.label for structure in bundle.structures]
         names = match(labels, dataset.structures, where=str(dataset.folder))
         view = sample.read().on_grid(frame.grid, channels=frame.channels, structures=[names.get(label, "") for label in labels])
-        u = image_tensor(view.u, loader.device)
-        segmenter = loader.base_segmenter(candidate, frame, sigma=sigma)
-        outcome = certified_outcomes([u], [segmenter], [at_sigma], names=[sample.name], batch_size=batch_size)[0][0]
+        segmenter = base_segmenter(backend, candidate, frame, sigma=sigma)
+        outcome = certified_outcomes([view.u], [segmenter], [at_sigma], names=[sample.name], batch_size=batch_size)[0][0]
         panels[method] = paint(outcome.decisions, bundle.structures)
-        noisy = noisy_batch(torch.from_numpy(view.u), sigma, seed=sample.name.encode(), draws=range(1))[0]
-        panels["input"] = photograph(noisy[:1].numpy())
+        noisy = noisy_image(view.u, sigma, seed=sample.name.encode(), draw=0)
+        panels["input"] = photograph(noisy[:1])
         panels["reference"] = paint((view.masks * PRESENT).astype(np.uint8), bundle.structures)
     order = ("input", "reference", SEGCERTIFY, ONE_SHOT)
     return PanelRow(title=f"σ = {sigma:g}", panels=tuple(panels.get(name) for name in order))

@@ -1,21 +1,18 @@
-"""Bundles as base segmenters to be evaluated: denoise and segment apart, so that those who denoise alike share it."""
+"""What is evaluated: bundles, each in one of the ways to a smoothed model, as base segmenters of a frame's images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from typing import cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
-import torch
-from torch import Tensor
-
-from certdicom.certification.denoisers import unchanged
-from certdicom.certification.one_by_one import OneByOne
+from certdicom.certification.sampling import BaseSegmenter
 from certdicom.errors import UsageError
-from certdicom.evaluation.protocol import Fit, Frame, fit
+from certdicom.evaluation.protocol import Frame, fit
 from certdicom.models.bundle import Bundle
-from certdicom.models.description import SEGMENTER, Method
-from certdicom.models.runtime import PRECISIONS, choose_device, choose_precision, load_denoiser, load_network
+from certdicom.models.description import Method
+
+if TYPE_CHECKING:
+    from certdicom.models.backends.torch import TorchBackend
 
 CLEAN = "clean"
 """Not a method: the segmenter alone, without noise."""
@@ -72,61 +69,14 @@ def can(bundle: Bundle, method: str) -> bool:
     return method == own or {method, own} <= _ALIKE
 
 
-@dataclass(frozen=True)
-class BaseSegmenter:
-    """One fixed function from a frame's images to decisions, in two steps.
+def base_segmenter(backend: TorchBackend, candidate: Candidate, frame: Frame, *, sigma: float) -> BaseSegmenter:
+    """The base segmenter for noise `sigma` on `frame`; sigma 0 is the segmenter alone, in float32, at the middle threshold.
 
-    `denoise`: the model's noisy images → images in [0, 1]; equal `denoise_key`s mean the same function, fed in the same way by
-    `fit`. `segment`: those → logits (B, structures, rows, columns), float32; a structure is present above its threshold.
-    `exclusive`: exactly one class a pixel (softmax), of which channel 0 is the background.
+    UsageError for a method that the bundle has no network for, or noise that it was not trained for.
     """
-
-    fit: Fit
-    denoise: Callable[[Tensor], Tensor]
-    denoise_key: Hashable
-    segment: Callable[[Tensor], Tensor]
-    threshold: tuple[float, ...] = (0.0,)
-    exclusive: bool = False
-
-    def decide(self, clean: Tensor) -> Tensor:
-        """Denoised images → decisions on the frame, bool (B, structures, rows, columns)."""
-        logits = self.fit.from_model(self.segment(clean))
-        if not self.exclusive:
-            return logits > torch.tensor(self.threshold, device=logits.device).view(-1, 1, 1)
-        best = logits.argmax(1, keepdim=True)
-        return best == torch.arange(1, logits.shape[1], device=logits.device).view(1, -1, 1, 1)
-
-
-class Loader:
-    """Builds base segmenters on one device; each is made once, and on CPUs computes image by image (`OneByOne`)."""
-
-    def __init__(self, *, device: str = "auto", precision: str = "auto") -> None:
-        self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.device)
-        self._made: dict[Hashable, Callable[[Tensor], Tensor]] = {}
-
-    def base_segmenter(self, candidate: Candidate, frame: Frame, *, sigma: float) -> BaseSegmenter:
-        """The base segmenter for noise `sigma` on `frame`; sigma 0 is the segmenter alone, in float32, at the middle threshold.
-
-        UsageError for a method that the bundle has no network for, or noise that it was not trained for.
-        """
-        fits, exclusive = fit(frame, candidate.bundle), candidate.bundle.activation == "softmax"
-        if not sigma:
-            return BaseSegmenter(fits, unchanged, CLEAN, self._segment(candidate.bundle, "float32"), exclusive=exclusive)
-        candidate.require_sigma(sigma, frame)
-        bundle, meets = candidate.denoised(), candidate.meets(sigma, frame)
-        segment, threshold = self._segment(bundle, self.precision), bundle.threshold(meets)
-        if candidate.method == SEGCERTIFY:
-            return BaseSegmenter(fits, unchanged, SEGCERTIFY, segment, threshold, exclusive)
-        digests = tuple(digest for role, digest in sorted(bundle.weights_sha256.items()) if role != SEGMENTER)
-        key = (bundle.denoising, bundle.schedule, bundle.feeding.factor, digests, round(meets, 12))
-        if key not in self._made:
-            self._made[key] = OneByOne(load_denoiser(bundle, sigma=meets, device=self.device, precision=self.precision))
-        return BaseSegmenter(fits, self._made[key], key, segment, threshold, exclusive)
-
-    def _segment(self, bundle: Bundle, precision: str) -> Callable[[Tensor], Tensor]:
-        key, dtype = (bundle.sha256, precision), PRECISIONS[precision]
-        if key not in self._made:
-            network = load_network(bundle, SEGMENTER).to(device=self.device, dtype=dtype)
-            self._made[key] = OneByOne(lambda clean: network(clean.to(dtype)).float())
-        return self._made[key]
+    fits = fit(frame, candidate.bundle)
+    around = None if fits.plain else fits
+    if not sigma:
+        return backend.clean_segmenter(candidate.bundle, fit=around)
+    candidate.require_sigma(sigma, frame)
+    return backend.base_segmenter(candidate.denoised(), sigma=candidate.meets(sigma, frame), fit=around)

@@ -1,4 +1,4 @@
-"""From votes to certified decisions and their scores: one family per image."""
+"""What was decided about one image, and its scores."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT
-from certdicom.certification.looks import LookByLook
+from certdicom.certification.hypotheses import Hypotheses
 from certdicom.certification.parameters import SmoothingParameters
+from certdicom.certification.sampling import GridResult
 from certdicom.certification.scores import Score, score
-from certdicom.certification.smoothing import decisions_of
 from certdicom.certification.statistics import simultaneous_lower_bounds
 from certdicom.certification.unions import fallback
 
@@ -27,8 +27,7 @@ class Outcome:
 
     `decisions` (structures + unions, rows, columns) uint8 of ABSENT, PRESENT, ABSTAIN; `unions`: structure indices of each union;
     `selected` (structures, rows, columns) bool; `radii`, likewise, float64: the certified radius of each decision over sigma, all
-    of them at once with confidence 1 - alpha, and negative where nothing is certified; `draws` that tested, 0 for none; `wrong_allowed`:
-    how many certified decisions may be wrong (k-FWER).
+    of them at once with confidence 1 - alpha, and negative where nothing is certified; `draws` that tested, 0 for none.
     """
 
     decisions: NDArray[np.uint8]
@@ -36,7 +35,6 @@ class Outcome:
     radii: NDArray[np.float64]
     draws: int
     unions: tuple[tuple[int, ...], ...]
-    wrong_allowed: int = 0
 
     @property
     def abstain_fraction(self) -> float:
@@ -50,7 +48,7 @@ class Outcome:
         return float(found.mean())
 
     def scores(self, plane: int, reference: NDArray[np.bool_]) -> Score:
-        return score(self.decisions[plane], reference, wrong_allowed=self.wrong_allowed)
+        return score(self.decisions[plane], reference)
 
     def dice_at_radii(self, plane: int, reference: NDArray[np.bool_]) -> list[float] | None:
         """The certified Dice (paper) if only decisions that hold within each of RADII_PER_SIGMA counted; NaN where there is no score.
@@ -68,61 +66,22 @@ class Outcome:
         return series
 
 
-class Trial:
-    """One segmenter's decisions about one image: selected by the first n0 draws, then tested look by look, in one family.
-
-    Votes are how often each structure, and after them each union, was present: int32 (structures + unions, rows, columns). Each is
-    present or absent by itself (sigmoid), or `exclusive`: of structures and background one at a pixel (softmax), which is one
-    hypothesis, so that the pixel abstains as a whole.
-    """
-
-    def __init__(self, first: NDArray[np.int32], parameters: SmoothingParameters, *, exclusive: bool) -> None:
-        self._parameters = parameters
-        self._structures = len(first) - len(parameters.unions)
-        self._selected = 2 * first > parameters.n0  # a tie goes to "absent"
-        self._chosen: NDArray[np.intp] | None = None
-        if exclusive:
-            self._chosen = self._classes(first, parameters.n0).argmax(0)[None]  # a tie goes to the background, or the earlier structure
-            self._selected[: self._structures] = self._chosen == np.arange(1, self._structures + 1)[:, None, None]
-        self._test = LookByLook(parameters, structures=1 if exclusive else self._structures)
-
-    def look(self, present: NDArray[np.int32], *, draws: int) -> bool:
-        """Test on the votes among `draws` fresh draws; whether to stop."""
-        counts = np.where(self._selected, present, draws - present)
-        if self._chosen is not None:
-            chosen = np.take_along_axis(self._classes(present, draws), self._chosen, axis=0)
-            counts = np.concatenate([chosen, counts[self._structures :]])
-        return self._test.look(counts.astype(np.int32), n=draws)
-
-    @property
-    def counts(self) -> NDArray[np.int32]:
-        """Votes for what was selected, of each hypothesis: structures, or one class a pixel, and after them unions."""
-        return self._test.counts
-
-    def outcome(self) -> Outcome:
-        """What was decided, after at least one look."""
-        tests = len(self._test.counts) - len(self._parameters.unions)
-        shape = (self._structures, *self._selected.shape[1:])
-        certified = np.concatenate([np.broadcast_to(self._test.certified[:tests], shape), self._test.certified[tests:]])
-        lower = simultaneous_lower_bounds(self._test.counts[:tests], n=self._test.draws, alpha=self._parameters.look_alpha)
-        return Outcome(
-            decisions=decisions_of(self._selected, certified),
-            selected=self._selected[: self._structures],
-            radii=np.broadcast_to(_radii(lower), shape),
-            draws=self._test.draws,
-            unions=self._parameters.unions,
-            wrong_allowed=self._parameters.k - 1,
-        )
-
-    def _classes(self, present: NDArray[np.int32], draws: int) -> NDArray[np.int32]:
-        """Votes for the background and each structure, exactly one at each pixel and draw."""
-        structures = present[: self._structures]
-        return np.concatenate([draws - structures.sum(0, keepdims=True, dtype=np.int32), structures])
+def outcome_of(result: GridResult, parameters: SmoothingParameters) -> Outcome:
+    """What the sampler decided, with the radius of each decision."""
+    unions = result.unions.decisions if result.unions else result.decisions[:0]
+    lower = simultaneous_lower_bounds(result.counts, n=result.draws, alpha=parameters.look_alpha)
+    return Outcome(
+        decisions=np.concatenate([result.decisions, unions]),
+        selected=result.selected,
+        radii=_radii(lower),
+        draws=result.draws,
+        unions=parameters.unions,
+    )
 
 
 def without_noise(present: NDArray[np.bool_], unions: tuple[tuple[int, ...], ...]) -> Outcome:
     """The decisions of the segmenter alone, of which nothing is certified."""
-    every = np.concatenate([present, *(present[list(members)].any(0, keepdims=True) for members in unions)])
+    every = np.stack(Hypotheses(len(present), unions).with_unions(list(present)))
     return Outcome(
         decisions=np.where(every, PRESENT, ABSENT).astype(np.uint8),
         selected=present,

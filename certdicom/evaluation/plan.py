@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from certdicom.certification.looks import require_certifiable
+from certdicom.certification.hypotheses import Hypotheses
 from certdicom.certification.options import unions_from
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.datasets.dataset import Dataset, Sample
@@ -62,15 +62,13 @@ class Plan:
 
     @property
     def beyond(self) -> list[str]:
-        """What of the test goes beyond Holm at n draws, for people; k-FWER says that it is a weaker claim."""
+        """What of the test goes beyond Holm at n draws, for people."""
         asked, said = self.parameters, []
         if asked.looks:
             target = f" until at most {asked.abstain_target:.3g} of the pixels abstain" if asked.abstain_target else ""
             said.append(f"looks at {', '.join(map(str, asked.looks))} draws, alpha split over them{target}")
         groups = (" or ".join(name.strip() for name in group.split(",")) for group in self.fallback)
         said += [f"fallback to {group} in the same family" for group in groups]
-        if asked.k > 1:
-            said.append(f"k-FWER with k = {asked.k}, a weaker claim: up to {asked.k - 1} certified decisions of an image may be wrong")
         return said
 
     @property
@@ -93,10 +91,9 @@ class Plan:
         for candidate in self.candidates:
             bundle, frame = candidate.bundle, self.frame_of(candidate)
             self.names_of(bundle), self.unions_of(bundle)
-            families = 1 if bundle.activation == "softmax" else len(bundle.structures)
             for sigma in self.sigmas:
                 parameters = self.parameters_for(bundle, sigma=sigma)
-                require_certifiable(parameters, structures=families, cells=frame.grid[0] * frame.grid[1])
+                Hypotheses(len(bundle.structures), parameters.unions).require_certifiable(parameters, cells=frame.grid[0] * frame.grid[1])
                 candidate.require_sigma(sigma, frame)
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING, Final, Literal
 
-import torch
 from torch import Tensor
 
 from certdicom.certification.coarse import block_means, enlarged
@@ -47,6 +46,11 @@ class Fit:
 
     channels_joined: int
     factor: int
+
+    @property
+    def plain(self) -> bool:
+        """Whether the frame's images are the model's."""
+        return self.channels_joined == self.factor == 1
 
     @property
     def shrinks(self) -> float:
@@ -94,8 +98,3 @@ def fit(frame: Frame, bundle: Bundle) -> Fit:
     if bundle.channels != 1:
         raise UsageError(f"bundle {bundle.name} takes {bundle.channels} channels and the images have {frame.channels}; use another bundle")
     return Fit(frame.channels, factor)
-
-
-def image_tensor(u: object, device: torch.device) -> Tensor:
-    """An image of the frame on the device, float32."""
-    return torch.as_tensor(u, dtype=torch.float32).to(device)

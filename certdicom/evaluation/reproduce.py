@@ -13,13 +13,14 @@ from certdicom.datasets.splits import select
 from certdicom.datasets.structures import match, structure_of
 from certdicom.errors import UsageError, one_line
 from certdicom.evaluation.inventory import STRUCTURES, Missing, find_bundle, find_dataset, how_to_make, other_bundles
-from certdicom.evaluation.models import CLEAN, MULTI_STEP, ONE_SHOT, Candidate, Loader
+from certdicom.evaluation.models import CLEAN, MULTI_STEP, ONE_SHOT, Candidate
 from certdicom.evaluation.paper import Cell, paper
 from certdicom.evaluation.plan import Plan, subset
 from certdicom.evaluation.protocol import fit, frame_of
 from certdicom.evaluation.run import evaluate
 from certdicom.evaluation.summary import Summary, summarise
 from certdicom.evaluation.tables import Table, without_nan
+from certdicom.models.backends.torch import TorchBackend
 from certdicom.models.bundle import Bundle
 
 
@@ -112,7 +113,7 @@ def reproduce(
     stock: Inventory,
     *,
     split: str,
-    loader: Loader,
+    backend: TorchBackend,
     out: Path,
     images: int | None = None,
     images_seed: int | None = None,
@@ -143,7 +144,7 @@ def reproduce(
         )
         callback = progress(name) if progress else None
         rows = evaluate(
-            plan, loader=loader, folder=out / f"{name}-{split}", batch_size=batch_size, images_at_once=images_at_once, progress=callback
+            plan, backend=backend, folder=out / f"{name}-{split}", batch_size=batch_size, images_at_once=images_at_once, progress=callback
         )
         summaries[name] = summarise(rows)
     return [_line(entry, stock, summaries.get(entry.cell.data, [])) for entry in stock.entries]

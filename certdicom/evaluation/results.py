@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from certdicom.certification.rounding import rounded_down
 from certdicom.evaluation.paper import TABLES, best_of_table1, paper
 from certdicom.evaluation.reproduce import reproduction_section
 from certdicom.evaluation.rows import READINGS
@@ -58,11 +59,10 @@ def _certified(summary: Summary) -> dict[str, Any]:
     return {
         "sigma": summary.sigma,
         "method": summary.method,
-        "radius": summary.radius,
-        "native_radius": summary.native_radius,
+        "radius": float(rounded_down(summary.radius, 5)),
+        "native_radius": float(rounded_down(summary.native_radius, 5)),
         "films": summary.images,
         "draws": summary.draws,
-        "wrong_allowed": summary.wrong_allowed,
         "dice": values("dice"),
         "iou": values("iou"),
         "dice_interval": {reading: [interval(estimate) for estimate in summary.dice(reading)] for reading in READINGS},

@@ -33,8 +33,7 @@ class Row:
     `group`: patient or video; `sigma` 0 and method "clean": without noise; `structure`: or union, "lungs or heart"; `radius` in the
     frame's units, `native_radius` in the image's stored values; scores are NaN where there is no reference or the structure is in
     neither mask; `abstain`: share of pixels where this structure abstains, `abstain_image`: where any does, unions left out;
-    `fallback`: share where the union alone is certified present, NaN for a structure; `wrong_allowed`: how many of the image's certified
-    decisions may be wrong with confidence 1 - alpha (k-FWER, a weaker claim; 0 with Holm); `draws` that tested; `dice_at_radius`:
+    `fallback`: share where the union alone is certified present, NaN for a structure; `draws` that tested; `dice_at_radius`:
     certified Dice at 0, 0.1 … 2 sigma, separated by blanks; `seconds`: the image's share of the computing, without reading it.
     """
 
@@ -56,7 +55,6 @@ class Row:
     abstain: float
     abstain_image: float
     fallback: float
-    wrong_allowed: int
     draws: int
     dice_at_radius: str
     seconds: float

@@ -12,20 +12,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from certdicom.certification.certificate import ABSTAIN
 from certdicom.certification.parameters import SmoothingParameters
+from certdicom.certification.sampling import BaseSegmenter, certify_grids
 from certdicom.datasets.dataset import Sample
 from certdicom.datasets.picture import GridPicture, Picture
 from certdicom.errors import OutputError, UnreadableError, UsageError
-from certdicom.evaluation.models import BaseSegmenter, Loader
-from certdicom.evaluation.outcome import Outcome, without_noise
+from certdicom.evaluation.models import base_segmenter
+from certdicom.evaluation.outcome import Outcome, outcome_of, without_noise
 from certdicom.evaluation.plan import Plan, Task, tasks_of
-from certdicom.evaluation.protocol import Frame, image_tensor
+from certdicom.evaluation.protocol import Frame
 from certdicom.evaluation.rows import Key, Row, RowFile, score_columns
-from certdicom.evaluation.votes import decide_clean, try_all
 from certdicom.files import write_atomically
+from certdicom.models.backends.torch import TorchBackend
+from certdicom.version import METHOD_VERSION
 
 SETTINGS = "run.json"
 ROWS = "per_image.csv"
@@ -34,7 +36,7 @@ ROWS = "per_image.csv"
 def evaluate(
     plan: Plan,
     *,
-    loader: Loader,
+    backend: TorchBackend,
     folder: Path | None = None,
     batch_size: int = 10,
     images_at_once: int = 1,
@@ -47,7 +49,7 @@ def evaluate(
     UsageError when the folder holds another run, or something cannot be certified at all.
     """
     plan.require_certifiable()
-    kept = _open(folder, plan, loader) if folder is not None else None
+    kept = _open(folder, plan, backend) if folder is not None else None
     rows: dict[Key, list[Row]] = {row.key: [] for row in kept.rows} if kept else {}
     for row in kept.rows if kept else ():
         rows[row.key].append(row)
@@ -59,7 +61,7 @@ def evaluate(
         for group in groups:
             missing = [task for task in group if any(task.key(sample) not in rows for sample in together.samples)]
             if missing:
-                for key, new in _compute(together, missing, loader=loader, batch_size=batch_size).items():
+                for key, new in _compute(together, missing, backend=backend, batch_size=batch_size).items():
                     if key not in rows:
                         rows[key] = new
                         if kept is not None:
@@ -100,19 +102,19 @@ class _Together:
         return self._views[key]
 
 
-def _compute(together: _Together, tasks: Sequence[Task], *, loader: Loader, batch_size: int) -> dict[Key, list[Row]]:
+def _compute(together: _Together, tasks: Sequence[Task], *, backend: TorchBackend, batch_size: int) -> dict[Key, list[Row]]:
     plan, samples, sigma = together.plan, together.samples, tasks[0].sigma
     views = [together.views(task) for task in tasks]
     frame = plan.frame_of(tasks[0].candidate)
-    segmenters = [loader.base_segmenter(task.candidate, frame, sigma=sigma) for task in tasks]
-    images = [image_tensor(view.u, loader.device) for view in views[0]]
+    segmenters = [base_segmenter(backend, task.candidate, frame, sigma=sigma) for task in tasks]
+    images = [view.u for view in views[0]]
     started = time.perf_counter()
     if sigma:
         parameters = [plan.parameters_for(task.candidate.bundle, sigma=sigma) for task in tasks]
         outcomes = certified_outcomes(images, segmenters, parameters, names=[sample.name for sample in samples], batch_size=batch_size)
     else:
         unions = [plan.unions_of(task.candidate.bundle) for task in tasks]
-        outcomes = [[without_noise(decide_clean(u, s), own) for s, own in zip(segmenters, unions, strict=True)] for u in images]
+        outcomes = [[without_noise(s.decide_image(u), own) for s, own in zip(segmenters, unions, strict=True)] for u in images]
     seconds = (time.perf_counter() - started) / (len(samples) * len(tasks))
     return {
         task.key(sample): _rows(plan, task, sample, view, outcome, seconds)
@@ -122,7 +124,7 @@ def _compute(together: _Together, tasks: Sequence[Task], *, loader: Loader, batc
 
 
 def certified_outcomes(
-    images: Sequence[Tensor],
+    images: Sequence[NDArray[np.float32]],
     segmenters: Sequence[BaseSegmenter],
     parameters: Sequence[SmoothingParameters],
     *,
@@ -131,8 +133,8 @@ def certified_outcomes(
 ) -> list[list[Outcome]]:
     """What each segmenter, with its `parameters`, decides about each image of one frame: one list an image; draws are seeded by `names`."""
     seeds = [seed_of(name) for name in names]
-    trials = try_all(images, segmenters, parameters, seeds=seeds, batch_size=batch_size)
-    return [[trial.outcome() for trial in row] for row in trials]
+    results = certify_grids(images, segmenters, parameters, seeds=seeds, batch_size=batch_size)
+    return [[outcome_of(result, own) for result, own in zip(row, parameters, strict=True)] for row in results]
 
 
 def seed_of(name: str) -> bytes:
@@ -164,7 +166,6 @@ def _rows(plan: Plan, task: Task, sample: Sample, view: GridPicture, outcome: Ou
                 abstain=float(np.mean(outcome.decisions[plane] == ABSTAIN)),
                 abstain_image=outcome.abstain_fraction,
                 fallback=outcome.fallback_fraction(union) if union >= 0 else math.nan,
-                wrong_allowed=outcome.wrong_allowed,
                 draws=outcome.draws,
                 dice_at_radius=" ".join(f"{value:.5f}" for value in series or ()),
                 seconds=seconds,
@@ -173,13 +174,17 @@ def _rows(plan: Plan, task: Task, sample: Sample, view: GridPicture, outcome: Ou
     return rows
 
 
-def _open(folder: Path, plan: Plan, loader: Loader) -> RowFile:
+def _open(folder: Path, plan: Plan, backend: TorchBackend) -> RowFile:
     """The rows that the folder holds, after checking that they are of the same run."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the folder {folder}: {error.strerror}; choose another") from error
-    path, rows, wanted = folder / SETTINGS, folder / ROWS, {**plan.settings(), "precision": loader.precision}
+    path, rows, wanted = (
+        folder / SETTINGS,
+        folder / ROWS,
+        {**plan.settings(), "precision": backend.precision, "method_version": METHOD_VERSION},
+    )
     if path.exists():
         try:
             there = json.loads(path.read_text(encoding="utf-8"))

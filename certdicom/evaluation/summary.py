@@ -31,9 +31,8 @@ class Summary:
     """One model at one noise level on one data set.
 
     `scores`: (measure, reading) → an estimate a structure; `abstain`: share of pixels where any structure abstains, and
-    `abstain_by` where each does; `fallback`: for each union the share where it alone is certified present; `wrong_allowed`: how many
-    certified decisions of an image may be wrong (k-FWER); `curve`: mean certified Dice per structure at 0, 0.1 … 2 sigma, empty
-    without noise and for unions; `draws` and `seconds`: means over images.
+    `abstain_by` where each does; `fallback`: for each union the share where it alone is certified present; `curve`: mean certified
+    Dice per structure at 0, 0.1 … 2 sigma, empty without noise and for unions; `draws` and `seconds`: means over images.
     """
 
     bundle: str
@@ -48,7 +47,6 @@ class Summary:
     abstain: Estimate
     abstain_by: tuple[float, ...]
     fallback: dict[str, float]
-    wrong_allowed: int
     curve: dict[str, tuple[float, ...]]
     draws: float
     seconds: float
@@ -95,7 +93,6 @@ def _summary(rows: Sequence[Row]) -> Summary:
         abstain=_estimate(images, lambda row: row.abstain_image),
         abstain_by=tuple(float(np.mean([row.abstain for row in by[name]])) for name in structures),
         fallback={name: float(np.mean([row.fallback for row in by[name]])) for name in structures if not math.isnan(by[name][0].fallback)},
-        wrong_allowed=max(row.wrong_allowed for row in rows),
         curve={name: _curve(by[name]) for name in structures},
         draws=float(np.mean([row.draws for row in images])),
         seconds=float(np.mean([row.seconds for row in images])),

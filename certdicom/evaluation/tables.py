@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from certdicom.certification.rounding import rounded_down
 from certdicom.evaluation.summary import Estimate, Summary
 
 READING_NAMES = {"certified": "certified", "answered": "answered", "worst_case": "worst-case"}
@@ -108,7 +109,7 @@ def _said_once(summary: Summary, unions: Sequence[str]) -> tuple[str, ...]:
     if summary.is_clean:
         return ("", *([""] * len(unions)), "", seconds, "", "")
     fallbacks = [f"{summary.fallback[name]:.1%}" if name in summary.fallback else "" for name in unions]
-    radii = (f"{summary.radius:.3f}", f"{summary.native_radius:.1f}")
+    radii = (rounded_down(summary.radius), rounded_down(summary.native_radius))
     return (f"{summary.abstain.mean:.1%}", *fallbacks, f"{summary.draws:.0f}", seconds, *radii)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from certdicom.certification.certificate import Structure
 from certdicom.certification.schedule import Schedule, schedule_from
 from certdicom.errors import BundleError
-from certdicom.models.description import DENOISER, PROGRAMS, SEGMENTER, Activation, Denoising, Feeding, Reading, network_files
+from certdicom.models.description import DENOISER, PROGRAM, SEGMENTER, Activation, Denoising, Feeding, Reading, network_files
 from certdicom.models.plausibility import AnatomyModel
 from certdicom.models.scheduler import located, read_scheduler
 
@@ -81,15 +81,10 @@ class Bundle:
         return self.shape[0] * self.shape[1]
 
     @property
-    def hypotheses(self) -> int:
-        """K of an image: structures × pixels."""
-        return len(self.structures) * self.cells
-
-    @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of a certificate of this bundle should know."""
         notes = [self.notice] if self.notice else []
-        if any(network.get("format") in PROGRAMS for network in self.networks.values()):
+        if any(network.get("format") == PROGRAM for network in self.networks.values()):
             notes.append("the bundle has a program that runs in the precision in which it was saved, whatever the precision stated")
         return tuple(notes)
 

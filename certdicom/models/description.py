@@ -17,10 +17,10 @@ Activation = Literal["sigmoid", "softmax"]
 
 Prediction = Literal["epsilon", "sample", "v_prediction"]
 
-PROGRAMS: Final = ("torchscript", "torch.export")
-"""Formats that hold a program, with its arithmetic fixed."""
+PROGRAM: Final = "torch.export"
+"""The format that holds a program, with its arithmetic fixed."""
 
-FORMATS: Final = (*PROGRAMS, "monai-bundle", "diffusers")
+FORMATS: Final = (PROGRAM, "monai-bundle", "diffusers")
 """Formats of networks that certdicom does not build itself."""
 
 
@@ -132,7 +132,7 @@ def network_files(role: str, description: Mapping[str, Any]) -> tuple[str, ...]:
     form = description.get("format")
     if form is None:
         files = [str(description.get("file", f"{role}.safetensors"))]
-    elif form in PROGRAMS:
+    elif form == PROGRAM:
         files = [str(description["file"])]
     elif form == "monai-bundle":
         folder = PurePosixPath(str(description.get("folder", ".")))
@@ -142,6 +142,11 @@ def network_files(role: str, description: Mapping[str, Any]) -> tuple[str, ...]:
         folder = PurePosixPath(str(description.get("folder", role)))
         files = [str(folder / "config.json"), str(folder / "diffusion_pytorch_model.safetensors")]
         files += [str(description["scheduler"])] if "scheduler" in description else []
+    elif form == "torchscript":
+        raise ValueError(
+            f"the {role} is a TorchScript archive, which PyTorch has deprecated and certdicom no longer reads: "
+            'export the network with torch.export.export and torch.export.save to a .pt2 file, and give {"format": "torch.export"}'
+        )
     else:
         raise ValueError(f"unknown network format {form!r}: use {', '.join(FORMATS)}, or none for a network of certdicom's own")
     for file in files:

@@ -68,11 +68,3 @@ def coarsely(segment: Callable[[Tensor], Tensor], image: Tensor, *, factor: int)
 def mirrored(segment: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """The mean of what `segment` says of an image and, turned back, of its mirror image (left to right)."""
     return lambda image: 0.5 * (segment(image) + segment(image.flip(-1)).flip(-1))
-
-
-def margins(logits: Tensor) -> Tensor:
-    """Softmax logits (B, 1 + structures, …), background first → (B, structures, …): above 0 exactly where that class is the best alone."""
-    best, place = logits.topk(2, dim=1).values.unbind(1), logits.argmax(1, keepdim=True)
-    classes = torch.arange(logits.shape[1], device=logits.device).view(1, -1, *[1] * (logits.ndim - 2))
-    rival = torch.where(classes == place, best[1][:, None], best[0][:, None])
-    return (logits - rival)[:, 1:]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from certdicom.certification.options import allowed_from, looks_from, unions_from
+from certdicom.certification.options import looks_from, unions_from
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.errors import UsageError
 from certdicom.node.settings import DESTINATION_SETTINGS, DESTINATIONS_VARIABLE, SECTIONS, SETTINGS, Setting, Value, default_state_dir
@@ -91,7 +91,6 @@ class Configuration:
             looks=looks,
             abstain_target=self.number("certificate.abstain_target"),
             unions=unions_from(groups, bundle.structures, bundle=bundle.name) if bundle else (),
-            k=allowed_from(self.text("certificate.family")),
         )
 
     @property

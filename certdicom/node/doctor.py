@@ -98,7 +98,7 @@ def _bundle(configuration: Configuration) -> Finding:
 
 
 def _device(configuration: Configuration) -> Finding:
-    from certdicom.models.runtime import choose_device
+    from certdicom.models.backends.torch import choose_device
 
     wanted = configuration.text("certificate.device")
     device = str(choose_device(wanted))

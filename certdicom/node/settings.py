@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from certdicom.certification.options import HELP, HOLM
+from certdicom.certification.options import HELP
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.models.bundle import DEFAULT_BUNDLE
 
@@ -132,7 +132,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _text("certificate.looks", "", f"{HELP['looks']}, such as 100,300,1000"),
     _number("certificate.abstain_target", _SMOOTHING.abstain_target, HELP["abstain_target"]),
     _text("certificate.fallback", "", f"{HELP['fallback']}, such as lungs,heart; a semicolon between several"),
-    _text("certificate.family", HOLM, HELP["family"]),
     _number("certificate.alpha", _SMOOTHING.alpha, HELP["alpha"]),
     _text("certificate.device", "auto", "auto, cpu, cuda or cuda:i"),
     _text("certificate.precision", "auto", "of the networks", choices=("auto", "float32", "bfloat16", "float16")),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT, Certificate
+from certdicom.certification.rounding import rounded_down
 from certdicom.certification.unions import fallback
 from certdicom.presentation.explanation import StructureExplanation
 from certdicom.version import RESEARCH_USE, VERSION
@@ -49,7 +50,11 @@ def build_report(
         "grid": list(certificate.shape) if isinstance(certificate.grid, tuple) else certificate.grid,
         "hypotheses": certificate.hypotheses,
         "draws_counted": certificate.draws,
-        "radius": {"grid": certificate.radius, "native": certificate.native_radius, "native_unit": certificate.native_unit},
+        "radius": {
+            "grid": float(rounded_down(certificate.radius, 6)),
+            "native": float(rounded_down(certificate.native_radius, 6)),
+            "native_unit": certificate.native_unit,
+        },
         "window": {"lo": certificate.window.lo, "hi": certificate.window.hi, "source": certificate.window.source},
         "structures": [
             {
@@ -65,6 +70,7 @@ def build_report(
         "seed": {"kind": certificate.seed_kind, "draws": certificate.draw_identity},
         "notes": list(certificate.notes),
         "timing": {f"{stage}_s": round(value, 3) for stage, value in seconds.items()},
+        "backend": certificate.backend,
         "device": certificate.device,
         "precision": certificate.precision,
     }

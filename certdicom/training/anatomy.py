@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from certdicom.models.backends.torch import PRECISIONS, choose_precision, load_network
 from certdicom.models.bundle import Bundle
 from certdicom.models.description import SEGMENTER
 from certdicom.models.plausibility import AnatomyModel, measure
-from certdicom.models.runtime import PRECISIONS, choose_precision, load_network
 from certdicom.training.augmentation import augment
 from certdicom.training.data import FilmSet
 

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-import torch
 
-from certdicom.certification.looks import certified_after
-from certdicom.certification.noise import noisy_batch
 from certdicom.certification.parameters import SmoothingParameters
+from certdicom.certification.sampling import BaseSegmenter, certify_grids
 from certdicom.certification.scores import score
-from certdicom.certification.smoothing import decisions_of
+from certdicom.models.backends.torch import TorchBackend
 from certdicom.models.bundle import Bundle
-from certdicom.models.runtime import DenoisedSegmenter, choose_precision
 from certdicom.training.data import FilmSet
 
 LEVELS = (0.072, 0.144, 0.289, 0.5)
@@ -34,10 +32,11 @@ def calibrate_thresholds(
 ) -> list[tuple[float, list[float]]]:
     """(sigma, a logit for each structure) pairs: of the CANDIDATES, the one with the best certified Dice that keeps the worst-case Dice."""
     chosen = []
-    device = torch.device("cpu")
+    backend = TorchBackend(device="cpu")
     for sigma in sigmas:
-        decide = DenoisedSegmenter(bundle, sigma=sigma, device=device, precision=choose_precision("auto", device))
-        scores = np.nanmean([_scores(decide, films, index, sigma=sigma, batch=batch) for index in range(len(films))], axis=0)
+        segmenter = backend.base_segmenter(bundle, sigma=sigma)
+        parameters = SmoothingParameters(sigma=sigma)
+        scores = np.nanmean([_scores(segmenter, films, index, parameters, batch=batch) for index in range(len(films))], axis=0)
         chosen.append((sigma, [_best(certified, worst_case) for certified, worst_case in scores]))
     return chosen
 
@@ -48,27 +47,21 @@ def _best(certified: np.ndarray, worst_case: np.ndarray) -> float:
     return CANDIDATES[max(allowed, key=lambda index: float(certified[index]))]
 
 
-def _scores(decide: DenoisedSegmenter, films: FilmSet, index: int, *, sigma: float, batch: int) -> np.ndarray:
+def _scores(segmenter: BaseSegmenter, films: FilmSet, index: int, parameters: SmoothingParameters, *, batch: int) -> np.ndarray:
     """Certified and worst-case Dice of one film, (structures, 2, candidates), from the same draws; NaN where there is no mask."""
-    parameters = SmoothingParameters(sigma=sigma)
-    levels = torch.tensor(CANDIDATES).view(-1, 1, 1, 1, 1)
-
-    def votes(draws: range) -> np.ndarray:
-        count: int | torch.Tensor = 0
-        for first in range(draws.start, draws.stop, batch):
-            part = range(first, min(first + batch, draws.stop))
-            noisy = noisy_batch(films.images[index], sigma, seed=films.names[index].encode(), draws=part)
-            count = count + (decide.logits(noisy)[None] > levels).sum(1)
-        return np.asarray(count)
-
-    selected = 2 * votes(range(parameters.n0)) > parameters.n0
-    present = votes(range(parameters.n0, parameters.n0 + parameters.n))
-    scores = np.full((films.masks.shape[1], 2, len(CANDIDATES)), np.nan)
-    for candidate, (chosen, count) in enumerate(zip(selected, np.where(selected, present, parameters.n - present), strict=True)):
-        decisions = decisions_of(chosen, certified_after(count, n=parameters.n, parameters=parameters))
-        for structure in range(len(decisions)):
+    at_candidates = [replace(segmenter, thresholds=(level,) * segmenter.structures) for level in CANDIDATES]
+    (results,) = certify_grids(
+        [films.images[index].numpy()],
+        at_candidates,
+        [parameters] * len(CANDIDATES),
+        seeds=[films.names[index].encode()],
+        batch_size=batch,
+    )
+    scores = np.full((segmenter.structures, 2, len(CANDIDATES)), np.nan)
+    for candidate, result in enumerate(results):
+        for structure in range(segmenter.structures):
             if films.known[index, structure]:
-                found = score(decisions[structure], films.masks[index, structure].numpy().astype(bool))
+                found = score(result.decisions[structure], films.masks[index, structure].numpy().astype(bool))
                 scores[structure, :, candidate] = [_dice(found.certified), _dice(found.worst_case)]
     return scores
 

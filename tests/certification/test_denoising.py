@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from certdicom.certification.denoised import BaseSegmenter
-from certdicom.certification.denoisers import OneShotDenoiser, unchanged
+from certdicom.certification.denoisers import OneShotDenoiser
 from certdicom.certification.schedule import LinearSchedule
 
 
@@ -37,10 +36,8 @@ def test_a_perfect_noise_predictor_gives_back_the_image(sigma: float) -> None:
         return (x_t - alpha_bar**0.5 * (2 * image - 1)) / (1 - alpha_bar) ** 0.5
 
     denoise = OneShotDenoiser(oracle, schedule=schedule, sigma=sigma, dtype=torch.float32)
-    segmenter = BaseSegmenter(denoise, lambda clean: clean - 0.5, dtype=torch.float32)
     noisy = image + sigma * torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(denoise(noisy), image.expand(2, -1, -1, -1), atol=1e-5, rtol=0)
-    assert torch.equal(segmenter(noisy), denoise(noisy) > 0.5)
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.25, 0.5])
@@ -58,14 +55,6 @@ def test_what_reaches_the_network_is_unit_variance_noise_beside_the_image(sigma:
     alpha_bar = schedule.alpha_bars()[schedule.time_step(sigma)]
     assert float(torch.cat(seen).std()) == pytest.approx(2 * sigma * alpha_bar**0.5, rel=0.01)
     assert 2 * sigma * alpha_bar**0.5 == pytest.approx((1 - alpha_bar) ** 0.5, rel=0.03), "t* is the nearest whole step"
-
-
-def test_the_threshold_moves_the_decision() -> None:
-    noisy = torch.zeros(1, 1, 4, 4)
-    logit = torch.full((1, 1, 4, 4), -0.7)
-    for threshold, present in ((0.0, False), (-1.0, True), (-0.7, False)):
-        decide = BaseSegmenter(unchanged, lambda clean: logit, dtype=torch.float32, threshold=(threshold,))
-        assert bool(decide(noisy).all()) is present
 
 
 def test_images_are_clipped_after_denoising() -> None:

@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from certdicom.certification import SmoothingParameters, certify_grid
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT
 from certdicom.certification.looks import certified_after, more_is_possible
-from certdicom.certification.noise import standard_normal
+from certdicom.certification.noise import noisy_image
 from certdicom.certification.statistics import simultaneous_lower_bounds
 from certdicom.errors import UsageError
 
@@ -97,7 +97,7 @@ def test_certify_grid_counts_and_tests_at_every_look_as_done_by_hand() -> None:
     parameters = SmoothingParameters(sigma=0.3, n0=5, n=120, looks=(40, 70, 120), alpha=0.05)
     u = np.random.default_rng(2).uniform(0, 1.3, (1, 12, 12)).astype(np.float32)
     result = certify_grid(u, above_half, parameters, seed=SEED, batch_size=16)
-    votes = np.stack([u + np.float32(0.3) * standard_normal(SEED, draw, u.shape) > 0.5 for draw in range(125)])
+    votes = np.stack([noisy_image(u, 0.3, seed=SEED, draw=draw) > 0.5 for draw in range(125)])
     selected = 2 * votes[:5].sum(0) > 5
     counts_at = {n: np.where(selected, votes[5 : 5 + n].sum(0), n - votes[5 : 5 + n].sum(0)) for n in (40, 70, 120)}
     certified = reference(counts_at, parameters)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import product
 
 import numpy as np
 import pytest
@@ -31,22 +31,11 @@ def test_everything_abstained_is_nothing_found() -> None:
     assert result.certified == (0, 0)
 
 
-def test_the_worst_case_holds_whichever_certificates_k_fwer_lets_be_wrong() -> None:
-    """Against every choice of up to two wrong certificates and every fate of the abstained pixel."""
-    decisions, reference = np.array([1, 1, 1, 0, 0, 2], np.uint8), np.array([1, 1, 0, 0, 1, 0], bool)
+def test_the_worst_case_is_the_worst_fate_of_the_abstained_pixels() -> None:
+    decisions, reference = np.array([1, 1, 1, 0, 0, 2, 2], np.uint8), np.array([1, 1, 0, 0, 1, 0, 1], bool)
 
-    def dice(present: np.ndarray) -> float:
+    def dice(abstained: tuple[bool, bool]) -> float:
+        present = np.append(decisions[:5] == PRESENT, abstained)
         return 2 * (present & reference).sum() / (present.sum() + reference.sum())
 
-    for allowed in range(3):
-        fates = []
-        for wrong in combinations(range(5), allowed):
-            for abstained in (False, True):
-                present = np.append(decisions[:5] == PRESENT, abstained)
-                present[list(wrong)] ^= True
-                fates.append(dice(present))
-        assert score(decisions, reference, wrong_allowed=allowed).worst_case[0] == pytest.approx(min(fates))
-        assert score(decisions, reference, wrong_allowed=allowed).certified == score(decisions, reference).certified
-    nothing = np.zeros(4, np.uint8)
-    assert score(nothing, nothing.astype(bool)).worst_case is None
-    assert score(nothing, nothing.astype(bool), wrong_allowed=1).worst_case == (0.0, 0.0), "there may be something"
+    assert score(decisions, reference).worst_case[0] == pytest.approx(min(map(dice, product((False, True), repeat=2))))

@@ -10,7 +10,7 @@ from statsmodels.stats.multitest import multipletests
 
 from certdicom.certification import SmoothingParameters, certify_grid, holm_reject
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT
-from certdicom.certification.noise import standard_normal
+from certdicom.certification.noise import noisy_image
 from certdicom.certification.unions import fallback
 from certdicom.errors import UsageError
 
@@ -46,7 +46,7 @@ def test_leaves_and_unions_are_one_family_counted_draw_by_draw() -> None:
     parameters = SmoothingParameters(sigma=0.2, n=80, alpha=0.05, unions=unions)
     u = np.random.default_rng(0).uniform(-0.6, 1.6, (1, 14, 14)).astype(np.float32)
     result = certify_grid(u, three_thresholds, parameters, seed=SEED)
-    noisy = np.stack([u + np.float32(0.2) * standard_normal(SEED, draw, u.shape) for draw in range(90)])
+    noisy = np.stack([noisy_image(u, 0.2, seed=SEED, draw=draw) for draw in range(90)])
     leaves = three_thresholds(torch.from_numpy(noisy)).numpy()
     votes = np.concatenate([leaves, *(leaves[:, list(members)].any(1, keepdims=True) for members in unions)], 1)
     selected = 2 * votes[:10].sum(0) > 10

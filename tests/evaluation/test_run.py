@@ -20,7 +20,7 @@ from certdicom.certification.certificate import ABSTAIN
 from certdicom.certification.denoisers import MultiStepDenoiser
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.scores import score
-from certdicom.certification.smoothing import certify_grid
+from certdicom.certification.sampling import certify_grid
 from certdicom.certification.unions import fallback
 from certdicom.cli.main import main
 from certdicom.datasets.dataset import Sample
@@ -35,7 +35,7 @@ from certdicom.evaluation.rows import RowFile, read_rows
 from certdicom.evaluation.run import evaluate, seed_of
 from certdicom.evaluation.votes import decide_clean
 from certdicom.models.bundle import Bundle
-from certdicom.models.runtime import DenoisedSegmenter
+from certdicom.models.backends.torch import DenoisedSegmenter
 from tests.tiny import write_tiny_bundle
 
 FEW = ["--n0", "5", "--n", "60", "--device", "cpu", "--precision", "float32"]

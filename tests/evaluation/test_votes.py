@@ -12,7 +12,7 @@ import torch
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.scores import score
-from certdicom.certification.smoothing import certify_grid
+from certdicom.certification.sampling import certify_grid
 from certdicom.certification.statistics import holm_reject
 from certdicom.errors import UsageError
 from certdicom.evaluation.models import BaseSegmenter

@@ -12,20 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from certdicom.certification.noise import noisy_batch
 from certdicom.models.bundle import load_bundle
-from certdicom.models.runtime import DenoisedSegmenter
+from tests.drawing import Segmenter, noisy_batch
 
 LUNGS = {"label": "lungs", "code": ["39607008", "SCT", "Lung"]}
 HEART = {"label": "heart", "code": ["80891009", "SCT", "Heart"]}
 MARKER = "ran-by-a-network"
 
-SAVING_WARNS = [
-    pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning"),
-    pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
-    pytest.mark.filterwarnings("ignore:No complete tensor found:UserWarning"),  # when channels-last weights are exported
-]
+SAVING_WARNS = [pytest.mark.filterwarnings("ignore:No complete tensor found:UserWarning")]  # when channels-last weights are exported
 
 
 class Odd(nn.Module):
@@ -57,18 +51,6 @@ def network(kind: type[nn.Module] = Odd) -> nn.Module:
         if value.is_floating_point() and value.ndim and len(value) == 8:
             value.uniform_(0.5, 1.5)  # running statistics that matter
     return made.eval()
-
-
-def scripted(module: nn.Module) -> bytes:
-    buffer = io.BytesIO()
-    torch.jit.save(torch.jit.script(module), buffer)
-    return buffer.getvalue()
-
-
-def traced(module: nn.Module, example: torch.Tensor) -> bytes:
-    buffer = io.BytesIO()
-    torch.jit.save(torch.jit.trace(module, example), buffer)
-    return buffer.getvalue()
 
 
 def exported(module: nn.Module, example: torch.Tensor, *, dynamic: bool = False) -> bytes:
@@ -112,8 +94,8 @@ def describe(folder: Path, *, segmenter: dict[str, object], **changes: object) -
     return folder
 
 
-def decide(folder: Path, **options: object) -> DenoisedSegmenter:
-    return DenoisedSegmenter(load_bundle(folder), sigma=0.25, device=torch.device("cpu"), precision="float32", **options)
+def decide(folder: Path) -> Segmenter:
+    return Segmenter(load_bundle(folder), sigma=0.25)
 
 
 def noisy(channels: int = 1) -> torch.Tensor:

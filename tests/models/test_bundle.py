@@ -14,9 +14,9 @@ from certdicom import load_bundle
 from certdicom.certification.noise import noisy_batch
 from certdicom.errors import BundleError, UsageError
 from certdicom.imaging.synthetic import chest_phantom
+from certdicom.models.backends.torch import DenoisedSegmenter, choose_device, choose_precision, load_denoiser, load_network
 from certdicom.models.bundle import shipped_bundles
 from certdicom.models.networks import PatchDenoiser, PatchSegmenter, build_network
-from certdicom.models.runtime import DenoisedSegmenter, choose_device, choose_precision, load_denoiser, load_network
 
 DEFAULT_MOST = 40 * 1024**2
 SHIPPED_MOST = 80_000_000

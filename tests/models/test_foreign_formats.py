@@ -14,16 +14,16 @@ from foreign_networks import (
     decide,
     describe,
     evil_pickle,
+    exported,
     noisy,
-    scripted,
 )
 from monai.networks import nets
 from torch import nn
 
 from certdicom.certification.schedule import LinearSchedule, ScaledLinearSchedule
 from certdicom.errors import BundleError
+from certdicom.models.backends.torch import load_denoiser, load_network
 from certdicom.models.bundle import load_bundle
-from certdicom.models.runtime import load_denoiser, load_network
 
 pytestmark = SAVING_WARNS
 ON_CPU = {"sigma": 0.25, "device": torch.device("cpu"), "precision": "float32"}
@@ -97,8 +97,8 @@ def test_a_diffusers_folder_denoises(tmp_path: Path) -> None:
         norm_num_groups=4,
     ).eval()
     unet.save_pretrained(tmp_path / "denoiser")
-    (tmp_path / "net.ts").write_bytes(scripted(nn.Conv2d(1, 2, 1)))
-    networks = {"segmenter": {"format": "torchscript", "file": "net.ts"}, "denoiser": {"format": "diffusers"}}
+    (tmp_path / "net.pt2").write_bytes(exported(nn.Conv2d(1, 2, 1), torch.rand(1, 1, 32, 32)))
+    networks = {"segmenter": {"format": "torch.export", "file": "net.pt2"}, "denoiser": {"format": "diffusers"}}
     folder = describe(tmp_path, segmenter={}, networks=networks, schedule={"kind": "cosine"}, denoising={"prediction": "v_prediction"})
     x_t, t = torch.randn(1, 1, 32, 32), torch.tensor([144])
     with torch.inference_mode():
@@ -115,7 +115,7 @@ def test_a_diffusers_folder_denoises(tmp_path: Path) -> None:
 
 
 def test_a_diffusers_pipeline_brings_its_schedule(tmp_path: Path) -> None:
-    (tmp_path / "net.ts").write_bytes(scripted(nn.Conv2d(1, 2, 1)))
+    (tmp_path / "net.pt2").write_bytes(exported(nn.Conv2d(1, 2, 1), torch.rand(1, 1, 32, 32)))
     unet = UNet2DModel(
         in_channels=1,
         out_channels=1,
@@ -127,7 +127,7 @@ def test_a_diffusers_pipeline_brings_its_schedule(tmp_path: Path) -> None:
     )
     scheduler = DDPMScheduler(500, beta_start=2e-4, beta_end=1e-2, beta_schedule="scaled_linear", prediction_type="sample")
     DDPMPipeline(unet, scheduler).save_pretrained(tmp_path / "ddpm")
-    networks = {"segmenter": {"format": "torchscript", "file": "net.ts"}, "denoiser": {"format": "diffusers", "folder": "ddpm"}}
+    networks = {"segmenter": {"format": "torch.export", "file": "net.pt2"}, "denoiser": {"format": "diffusers", "folder": "ddpm"}}
     bundle = load_bundle(describe(tmp_path, segmenter={}, networks=networks))
     assert bundle.schedule == ScaledLinearSchedule(2e-4, 1e-2, 500)
     assert (bundle.denoising.method, bundle.denoising.prediction) == ("one-shot", "sample")

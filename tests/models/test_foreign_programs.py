@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
-import warnings
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,22 +14,18 @@ from foreign_networks import (
     exported,
     network,
     rewritten,
-    scripted,
-    traced,
 )
 from torch import nn
 
 from certdicom.errors import BundleError
 from certdicom.models.foreign.exported import read_exported_program
-from certdicom.models.foreign.operators import TENSOR_OPERATORS, TOUCH_FILES
-from certdicom.models.foreign.torchscript import read_torchscript
+from certdicom.models.foreign.guards import ShapeGuards
+from certdicom.models.foreign.operators import TENSOR_OPERATORS
 
 pytestmark = SAVING_WARNS
 
 
 SAVED = {
-    "TorchScript, scripted": lambda module: read_torchscript(scripted(module)),
-    "TorchScript, traced": lambda module: read_torchscript(traced(module, torch.rand(1, 3, 32, 32))),
     "torch.export": lambda module: read_exported_program(exported(module, torch.rand(1, 3, 32, 32))),
     "torch.export, sizes left open": lambda module: read_exported_program(exported(module, torch.rand(2, 3, 64, 32), dynamic=True)),
 }
@@ -69,61 +62,12 @@ def test_programs_of_our_own_networks_are_read_too() -> None:
         image = torch.rand(1, 1, 32, 32)
         with torch.inference_mode():
             expected = module(image)
-        for program in (read_exported_program(exported(module, image)), read_torchscript(traced(module, image))):
-            with torch.inference_mode():
-                torch.testing.assert_close(program(image), expected, atol=1e-4, rtol=1e-4)
+        program = read_exported_program(exported(module, image))
+        with torch.inference_mode():
+            torch.testing.assert_close(program(image), expected, atol=1e-4, rtol=1e-4)
 
 
 # What a hostile file would try.
-
-
-class Reader(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + torch.from_file("/etc/hostname", False, 1, dtype=torch.uint8).sum()
-
-
-class Random(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + torch.rand_like(x)
-
-
-@pytest.mark.parametrize("kind", [Reader, Random])
-def test_a_torchscript_program_can_neither_read_files_nor_draw_random_numbers(kind: type[nn.Module]) -> None:
-    with pytest.raises(BundleError, match=r"uses (torch\.)?(from_file|rand_like), which no network may do here"):
-        read_torchscript(scripted(kind()))
-
-
-def test_a_torchscript_program_can_not_write_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also not under another name, and not in the code that PyTorch runs while it loads an archive."""
-    monkeypatch.chdir(tmp_path)
-    honest = scripted(network())
-    lines = ('torch.save(x, "MARK")', 'ops.aten.save(x, "MARK")', "f = torch.save", 'x.save("MARK")', 'torch.add(x, 1).save("MARK")')
-    for line in (text.replace("MARK", MARKER).encode() for text in lines):
-
-        def insert(name: str, content: bytes, line: bytes = line) -> bytes:
-            start = content.find(b"def forward")
-            if not name.endswith("foreign_networks.py") or start < 0:
-                return content
-            body = content.index(b"\n", content.index(b"->", start)) + 1
-            return content[:body] + b"    " + line + b"\n" + content[body:]
-
-        with pytest.raises(BundleError, match="save, which no network may do here"):
-            read_torchscript(rewritten(honest, insert))
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_second_file_of_the_same_name_does_not_slip_through() -> None:
-    """PyTorch's reader of archives takes the first of two and ignores case; Python's takes the last."""
-    honest = scripted(network())
-    with zipfile.ZipFile(io.BytesIO(honest)) as archive:
-        name = next(name for name in archive.namelist() if name.endswith("foreign_networks.py"))
-    for twin in (name, name.upper().replace("ARCHIVE/CODE", "archive/code")):
-        buffer = io.BytesIO(honest)
-        with zipfile.ZipFile(buffer, "a") as archive, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            archive.writestr(twin, b"")
-        with pytest.raises(BundleError, match="has no place in a TorchScript archive, or not twice"):
-            read_torchscript(buffer.getvalue())
 
 
 def test_no_operator_that_takes_a_file_is_unknown() -> None:
@@ -133,19 +77,8 @@ def test_no_operator_that_takes_a_file_is_unknown() -> None:
         for schema in torch._C._jit_get_all_schemas()
         if any("file" in argument.name for argument in schema.arguments) and schema.name.startswith("aten::")
     }
-    assert takes_files == TOUCH_FILES
-    assert not TOUCH_FILES & TENSOR_OPERATORS
-
-
-def test_pickles_in_a_torchscript_archive_may_name_nothing_but_tensors(tmp_path: Path) -> None:
-    honest = scripted(network())
-    evil = rewritten(honest, lambda name, content: evil_pickle(tmp_path) if name.endswith("data.pkl") else content)
-    with pytest.raises(BundleError, match="asks for '__builtin__ getattr'"):
-        read_torchscript(evil)
-    modern = rewritten(honest, lambda name, content: pickle.dumps(Path("x"), protocol=4) if name.endswith("constants.pkl") else content)
-    with pytest.raises(BundleError, match="pickle instruction STACK_GLOBAL"):
-        read_torchscript(modern)
-    assert not (tmp_path / MARKER).exists()
+    assert takes_files == {"save", "from_file"}
+    assert not takes_files & TENSOR_OPERATORS
 
 
 def test_pickles_in_an_exported_program_are_never_opened(tmp_path: Path) -> None:
@@ -188,14 +121,62 @@ def test_training_mode_is_no_fixed_function() -> None:
         read_exported_program(exported(network().train(), torch.rand(2, 3, 32, 32)))
 
 
-@pytest.mark.parametrize("read", [read_torchscript, read_exported_program])
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04"])
-def test_other_files_are_refused_in_one_line(read, content: bytes) -> None:
-    with pytest.raises(BundleError, match=r"is no (TorchScript|\.pt2) archive"):
-        read(content)
+def test_other_files_are_refused_in_one_line(content: bytes) -> None:
+    with pytest.raises(BundleError, match=r"is no \.pt2 archive"):
+        read_exported_program(content)
 
 
 def test_an_archive_without_a_program_is_refused() -> None:
     empty = rewritten(exported(network(), torch.rand(1, 3, 32, 32)), lambda name, content: None if "/models/" in name else content)
     with pytest.raises(BundleError, match="holds 0 programs"):
         read_exported_program(empty)
+
+
+# A program holds for the shapes that it was exported for, and says so.
+
+
+class Shrinking(nn.Module):
+    """Gives a plausible shape on any grid, and computes with the size that it was traced with."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        down = nn.functional.avg_pool2d(x, 2)
+        return x - nn.functional.interpolate(down, scale_factor=2.0) * x.shape[-1] / 100
+
+
+def test_a_program_that_was_exported_for_another_grid_is_refused() -> None:
+    """Without its guards it would run, and compute with the sizes of the other grid."""
+    program = read_exported_program(exported(Shrinking(), torch.rand(1, 1, 32, 32)))
+    with torch.inference_mode():
+        assert program(torch.rand(2, 1, 32, 32)).shape == (2, 1, 32, 32), "image by image"
+        for shape in ((1, 1, 64, 64), (1, 3, 32, 32)):
+            with pytest.raises(BundleError, match=r"was not exported for images of .* must be .*; export it for a batch of one"):
+                program(torch.rand(shape))
+
+
+def test_open_sizes_are_held_to_what_the_program_says_of_them() -> None:
+    module = Shrinking()
+    shapes = ({2: 4 * torch.export.Dim("rows", min=4, max=16), 3: torch.export.Dim.AUTO},)
+    buffer = io.BytesIO()
+    torch.export.save(torch.export.export(module, (torch.rand(1, 1, 32, 32),), dynamic_shapes=shapes), buffer)
+    program = read_exported_program(buffer.getvalue())
+    with torch.inference_mode():
+        for rows, columns in ((32, 32), (16, 48), (64, 10)):
+            image = torch.rand(1, 1, rows, columns)
+            torch.testing.assert_close(program(image), module(image))
+        for (rows, columns), reason in {
+            (30, 32): "dimension 2",
+            (8, 32): "is outside 4",
+            (128, 32): "is outside 4",
+            (32, 31): "only where",
+        }.items():
+            with pytest.raises(BundleError, match=reason):
+                program(torch.rand(1, 1, rows, columns))
+
+
+@pytest.mark.parametrize(
+    "guard", ["__import__('os').system('true')", "L['x'].size()[2].real", "(lambda: 1)()", "L['x'].size()[9] > 1", "2 ** 99", "["]
+)
+def test_a_guard_that_is_no_arithmetic_on_sizes_is_refused(guard: str) -> None:
+    with pytest.raises(BundleError, match="which certdicom cannot check"):
+        ShapeGuards([{"as_int": 1}] * 4, {}, [guard]).require((1, 1, 1, 1))

@@ -17,15 +17,14 @@ from foreign_networks import (
     exported,
     network,
     noisy,
-    scripted,
 )
 from torch import nn
 
 from certdicom.errors import BundleError
+from certdicom.models.backends.torch import load_network
 from certdicom.models.bundle import load_bundle
 from certdicom.models.description import Feeding, Reading
-from certdicom.models.fitting import FittedSegmenter, margins
-from certdicom.models.runtime import load_network
+from certdicom.models.fitting import FittedSegmenter
 
 pytestmark = SAVING_WARNS
 
@@ -66,19 +65,13 @@ def test_probabilities_are_turned_into_logits_and_united() -> None:
     torch.testing.assert_close(fitted(chances)[0, 0, 0], expected, atol=1e-3, rtol=1e-3)
 
 
-def test_margins_are_above_zero_where_a_class_is_best_alone() -> None:
-    logits = torch.tensor([[0.0, 1.0, 2.0], [3.0, 1.0, 2.0], [1.0, 1.0, 0.0], [0.0, 2.0, 2.0]])[..., None]
-    assert (margins(logits) > 0)[..., 0].tolist() == [[False, True], [False, False], [False, False], [False, False]]
-    assert margins(logits)[0, :, 0].tolist() == [-1.0, 1.0]
-
-
 def test_a_gray_network_behind_colour_sees_the_mean(tmp_path: Path) -> None:
     class Same(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.cat([x, -x], dim=1)
 
-    (tmp_path / "net.ts").write_bytes(scripted(Same()))
-    folder = describe(tmp_path, segmenter={"format": "torchscript", "file": "net.ts", "input": {"channels": 1}}, channels=3)
+    (tmp_path / "net.pt2").write_bytes(exported(Same(), torch.rand(1, 1, 32, 32)))
+    folder = describe(tmp_path, segmenter={"format": "torch.export", "file": "net.pt2", "input": {"channels": 1}}, channels=3)
     found = decide(folder).logits(noisy(3))
     torch.testing.assert_close(found[:, :1], noisy(3).mean(1, keepdim=True))
 
@@ -88,15 +81,15 @@ def test_a_network_that_is_no_fixed_function_or_does_not_fit_is_refused(tmp_path
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.dropout(torch.cat([x, x], 1), 0.5, True)
 
-    for module, message in (
-        (Forgetful(), "different logits for the same image"),
-        (nn.Conv2d(1, 3, 1), "on its own grid"),
-        (nn.Conv2d(1, 2, 1, stride=2), "on its own grid"),
-        (nn.Conv2d(3, 2, 1), "was it saved for this grid"),
+    for module, channels, message in (
+        (Forgetful(), 1, "in training mode, so that it is no fixed function"),
+        (nn.Conv2d(1, 3, 1), 1, "on its own grid"),
+        (nn.Conv2d(1, 2, 1, stride=2), 1, "on its own grid"),
+        (nn.Conv2d(3, 2, 1), 3, "was not exported for images of 1 × 1 × 32 × 32"),
     ):
-        (tmp_path / "net.ts").write_bytes(scripted(module))
+        (tmp_path / "net.pt2").write_bytes(exported(module, torch.rand(1, channels, 32, 32)))
         with pytest.raises(BundleError, match=message):
-            decide(describe(tmp_path, segmenter={"format": "torchscript", "file": "net.ts"}))
+            decide(describe(tmp_path, segmenter={"format": "torch.export", "file": "net.pt2"}))
 
 
 def test_files_outside_the_folder_are_not_read(tmp_path: Path) -> None:
@@ -111,10 +104,10 @@ def test_files_outside_the_folder_are_not_read(tmp_path: Path) -> None:
 
 def test_other_weights_make_another_bundle(tmp_path: Path) -> None:
     """The digest that stands in every certificate covers the weights, also where the description has no digests of its own."""
-    folder = describe(tmp_path, segmenter={"format": "torchscript", "file": "net.ts"})
-    (folder / "net.ts").write_bytes(scripted(nn.Conv2d(1, 2, 1)))
+    folder = describe(tmp_path, segmenter={"format": "torch.export", "file": "net.pt2"})
+    (folder / "net.pt2").write_bytes(exported(nn.Conv2d(1, 2, 1), torch.rand(1, 1, 32, 32)))
     first = load_bundle(folder)
-    (folder / "net.ts").write_bytes(scripted(nn.Conv2d(1, 2, 3, padding=1)))
+    (folder / "net.pt2").write_bytes(exported(nn.Conv2d(1, 2, 3, padding=1), torch.rand(1, 1, 32, 32)))
     assert load_bundle(folder).sha256 != first.sha256
     with pytest.raises(BundleError, match="are damaged"):
         load_network(first, "segmenter")
@@ -132,25 +125,26 @@ def test_other_weights_make_another_bundle(tmp_path: Path) -> None:
         ({"structures": [{**LUNGS, "channel": 5}]}, "read from channel 5 of 1"),
         ({"activation": "softmax", "segmenter": {"output": {"channels": 1}}, "structures": [{**LUNGS, "channel": 0}]}, "the background"),
         ({"grid": [32, 0]}, "grid must be"),
-        ({"segmenter": {"format": "onnx", "file": "net.ts"}}, "unknown network format 'onnx'"),
+        ({"segmenter": {"format": "torchscript", "file": "net.pt2"}}, "TorchScript archive, which .* no longer reads: export the network"),
+        ({"segmenter": {"format": "onnx", "file": "net.pt2"}}, "unknown network format 'onnx'"),
         ({"sigma_range": None}, "bundle description"),
     ],
 )
 def test_sidecars_that_say_nonsense_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
-    (tmp_path / "net.ts").write_bytes(b"")
-    segmenter = {"format": "torchscript", "file": "net.ts", **changes.pop("segmenter", {})}
+    (tmp_path / "net.pt2").write_bytes(b"")
+    segmenter = {"format": "torch.export", "file": "net.pt2", **changes.pop("segmenter", {})}
     with pytest.raises(BundleError, match=message):
         load_bundle(describe(tmp_path, segmenter=segmenter, **changes))
 
 
 def test_a_grid_need_not_be_square(tmp_path: Path) -> None:
-    (tmp_path / "net.ts").write_bytes(scripted(nn.Conv2d(1, 2, 1)))
-    bundle = load_bundle(describe(tmp_path, segmenter={"format": "torchscript", "file": "net.ts"}, grid=[24, 32]))
-    assert (bundle.shape, bundle.hypotheses) == ((24, 32), 2 * 24 * 32)
+    (tmp_path / "net.pt2").write_bytes(exported(nn.Conv2d(1, 2, 1), torch.rand(1, 1, 32, 32)))
+    bundle = load_bundle(describe(tmp_path, segmenter={"format": "torch.export", "file": "net.pt2"}, grid=[24, 32]))
+    assert (bundle.shape, bundle.cells) == ((24, 32), 24 * 32)
 
 
 def test_a_film_is_certified_end_to_end_with_a_network_of_the_users_own(tmp_path: Path) -> None:
-    """Bright is lung: a TorchScript network that thresholds, as SegCertify, through the command line."""
+    """Bright is lung: an exported network that thresholds, as SegCertify, through the command line."""
     from pydicom import dcmread
 
     from certdicom.cli.main import main

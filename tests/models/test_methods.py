@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from certdicom.certification.one_by_one import OneByOne
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from certdicom.certification.denoisers import CoarseDenoiser, DirectDenoiser, MultiStepDenoiser, OneShotDenoiser, reverse_steps
 from certdicom.certification.noise import noisy_batch, standard_normal
-from certdicom.certification.one_by_one import OneByOne
 from certdicom.certification.schedule import CosineSchedule, LinearSchedule, ScaledLinearSchedule, schedule_from
 from certdicom.errors import BundleError, UsageError
+from certdicom.models.backends.torch import DenoisedSegmenter, load_denoiser
 from certdicom.models.bundle import load_bundle
 from certdicom.models.networks import build_network
-from certdicom.models.runtime import DenoisedSegmenter, load_denoiser
 from certdicom.training.bundle import write_bundle
 from tests.tiny import DENOISER
 

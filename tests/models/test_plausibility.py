@@ -9,8 +9,8 @@ import torch
 from certdicom import FilmRefusedError, SmoothingParameters, load_bundle, read_radiograph
 from certdicom.imaging.grid import to_grid
 from certdicom.imaging.synthetic import film_bytes, synthetic_film
+from certdicom.models.backends.torch import load_network
 from certdicom.models.plausibility import AnatomyModel, measure
-from certdicom.models.runtime import load_network
 from certdicom.pipeline import Certifier
 
 

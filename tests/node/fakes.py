@@ -65,6 +65,7 @@ class CheapCertifier:
             bundle_sha256="ab" * 32,
             seed_kind="site-key",
             draw_identity="cd" * 32,
+            backend="PyTorch 2.13.0",
             device="cpu",
             precision="float32",
             seconds={"draws": 0.01},

@@ -16,7 +16,7 @@ from certdicom.cli.main import main
 from certdicom.errors import BundleError, UsageError
 from certdicom.models.bundle import load_bundle
 from certdicom.models.networks import build_network
-from certdicom.models.runtime import DenoisedSegmenter, load_network
+from certdicom.models.backends.torch import DenoisedSegmenter, load_network
 from certdicom.training.bundle import CODES, Packing, pack, write_bundle
 from certdicom.training.card import model_card
 from certdicom.training.curves import read_curves

@@ -17,10 +17,6 @@ def load_foreign(description: Mapping[str, Any], files: Mapping[str, bytes]) -> 
     """
     form = description["format"]
     contents = list(files.values())
-    if form == "torchscript":
-        from certdicom.models.foreign.torchscript import read_torchscript
-
-        return read_torchscript(contents[0])
     if form == "torch.export":
         from certdicom.models.foreign.exported import read_exported_program
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from certdicom.errors import BundleError, one_line
+from certdicom.models.foreign.guards import ShapeGuards
 from certdicom.models.foreign.operators import RANDOM_IN_TRAINING, STATISTICS_OF_THE_BATCH, is_tensor_operator, words
 from certdicom.models.foreign.program import Float32Program
 
@@ -40,12 +41,8 @@ _MEMORY_FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.
 _ARITHMETIC = words("add sub mul floordiv truediv mod neg pow eq ne lt le gt ge and_ or_ not_")
 """Of sizes; `operator`'s names."""
 
-_CHECKS = words(
-    """
-    _assert_async _assert_scalar _assert_tensor_metadata _functional_assert_async sym_constrain_range sym_constrain_range_for_size
-    """
-)
-"""Operators that only complain; the shapes are checked on what comes out."""
+_CHECKS = words("_assert_async _assert_scalar _assert_tensor_metadata sym_constrain_range sym_constrain_range_for_size")
+"""Operators that only complain, and do."""
 
 _PLAIN = words("as_int as_ints as_float as_floats as_string as_strings as_bool as_bools as_int_lists as_float_lists")
 
@@ -80,7 +77,8 @@ def _network(archive: zipfile.ZipFile) -> nn.Module:
         raise BundleError(f"the .pt2 archive holds {len(names)} programs and not one; write it with PyTorch 2.9 or later")
     root, _, file = names[0].partition("/models/")
     model = file.removesuffix(".json")
-    program = json.loads(archive.read(names[0]))["graph_module"]
+    exported = json.loads(archive.read(names[0]))
+    program = exported["graph_module"]
     tensors = {
         **_tensors(archive, f"{root}/data/weights/", f"{model}_weights_config.json"),
         **_tensors(archive, f"{root}/data/constants/", f"{model}_constants_config.json"),
@@ -89,8 +87,10 @@ def _network(archive: zipfile.ZipFile) -> nn.Module:
     outputs = [spec["user_output"]["arg"]["as_tensor"]["name"] for spec in program["signature"]["output_specs"] if "user_output" in spec]
     if len(outputs) != 1 or len(program["signature"]["output_specs"]) != 1:
         raise BundleError("the .pt2 program changes its own state or gives more than one tensor; export it in eval mode, with one output")
-    steps = [_step(node) for node in program["graph"]["nodes"]]
-    return _Interpreter(stored, _forgetting([step for step in steps if step is not None], keep={*stored, *outputs}), image, outputs[0])
+    sizes = program["graph"]["tensor_values"][image]["sizes"]
+    guards = ShapeGuards(sizes, exported.get("range_constraints", {}), exported.get("guards_code", []))
+    steps = _forgetting([_step(node) for node in program["graph"]["nodes"]], keep={*stored, *outputs})
+    return _Interpreter(stored, steps, image, outputs[0], guards)
 
 
 def _tensors(archive: zipfile.ZipFile, folder: str, config: str) -> dict[str, Tensor]:
@@ -126,8 +126,8 @@ def _inputs(specs: list[Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> tu
     return stored, images[0]
 
 
-def _step(node: Mapping[str, Any]) -> _Step | None:
-    """What a node of the graph does; None for a mere check."""
+def _step(node: Mapping[str, Any]) -> _Step:
+    """What a node of the graph does."""
     target = node["target"]
     arguments = tuple((entry["name"], entry["arg"]) for entry in node["inputs"])
     results = tuple(node["outputs"])
@@ -135,12 +135,10 @@ def _step(node: Mapping[str, Any]) -> _Step | None:
     if library == "_operator" and name in _ARITHMETIC:
         return _Step(getattr(operator, name), arguments, results, (), by_name=False)
     parts = target.split(".")
-    if parts[:3] == ["torch", "ops", "aten"] and len(parts) == 5:
-        if parts[3] in _CHECKS:
-            return None
-        if parts[3] == "sym_size" or is_tensor_operator(parts[3]):
-            _require_eval_mode(parts[3], dict(arguments))
-            return _Step(getattr(getattr(torch.ops.aten, parts[3]), parts[4]), arguments, results, (), by_name=True)
+    of_aten = parts[:3] == ["torch", "ops", "aten"] and len(parts) == 5
+    if of_aten and (parts[3] == "sym_size" or parts[3] in _CHECKS or is_tensor_operator(parts[3])):
+        _require_eval_mode(parts[3], dict(arguments))
+        return _Step(getattr(getattr(torch.ops.aten, parts[3]), parts[4]), arguments, results, (), by_name=True)
     raise BundleError(f"the .pt2 program uses {target}, which no network may do here: see docs/models.md")
 
 
@@ -178,7 +176,7 @@ def _names(argument: Any) -> Iterator[str]:
 class _Interpreter(nn.Module):
     """Runs the steps on an image; the stored tensors are buffers, so that they move with the module."""
 
-    def __init__(self, stored: Mapping[str, Tensor], steps: list[_Step], image: str, output: str) -> None:
+    def __init__(self, stored: Mapping[str, Tensor], steps: list[_Step], image: str, output: str, guards: ShapeGuards) -> None:
         super().__init__()
         self._stored = {name: f"tensor_{index}" for index, name in enumerate(stored)}
         for name, buffer in self._stored.items():
@@ -186,14 +184,17 @@ class _Interpreter(nn.Module):
         self._steps = steps
         self._image = image
         self._output = output
+        self._guards = guards
 
     def forward(self, image: Tensor) -> Tensor:
+        self._guards.require(image.shape)
         values: dict[str, Any] = {name: getattr(self, buffer) for name, buffer in self._stored.items()}
         values[self._image] = image
         for step in self._steps:
             arguments = [(name, _value(argument, values, image.device)) for name, argument in step.arguments]
             found = step.call(**dict(arguments)) if step.by_name else step.call(*(value for _, value in arguments))
-            for result, part in zip(step.results, found if len(step.results) > 1 else (found,), strict=True):
+            parts = found if len(step.results) > 1 else (found,) if step.results else ()
+            for result, part in zip(step.results, parts, strict=True):
                 _keep(result, part, values)
             for name in step.forget:
                 values.pop(name, None)

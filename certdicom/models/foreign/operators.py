@@ -1,7 +1,7 @@
 """What a foreign program may ask of PyTorch: arithmetic on tensors, and nothing that touches files, random numbers or the process.
 
-One list for TorchScript and torch.export. PyTorch itself would let a program call `aten::save` and `aten::from_file`, which write
-and read files, and operators of any library that happens to be loaded.
+PyTorch itself would let a program call `aten::save` and `aten::from_file`, which write and read files, and operators of any library
+that happens to be loaded.
 """
 
 from __future__ import annotations
@@ -34,9 +34,6 @@ TENSOR_OPERATORS = words(
     """
 )
 """ATen's names without overload and without the underscore of the in-place form."""
-
-TOUCH_FILES = frozenset({"save", "from_file"})
-"""ATen's operators that take the name of a file."""
 
 RANDOM_IN_TRAINING = {"dropout": "train", "feature_dropout": "train"}
 """Operators that draw random numbers when this argument is true: then a network would be no fixed function."""

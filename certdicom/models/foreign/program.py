@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.jit import optimized_execution  # type: ignore[attr-defined]  # public, but not in its __all__
 
 from certdicom.errors import BundleError, one_line
 
@@ -23,8 +22,7 @@ class Float32Program(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         try:
-            with optimized_execution(False):  # whose later calls might compute in another order than the first
-                return torch.cat([self._single(one) for one in image.float().split(1)])
+            return torch.cat([self._single(one) for one in image.float().split(1)])
         except (RuntimeError, TypeError, ValueError) as error:
             raise BundleError(
                 f"the program failed on an image of {tuple(image.shape)}: {one_line(error)[-300:]}; was it saved for this grid?"

@@ -19,6 +19,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainT
 from starlette.routing import Route
 
 from certdicom import __version__
+from certdicom.certification.rounding import rounded_down
 from certdicom.errors import UsageError
 from certdicom.node.metrics import drifted
 from certdicom.node.records import JOB_STATES
@@ -86,6 +87,7 @@ class _Pages:
         self._templates = Environment(loader=FileSystemLoader(_HERE), autoescape=True)
         self._templates.filters["ago"] = ago
         self._templates.filters["duration"] = duration
+        self._templates.filters["rounded_down"] = rounded_down
 
     def status(self, request: Request) -> Response:
         state = request.query_params.get("state", "")

@@ -1,7 +1,8 @@
-"""One image at a time, one thread each: what makes a network one fixed function of an image on CPUs.
+"""Calls of one shape: what makes a network one fixed function of an image.
 
-Kernels split a batch over threads and choose their blocking by its size, and sums then round differently for the same image
-at another place, in another batch or on another number of cores. A certificate is about one function of one image.
+Kernels choose their blocking by the size of a batch and split it over threads, and sums then round differently for the same image
+in another batch, at another place or on another number of cores. A certificate is about one function of one image, so a
+function is always called with the same number of images, whatever it is handed.
 """
 
 from __future__ import annotations
@@ -15,12 +16,34 @@ from torch import Tensor
 
 BatchFunction = Callable[[Tensor], Tensor]
 
+DEVICE_BATCH = 10
+"""Images in every call of a network on a GPU."""
+
+
+def fixed_calls(function: BatchFunction, device: torch.device) -> BatchFunction:
+    """`function` of a batch (B, …) in calls of one shape: image by image on CPUs, DEVICE_BATCH images elsewhere."""
+    return OneByOne(function) if device.type == "cpu" else FixedBatches(function, size=DEVICE_BATCH)
+
+
+class FixedBatches:
+    """`function` in calls of exactly `size` images; the last is filled up with its first image, and the surplus dropped."""
+
+    def __init__(self, function: BatchFunction, *, size: int) -> None:
+        self._function = function
+        self._size = size
+
+    @torch.inference_mode()
+    def __call__(self, batch: Tensor) -> Tensor:
+        return torch.cat([self._filled(part) for part in batch.split(self._size)])
+
+    def _filled(self, part: Tensor) -> Tensor:
+        surplus = self._size - len(part)
+        full = torch.cat([part, part[:1].expand(surplus, *part.shape[1:])]) if surplus else part
+        return self._function(full)[: len(part)]
+
 
 class OneByOne:
-    """`function` of a batch (B, …), computed image by image on CPUs; several images at once, each on a thread of its own.
-
-    On other devices the whole batch goes in at once: there the caller keeps the batch size fixed.
-    """
+    """`function` image by image; several images at once, each on a thread of its own."""
 
     def __init__(self, function: BatchFunction) -> None:
         self._function = function
@@ -28,8 +51,6 @@ class OneByOne:
         self._starting = Lock()
 
     def __call__(self, batch: Tensor) -> Tensor:
-        if batch.device.type != "cpu":
-            return self._function(batch)
         return torch.cat(list(self._started().map(self._single, batch.split(1))))
 
     def _single(self, image: Tensor) -> Tensor:

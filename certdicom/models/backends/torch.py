@@ -1,20 +1,24 @@
-"""A bundle's networks, loaded and ready on a device in one precision."""
+"""The PyTorch backend: networks of bundles on a device in one precision."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from certdicom.certification.denoised import BaseSegmenter
 from certdicom.certification.denoisers import CoarseDenoiser, Denoise, DirectDenoiser, MultiStepDenoiser, OneShotDenoiser, unchanged
+from certdicom.certification.sampling import BaseSegmenter, Batch
 from certdicom.errors import BundleError, UsageError, one_line
+from certdicom.models.backends.calls import BatchFunction, fixed_calls
 from certdicom.models.description import DENOISER, SEGMENTER
-from certdicom.models.fitting import FittedSegmenter, margins
+from certdicom.models.fitting import FittedSegmenter
 from certdicom.models.networks import build_network
 from certdicom.models.precision import from_disk
 
@@ -140,21 +144,123 @@ def load_denoiser(bundle: Bundle, *, sigma: float, device: torch.device, precisi
     return CoarseDenoiser(denoise, factor=denoising.factor, smooth=bundle.feeding.factor % denoising.factor != 0)
 
 
-class DenoisedSegmenter(BaseSegmenter):
-    """A bundle's base segmenter for one noise level, on `device`, in `precision` (a name in PRECISIONS)."""
+class Fit(Protocol):
+    """Where noise is drawn on other images than the model's: how its images come out of those, and its logits go back; hashable."""
 
-    def __init__(self, bundle: Bundle, *, sigma: float, device: torch.device, precision: str) -> None:
-        bundle.require_sigma(sigma)
+    def to_model(self, images: Tensor) -> Tensor: ...
+
+    def from_model(self, logits: Tensor) -> Tensor: ...
+
+
+class TorchBackend:
+    """Networks of bundles in PyTorch, on one device and in one precision, behind the sampler's port.
+
+    What several base segmenters have in common is computed once for a batch. Every network is called with images in batches of one
+    size (`calls`), so that what it says of an image depends on nothing else.
+    """
+
+    def __init__(self, *, device: str = "auto", precision: str = "auto") -> None:
+        """UsageError for a device that is not there, or an unknown precision."""
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        self.counts_on_device = self.device.type != "cpu"
+        self._loaded: dict[Hashable, BatchFunction] = {}
+        self._stages: dict[Hashable, _Stage] = {}
+        _keep_float32_exact()
+
+    @property
+    def name(self) -> str:
+        """What computes, with its version."""
+        return f"PyTorch {torch.__version__}"
+
+    def base_segmenter(self, bundle: Bundle, *, sigma: float, fit: Fit | None = None) -> BaseSegmenter:
+        """The bundle's base segmenter where `sigma` is the noise on its own images, whatever `fit` stands around it.
+
+        BundleError for noise that the bundle was not made for. SegCertify is asked for any noise: the paper judges it beyond its own.
+        """
+        if bundle.denoising.method != "segcertify":
+            bundle.require_sigma(sigma)
         if bundle.notice:
             _log.warning("bundle %s: %s", bundle.name, bundle.notice)
-        dtype = PRECISIONS[precision]
-        self.segmenter = load_network(bundle, SEGMENTER).to(device=device, dtype=dtype)
-        super().__init__(
-            load_denoiser(bundle, sigma=sigma, device=device, precision=precision),
-            self._exclusive if bundle.activation == "softmax" else self.segmenter,
-            dtype=dtype,
-            threshold=bundle.threshold(sigma),
+        return self._assembled(bundle, self._denoised(bundle, sigma, fit), self.precision, fit, bundle.threshold(sigma))
+
+    def clean_segmenter(self, bundle: Bundle, *, fit: Fit | None = None) -> BaseSegmenter:
+        """The bundle's segmenter alone, in float32 and at the middle threshold, for images without noise."""
+        return self._assembled(bundle, self._fed(fit), "float32", fit, (0.0,) * len(bundle.structures))
+
+    def _assembled(self, bundle: Bundle, clean: _Stage, precision: str, fit: Fit | None, thresholds: tuple[float, ...]) -> BaseSegmenter:
+        def load() -> BatchFunction:
+            dtype = PRECISIONS[precision]
+            network = load_network(bundle, SEGMENTER).to(device=self.device, dtype=dtype)
+            return fixed_calls(lambda images: network(images.to(dtype)).float(), self.device)
+
+        logits = self._stage(self._once(("segmenter", bundle.sha256, precision), load), after=clean)
+        if fit is not None:
+            logits = self._stage(fit.from_model, after=logits)
+
+        def count(batch: Batch, planes: Callable[[Tensor], list[Tensor]]) -> NDArray[np.int32]:
+            found = logits(batch.noisy)
+            batch.require_finite(torch.isfinite(found).flatten(1).all(1).cpu().numpy())
+            votes = torch.stack([torch.stack(of_part) for of_part in batch.add_up(planes(found))])
+            return np.asarray(votes.to(torch.int32).cpu().numpy())
+
+        return BaseSegmenter(
+            logits=lambda noisy: np.asarray(logits(noisy).cpu().numpy()),
+            thresholds=thresholds,
+            exclusive=bundle.activation == "softmax",
+            count_where_computed=count if self.counts_on_device else None,
         )
 
-    def _exclusive(self, image: Tensor) -> Tensor:
-        return margins(self.segmenter(image).float())
+    def _fed(self, fit: Fit | None) -> _Stage:
+        uploaded = self._stage(self._upload, after=None)
+        return uploaded if fit is None else self._stage(fit.to_model, after=uploaded)
+
+    def _upload(self, noisy: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(noisy).to(self.device)
+
+    def _denoised(self, bundle: Bundle, sigma: float, fit: Fit | None) -> _Stage:
+        fed = self._fed(fit)
+        if bundle.denoising.method == "segcertify":
+            return fed
+        digests = tuple(digest for role, digest in sorted(bundle.weights_sha256.items()) if role != SEGMENTER)
+        key = ("denoiser", bundle.denoising, bundle.schedule, bundle.feeding.factor, digests, sigma)
+
+        def load() -> BatchFunction:
+            return fixed_calls(load_denoiser(bundle, sigma=sigma, device=self.device, precision=self.precision), self.device)
+
+        return self._stage(self._once(key, load), after=fed)
+
+    def _once(self, key: Hashable, load: Callable[[], BatchFunction]) -> BatchFunction:
+        """Networks with these weights, loaded on the first call."""
+        if key not in self._loaded:
+            self._loaded[key] = load()
+        return self._loaded[key]
+
+    def _stage(self, function: Callable[[Any], Tensor], *, after: _Stage | None) -> _Stage:
+        """The one stage with this function there."""
+        return self._stages.setdefault((function, after), _Stage(function, after=after))
+
+
+class _Stage:
+    """One step on the way from a batch of noisy images to logits; its last result is kept for all that follow it."""
+
+    def __init__(self, function: Callable[[Any], Tensor], *, after: _Stage | None) -> None:
+        self._function = function
+        self._after = after
+        self._last: tuple[object, Tensor] | None = None
+
+    @torch.inference_mode()
+    def __call__(self, noisy: NDArray[np.float32]) -> Tensor:
+        last = self._last  # read once, because another thread may replace it
+        if last is not None and last[0] is noisy:
+            return last[1]
+        result = self._function(noisy if self._after is None else self._after(noisy))
+        self._last = noisy, result
+        return result
+
+
+def _keep_float32_exact() -> None:
+    """No TF32: where float32 is promised, products of matrices and convolutions are computed in it."""
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False

@@ -1,0 +1,363 @@
+"""The sampler: the one loop that draws, selects, counts and looks, for any number of images and base segmenters.
+
+SegCertify with Holm's correction (Fischer et al., ICML 2021, Algorithm 2; Laousy et al., MICCAI 2023) and, where asked for, several looks
+and unions of structures. NumPy alone: what runs the networks stands behind `BaseSegmenter`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT
+from certdicom.certification.hypotheses import Array, Hypotheses, decide
+from certdicom.certification.looks import LookByLook
+from certdicom.certification.noise import noisy_image
+from certdicom.certification.parameters import SmoothingParameters
+from certdicom.certification.unions import UnionLayer
+from certdicom.errors import BundleError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Image = NDArray[np.float32] | NDArray[np.float64]
+"""(channels, H, W), finite."""
+
+Decide = Callable[[Any], Any]
+"""Noisy images (B, channels, H, W) float32 → bool (B, structures, H, W), arrays or tensors. One fixed function."""
+
+Progress = Callable[[int, int], None]
+"""Called with (draws done, draws in all) after every batch."""
+
+_NOISE_THREADS = max(1, (os.cpu_count() or 1) // 2)
+"""A thread of its own for the noise where there are few cores, and several where a fast device waits for it."""
+
+
+@dataclass(frozen=True, eq=False)
+class GridResult:
+    """What was decided at every structure and pixel, arrays of shape (structures, H, W).
+
+    `decisions` uint8 of 0 absent, 1 present, 2 abstain; `counts` int32, votes among `draws` for the selected decision;
+    `selected` bool, the decision that n0 draws selected; `draws`: n, or the look at which the test stopped; `unions`: the same
+    about the unions of structures that the parameters name, None where they name none.
+    """
+
+    decisions: NDArray[np.uint8]
+    counts: NDArray[np.int32]
+    selected: NDArray[np.bool_]
+    draws: int
+    unions: UnionLayer | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Draws in a row of one image: all of selection, or all of counting. `image`: its place among those of the run."""
+
+    image: int
+    u: Image
+    seed: bytes
+    draws: range
+
+
+@dataclass(eq=False)
+class Batch:
+    """Draws that are in memory together; noisy images stand in the order of the parts."""
+
+    sigma: float
+    parts: tuple[Part, ...]
+    _drawing: Iterable[NDArray[np.float32]] | None = None
+
+    @cached_property
+    def draws(self) -> tuple[tuple[Part, int], ...]:
+        """Each draw, with the part that it belongs to."""
+        return tuple((part, draw) for part in self.parts for draw in part.draws)
+
+    @cached_property
+    def noisy(self) -> NDArray[np.float32]:
+        """The noisy images (B, channels, H, W); one and the same array at every call."""
+        return np.stack(list(self._drawing or map(self._noisy_image, self.draws)))
+
+    def draw_ahead(self, threads: ThreadPoolExecutor) -> None:
+        """Begin to draw the noise in `threads`; `noisy` waits for it."""
+        self._drawing = threads.map(self._noisy_image, self.draws)
+
+    def _noisy_image(self, draw: tuple[Part, int]) -> NDArray[np.float32]:
+        part, number = draw
+        return noisy_image(part.u, self.sigma, seed=part.seed, draw=number)
+
+    def add_up(self, planes: Sequence[Array]) -> list[list[Array]]:
+        """Decisions bool (B, H, W) of each plane → for each part, how often each plane was present, (H, W)."""
+        ends = np.cumsum([len(part.draws) for part in self.parts])
+        return [[plane[end - len(part.draws) : end].sum(0) for plane in planes] for part, end in zip(self.parts, ends, strict=True)]
+
+    def require_finite(self, finite: NDArray[np.bool_]) -> None:
+        """BundleError, naming the draw, unless the logits of every draw are finite; `finite` (B,)."""
+        if not finite.all():
+            _, draw = self.draws[int(np.argmin(finite))]
+            raise BundleError(
+                f"the networks gave logits that are not finite in draw {draw}: their weights are damaged, or too large for this precision; "
+                "try --precision float32, or another bundle"
+            )
+
+
+class Counter(Protocol):
+    """A base segmenter as the loop asks it: how often each plane of `hypotheses` was present in each part of a batch."""
+
+    @property
+    def structures(self) -> int | None:
+        """How many structures it decides about; None where only its first answer will tell."""
+
+    def count(self, batch: Batch, unions: tuple[tuple[int, ...], ...]) -> NDArray[np.int32]:
+        """(parts, structures + unions, H, W), unions last."""
+
+
+@dataclass(frozen=True, eq=False)
+class BaseSegmenter:
+    """The port to what runs networks: one fixed function from noisy images to logits, and how logits become decisions.
+
+    `logits`: noisy images (B, channels, H, W) float32 → (B, structures, H, W) float32, or for an `exclusive` (softmax) network
+    (B, 1 + structures, H, W) with the background first. What it says of an image must depend on neither the others in the batch nor their
+    number: whoever implements it fixes the shape of its calls. `count_where_computed`: the same votes, if a device can count
+    them where it computes: given a batch, and a function from logits on the device to planes of decisions there.
+    """
+
+    logits: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    thresholds: tuple[float, ...]
+    exclusive: bool = False
+    count_where_computed: Callable[[Batch, Callable[[Array], list[Array]]], NDArray[np.int32]] | None = None
+
+    @property
+    def structures(self) -> int:
+        return len(self.thresholds)
+
+    def decide(self, logits: Array) -> list[Array]:
+        """The decisions of each structure, bool (B, H, W)."""
+        return decide(logits, thresholds=self.thresholds, exclusive=self.exclusive)
+
+    def decide_image(self, u: Image) -> NDArray[np.bool_]:
+        """The decisions on an image itself, without noise: bool (structures, H, W). BundleError for logits that are not finite."""
+        logits = self.logits(np.asarray(u, np.float32)[np.newaxis])
+        if not np.isfinite(logits).all():
+            raise BundleError("the networks gave logits that are not finite for an image without noise: their weights are damaged")
+        return np.concatenate(self.decide(logits))
+
+    def count(self, batch: Batch, unions: tuple[tuple[int, ...], ...]) -> NDArray[np.int32]:
+        hypotheses = Hypotheses(self.structures, unions)
+
+        def planes(logits: Array) -> list[Array]:
+            return hypotheses.with_unions(self.decide(logits))
+
+        if self.count_where_computed is not None:
+            return self.count_where_computed(batch, planes)
+        logits = self.logits(batch.noisy)
+        batch.require_finite(np.asarray(np.isfinite(logits).all(axis=(1, 2, 3))))
+        return np.array(batch.add_up(planes(logits)), np.int32)
+
+
+def certify_grids(
+    images: Sequence[Image],
+    segmenters: Sequence[Counter],
+    parameters: Sequence[SmoothingParameters],
+    *,
+    seeds: Sequence[bytes],
+    batch_size: int,
+    after_selection: Callable[[NDArray[np.bool_]], None] | None = None,
+    progress: Progress | None = None,
+) -> list[list[GridResult]]:
+    """What every segmenter decides about every image: one list an image.
+
+    `images` of one shape; `parameters`: of each segmenter, alike but for the unions. Draw `d` of image `i` is the noise of `seeds[i]` and
+    `d` (`noise.derive_seed`), the same for all segmenters. The first n0 draws select, the following ones test, look by look; an image
+    and segmenter that have stopped at a look count no more, and draws go on until all have stopped. `batch_size`: how many draws are in
+    memory at once, and as many again whose noise is drawn ahead; it changes no bit. `after_selection` sees each selected decision,
+    bool (structures, H, W), before the long count and may raise. UsageError for parameters under which nothing can be certified,
+    BundleError for logits that are not finite; nothing is returned then.
+    """
+    if batch_size < 1:
+        raise UsageError(f"batch size must be at least 1, not {batch_size}")
+    shared = parameters[0]
+    checked = [_checked_image(u) for u in images]
+    families = [[_Family(segmenter, own, u.shape) for segmenter, own in zip(segmenters, parameters, strict=True)] for u in checked]
+    whole = [Part(index, u, seed, range(0)) for index, (u, seed) in enumerate(zip(checked, seeds, strict=True))]
+    drawn = done = 0
+    for look in shared.planned_looks:
+        going = [part for part in whole if any(family.goes_on for family in families[part.image])]
+        batches = _batches(going, range(drawn, shared.n0 + look), n0=shared.n0, sigma=shared.sigma, size=batch_size)
+        for batch in _drawn_ahead(batches):
+            for position, segmenter in enumerate(segmenters):
+                if any(families[part.image][position].goes_on for part in batch.parts):
+                    votes = segmenter.count(batch, parameters[position].unions)
+                    for part, present in zip(batch.parts, votes, strict=True):
+                        families[part.image][position].add(present, part.draws, after_selection)
+            done += len(batch.draws)
+            if progress is not None:
+                progress(done, len(images) * (shared.n0 + shared.n))
+        for family in (family for of_image in families for family in of_image if family.goes_on):
+            family.look(look)
+        drawn = shared.n0 + look
+    return [[family.result() for family in of_image] for of_image in families]
+
+
+def certify_grid(
+    u: Image | Tensor,
+    decide: Decide,
+    parameters: SmoothingParameters,
+    *,
+    seed: bytes,
+    batch_size: int = 16,
+    structures: int | None = None,
+    arrays: Literal["torch", "numpy"] = "torch",
+    after_selection: Callable[[NDArray[np.bool_]], None] | None = None,
+    progress: Progress | None = None,
+) -> GridResult:
+    """Certify every decision that `decide` takes on `u` with noise of `parameters.sigma`.
+
+    `u`: (channels, H, W) float32 or float64, an array or a tensor; `seed`: secret bytes, see `noise.derive_seed`; `decide` gets torch
+    tensors on the device of `u`, or with `arrays="numpy"` arrays, and may return either. Every batch that it gets has exactly
+    `batch_size` images (the last is filled up and the surplus dropped), so that it runs the same kernels in every
+    draw. `after_selection` sees the selected decisions, bool (structures, H, W), before the long count and may raise.
+    It stops at a look after which too little abstains to go on, or no further look could certify anything.
+    UsageError for parameters under which nothing can be certified: before the first draw when `structures` is given,
+    otherwise after the first batch.
+    """
+    if arrays not in ("torch", "numpy"):
+        raise UsageError(f"arrays must be 'torch' or 'numpy', not {arrays!r}")
+    function = _DecisionFunction(
+        decide=decide, batch_size=batch_size, structures=structures, arrays=arrays, device=getattr(u, "device", "cpu")
+    )
+    ((result,),) = certify_grids(
+        [_as_numpy(u)], [function], [parameters], seeds=[seed], batch_size=batch_size, after_selection=after_selection, progress=progress
+    )
+    return result
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _DecisionFunction:
+    """Anybody's function from noisy images to decisions, called with `batch_size` images every time."""
+
+    decide: Decide
+    batch_size: int
+    structures: int | None
+    arrays: Literal["torch", "numpy"]
+    device: Any
+
+    def count(self, batch: Batch, unions: tuple[tuple[int, ...], ...]) -> NDArray[np.int32]:
+        noisy = batch.noisy
+        if len(noisy) < self.batch_size:
+            noisy = np.concatenate([noisy, np.broadcast_to(noisy[:1], (self.batch_size - len(noisy), *noisy.shape[1:]))])
+        decisions = _as_numpy(self.decide(self._given(noisy)))
+        if decisions.dtype != np.bool_ or decisions.ndim != 4 or len(decisions) != self.batch_size:
+            raise UsageError(f"decide must return bool (B, structures, H, W), not {decisions.dtype} {decisions.shape}")
+        present = [decisions[: len(batch.draws), index] for index in range(decisions.shape[1])]
+        return np.array(batch.add_up(Hypotheses(len(present), unions).with_unions(present)), np.int32)
+
+    def _given(self, noisy: NDArray[np.float32]) -> Any:
+        if self.arrays == "numpy":
+            return noisy
+        import torch  # the one place where the mathematics meets it, and only for who asks
+
+        return torch.from_numpy(noisy).to(self.device)
+
+
+def _as_numpy(values: Any) -> NDArray[Any]:
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+
+
+def decisions_of(selected: NDArray[np.bool_], certified: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The selected decisions where they are certified, ABSTAIN elsewhere."""
+    return np.where(certified, np.where(selected, PRESENT, ABSENT), ABSTAIN).astype(np.uint8)
+
+
+def _checked_image(u: NDArray[Any]) -> Image:
+    if u.dtype not in (np.float32, np.float64) or u.ndim != 3:
+        raise UsageError(f"u must be float32 or float64 of shape (channels, H, W), not {u.dtype} of shape {tuple(u.shape)}")
+    if not np.isfinite(u).all():
+        raise UsageError("u holds values that are not finite")
+    return u
+
+
+def _batches(parts: Sequence[Part], draws: range, *, n0: int, sigma: float, size: int) -> Iterator[Batch]:
+    """The same draws of all images in order, `size` at a time; no part holds draws of both selection and counting."""
+    every = ((part, draw) for part in parts for draw in draws)
+    while together := list(islice(every, size)):
+        cut: list[Part] = []
+        for part, draw in together:
+            if cut and cut[-1].image == part.image and draw != n0:
+                cut[-1] = Part(part.image, part.u, part.seed, range(cut[-1].draws.start, draw + 1))
+            else:
+                cut.append(Part(part.image, part.u, part.seed, range(draw, draw + 1)))
+        yield Batch(sigma, tuple(cut))
+
+
+def _drawn_ahead(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches in order; the noise of the next is drawn in threads of its own while the networks run on this one."""
+    with ThreadPoolExecutor(_NOISE_THREADS, thread_name_prefix="certdicom-noise") as threads:
+        waiting: Batch | None = None
+        for batch in batches:
+            batch.draw_ahead(threads)
+            if waiting is not None:
+                yield waiting
+            waiting = batch
+        if waiting is not None:
+            yield waiting
+
+
+class _Family:
+    """One segmenter's hypotheses about one image: running counts, what was selected, what is certified so far."""
+
+    _present: NDArray[np.int32]
+    _selected: NDArray[np.bool_]
+    _structures: int
+    _test: LookByLook
+
+    def __init__(self, segmenter: Counter, parameters: SmoothingParameters, shape: tuple[int, ...]) -> None:
+        self._parameters = parameters
+        self._cells = shape[-2] * shape[-1]
+        self._started = False
+        self.goes_on = True
+        if segmenter.structures is not None:
+            self._require_certifiable(segmenter.structures)
+
+    def _require_certifiable(self, structures: int) -> None:
+        Hypotheses(structures, self._parameters.unions).require_certifiable(self._parameters, cells=self._cells)
+        self._test = LookByLook(self._parameters, structures=structures)
+        self._structures = structures
+
+    def add(self, present: NDArray[np.int32], draws: range, after_selection: Callable[[NDArray[np.bool_]], None] | None) -> None:
+        """Count how often each plane was present in `draws`, unless the test has stopped."""
+        if not self.goes_on:
+            return
+        if not self._started:
+            self._require_certifiable(len(present) - len(self._parameters.unions))
+            self._present, self._started = np.zeros_like(present), True
+        self._present += present
+        if draws.stop == self._parameters.n0:
+            self._selected = 2 * self._present > self._parameters.n0  # a tie goes to "absent"
+            self._present[:] = 0  # what selected is never counted again
+            if after_selection is not None:
+                after_selection(self._selected[: self._structures])
+
+    def look(self, draws: int) -> None:
+        """Test on the votes of `draws` fresh draws."""
+        counts = np.where(self._selected, self._present, draws - self._present).astype(np.int32)
+        self.goes_on = not self._test.look(counts, n=draws)
+
+    def result(self) -> GridResult:
+        test, leaves = self._test, self._structures
+        decisions = decisions_of(self._selected, test.certified)
+        unions = self._parameters.unions
+        return GridResult(
+            decisions=decisions[:leaves],
+            counts=test.counts[:leaves],
+            selected=self._selected[:leaves],
+            draws=test.draws,
+            unions=UnionLayer(unions, decisions[leaves:], test.counts[leaves:]) if unions else None,
+        )

@@ -1,0 +1,1 @@
+"""What runs a bundle's networks, behind the sampler's port (`certification.sampling.BaseSegmenter`)."""
