@@ -32,7 +32,7 @@ API: dict[str, tuple[str, ...]] = {
         "models.bundle.Bundle",
     ),
     "The mathematics by itself": (
-        "certification.smoothing.certify_grid",
+        "certification.sampling.certify_grid",
         "certification.statistics.holm_reject",
         "certification.statistics.simultaneous_lower_bounds",
         "certification.explanation.explain",

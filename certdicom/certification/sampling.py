@@ -59,7 +59,7 @@ class GridResult:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Draws in a row of one image: all of selection, or all of counting. `image`: its place among those of the run."""
+    """Draws in a row of one image. `image`: its place among those of the run."""
 
     image: int
     u: Image
@@ -187,22 +187,23 @@ def certify_grids(
     checked = [_checked_image(u) for u in images]
     families = [[_Family(segmenter, own, u.shape) for segmenter, own in zip(segmenters, parameters, strict=True)] for u in checked]
     whole = [Part(index, u, seed, range(0)) for index, (u, seed) in enumerate(zip(checked, seeds, strict=True))]
-    drawn = done = 0
-    for look in shared.planned_looks:
+    done = 0
+    for draws in (range(shared.n0), *_ranges(shared)):
         going = [part for part in whole if any(family.goes_on for family in families[part.image])]
-        batches = _batches(going, range(drawn, shared.n0 + look), n0=shared.n0, sigma=shared.sigma, size=batch_size)
-        for batch in _drawn_ahead(batches):
+        for batch in _drawn_ahead(_batches(going, draws, sigma=shared.sigma, size=batch_size)):
             for position, segmenter in enumerate(segmenters):
                 if any(families[part.image][position].goes_on for part in batch.parts):
                     votes = segmenter.count(batch, parameters[position].unions)
                     for part, present in zip(batch.parts, votes, strict=True):
-                        families[part.image][position].add(present, part.draws, after_selection)
+                        families[part.image][position].add(present)
             done += len(batch.draws)
             if progress is not None:
                 progress(done, len(images) * (shared.n0 + shared.n))
         for family in (family for of_image in families for family in of_image if family.goes_on):
-            family.look(look)
-        drawn = shared.n0 + look
+            if draws.start < shared.n0:
+                family.select(after_selection)
+            else:
+                family.look(draws.stop - shared.n0)
     return [[family.result() for family in of_image] for of_image in families]
 
 
@@ -284,13 +285,19 @@ def _checked_image(u: NDArray[Any]) -> Image:
     return u
 
 
-def _batches(parts: Sequence[Part], draws: range, *, n0: int, sigma: float, size: int) -> Iterator[Batch]:
-    """The same draws of all images in order, `size` at a time; no part holds draws of both selection and counting."""
+def _ranges(parameters: SmoothingParameters) -> list[range]:
+    """The draws that each look adds, after the n0 that select."""
+    ends = [parameters.n0 + draws for draws in parameters.planned_looks]
+    return [range(start, end) for start, end in zip([parameters.n0, *ends], ends, strict=False)]
+
+
+def _batches(parts: Sequence[Part], draws: range, *, sigma: float, size: int) -> Iterator[Batch]:
+    """The same draws of all images in order, `size` at a time."""
     every = ((part, draw) for part in parts for draw in draws)
     while together := list(islice(every, size)):
         cut: list[Part] = []
         for part, draw in together:
-            if cut and cut[-1].image == part.image and draw != n0:
+            if cut and cut[-1].image == part.image:
                 cut[-1] = Part(part.image, part.u, part.seed, range(cut[-1].draws.start, draw + 1))
             else:
                 cut.append(Part(part.image, part.u, part.seed, range(draw, draw + 1)))
@@ -331,19 +338,21 @@ class _Family:
         self._test = LookByLook(self._parameters, structures=structures)
         self._structures = structures
 
-    def add(self, present: NDArray[np.int32], draws: range, after_selection: Callable[[NDArray[np.bool_]], None] | None) -> None:
-        """Count how often each plane was present in `draws`, unless the test has stopped."""
+    def add(self, present: NDArray[np.int32]) -> None:
+        """Count how often each plane was present in some draws, unless the test has stopped."""
         if not self.goes_on:
             return
         if not self._started:
             self._require_certifiable(len(present) - len(self._parameters.unions))
             self._present, self._started = np.zeros_like(present), True
         self._present += present
-        if draws.stop == self._parameters.n0:
-            self._selected = 2 * self._present > self._parameters.n0  # a tie goes to "absent"
-            self._present[:] = 0  # what selected is never counted again
-            if after_selection is not None:
-                after_selection(self._selected[: self._structures])
+
+    def select(self, after_selection: Callable[[NDArray[np.bool_]], None] | None) -> None:
+        """Take the majority of the n0 draws; what has selected is never counted again."""
+        self._selected = 2 * self._present > self._parameters.n0  # a tie goes to "absent"
+        self._present[:] = 0
+        if after_selection is not None:
+            after_selection(self._selected[: self._structures])
 
     def look(self, draws: int) -> None:
         """Test on the votes of `draws` fresh draws."""

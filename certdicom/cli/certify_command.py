@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     computing.add_argument(
         "--precision", default="auto", metavar="auto|float32|bfloat16|float16", help="of the networks (default %(default)s)"
     )
-    computing.add_argument("--batch", type=int, default=DEFAULT_BATCH, metavar="B", help="draws at once (default %(default)s)")
+    computing.add_argument("--batch", type=int, default=DEFAULT_BATCH, metavar="B", help="draws in memory at once (default %(default)s)")
     output = parser.add_argument_group("output")
     output.add_argument(
         "--geometry", choices=("viewer", "none"), default="viewer", help="viewer: with the plane that OHIF and Slicer need (default)"

@@ -63,7 +63,7 @@ def add_computing_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", default="auto", metavar="auto|float32|bfloat16|float16", help="of the networks (default %(default)s)"
     )
-    parser.add_argument("--batch-size", type=int, metavar="N", help="noise images at once (default: 10 on a CPU, 128 on a GPU)")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="noise images in memory at once (default: 10 on a CPU, 128 on a GPU)")
     parser.add_argument(
         "--images-at-once", type=int, metavar="N", help="images whose draws share batches (default: 1 on a CPU, 8 on a GPU)"
     )

@@ -99,8 +99,8 @@ def machine_readable(certificate: Certificate, *, software_version: str) -> str:
     window = certificate.window
     content: dict[str, Any] = {
         **certificate.parameters.as_dict(),
-        "radius_grid": float(rounded_down(certificate.radius, 6)),
-        "radius_native": float(rounded_down(certificate.native_radius, 6)),
+        "radius_grid": float(rounded_down(certificate.radius, 9)),
+        "radius_native": float(rounded_down(certificate.native_radius, 9)),
         "native_unit": certificate.native_unit,
         "norm": "L2",
         "grid": certificate.grid,

@@ -56,7 +56,7 @@ class Service:
         self.spool = Spool(configuration.state_dir)
         self.site_key = read_site_key(self.spool.root / "site.key")
         bundle = load_bundle(configuration.text("certificate.bundle"))
-        self.work = Work(bundle.sha256, configuration.smoothing(bundle))
+        self.work = Work(bundle.sha256, configuration.smoothing(bundle), configuration.text("certificate.geometry"))
         self.metrics = Metrics()
         self.ledger = Ledger(_connected(configuration.database_url))
         self.ledger.prepare(spool=self.spool.identity)

@@ -135,7 +135,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _number("certificate.alpha", _SMOOTHING.alpha, HELP["alpha"]),
     _text("certificate.device", "auto", "auto, cpu, cuda or cuda:i"),
     _text("certificate.precision", "auto", "of the networks", choices=("auto", "float32", "bfloat16", "float16")),
-    _whole("certificate.batch", 10, "draws at once", lowest=1),
+    _whole("certificate.batch", 10, "draws in memory at once", lowest=1),
     _text("certificate.geometry", "viewer", "viewer: with the plane that OHIF and Slicer need", choices=("viewer", "none")),
     _text("certificate.abstain", "union", "abstain segments", choices=("union", "per-structure")),
     _flag("certificate.accept_any", default=False, help_line="certify also what header or picture say the bundle is not for"),

@@ -51,8 +51,8 @@ def build_report(
         "hypotheses": certificate.hypotheses,
         "draws_counted": certificate.draws,
         "radius": {
-            "grid": float(rounded_down(certificate.radius, 6)),
-            "native": float(rounded_down(certificate.native_radius, 6)),
+            "grid": float(rounded_down(certificate.radius, 9)),
+            "native": float(rounded_down(certificate.native_radius, 9)),
             "native_unit": certificate.native_unit,
         },
         "window": {"lo": certificate.window.lo, "hi": certificate.window.hi, "source": certificate.window.source},

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.uid import UID
 
+from certdicom.certification.certificate import Window
+from certdicom.certification.parameters import SmoothingParameters
+from certdicom.dicom.radius_map import build_radius_map
+from certdicom.dicom.report import build_measurement_report
+from certdicom.dicom.secondary_capture import build_secondary_capture
+from certdicom.dicom.segmentation import build_segmentation
 from certdicom.dicom.uids import IMPLEMENTATION_CLASS_UID, ResultIdentity, canonical_json, derive_uid, frame_of_reference_uid
 
 IDENTITY = ResultIdentity(
-    source_sop_instance_uid="1.2.3", file_sha256="aa", bundle_sha256="bb", parameters={"sigma": 0.25, "n": 100}, draw_identity="cc"
+    source_sop_instance_uid="1.2.3",
+    file_sha256="aa",
+    bundle_sha256="bb",
+    parameters={"sigma": 0.25, "n": 100},
+    window=(0.0, 4095.0, "window of the film"),
+    backend="PyTorch 2.13.0",
+    device="cpu",
+    precision="float32",
+    draw_identity="cc",
 )
 
 
 def test_a_repeated_derivation_gives_the_same_uid_in_every_process_and_version():
-    assert IDENTITY.uid("segmentation instance") == "2.25.245469350765270358526451981117700251762"
+    assert IDENTITY.uid("segmentation instance") == "2.25.268943885349121222729265839686611452151"
 
 
 @pytest.mark.parametrize(
@@ -27,11 +42,74 @@ def test_a_repeated_derivation_gives_the_same_uid_in_every_process_and_version()
         replace(IDENTITY, file_sha256="ab"),
         replace(IDENTITY, bundle_sha256="bc"),
         replace(IDENTITY, parameters={"sigma": 0.5, "n": 100}),
+        replace(IDENTITY, window=(0.0, 4096.0, "window of the film")),
+        replace(IDENTITY, window=(1.0, 4095.0, "window of the film")),
+        replace(IDENTITY, window=(0.0, 4095.0, "percentiles")),
+        replace(IDENTITY, backend="PyTorch 2.14.0"),
+        replace(IDENTITY, device="cuda:0"),
+        replace(IDENTITY, precision="bfloat16"),
         replace(IDENTITY, draw_identity="cd"),
     ],
 )
 def test_any_other_ingredient_gives_another_uid(other):
     assert other.uid("series") != IDENTITY.uid("series")
+
+
+def test_another_version_of_the_method_gives_another_uid(monkeypatch):
+    before = IDENTITY.uid("series")
+    monkeypatch.setattr("certdicom.dicom.uids.METHOD_VERSION", 99)
+    assert IDENTITY.uid("series") != before
+
+
+def test_every_field_of_an_identity_is_an_ingredient():
+    """A new field must be varied above, or two contents may share a UID."""
+    assert {field.name for field in fields(IDENTITY)} == {
+        *("source_sop_instance_uid", "file_sha256", "bundle_sha256", "parameters", "window", "backend", "device", "precision"),
+        "draw_identity",
+    }
+
+
+VARIED = {
+    "bundle_sha256": "ef" * 32,
+    "parameters": SmoothingParameters(n=101),
+    "window": Window(1.0, 4095.0, "window of the film"),
+    "draw_identity": "ab" * 32,
+    "backend": "another",
+    "device": "cuda:0",
+    "precision": "bfloat16",
+}
+"""What a certificate's objects depend on beside film, file and layout."""
+
+
+def built(film, certificate, **options):
+    """SOP Instance and Series Instance UID of each object that is made of a certificate."""
+    rows, columns = int(film.Rows), int(film.Columns)
+    decisions = np.zeros((3, rows, columns), np.uint8)
+    identity = {"file_sha256": options.get("file_sha256", "ef" * 32), "draw_identity": certificate.draw_identity}
+    layout = {name: value for name, value in options.items() if name in ("geometry", "abstain")}
+    segmentation = build_segmentation(film, decisions, certificate, **identity, **layout)
+    made = {
+        "seg": segmentation,
+        "sr": build_measurement_report(film, segmentation, decisions, certificate),
+        "sc": build_secondary_capture(film, np.zeros((8, 8, 3), np.uint8), certificate, **identity),
+        "map": build_radius_map(film, np.zeros((rows, columns), np.float32), certificate, **identity),
+    }
+    return {name: (str(data.SOPInstanceUID), str(data.SeriesInstanceUID)) for name, data in made.items()}
+
+
+def test_no_object_keeps_its_uid_when_an_ingredient_changes(make_film, make_certificate):
+    film, certificate = make_film("CR"), make_certificate()
+    first = built(film, certificate)
+    assert first == built(film, certificate), "a repeated run names the same objects"
+    others = {name: built(film, replace(certificate, **{name: value})) for name, value in VARIED.items()}
+    others["file_sha256"] = built(film, certificate, file_sha256="00" * 32)
+    others["film"] = built(make_film("CR", SOPInstanceUID="2.25.999"), certificate)
+    for ingredient, uids in others.items():
+        for name, pair in uids.items():
+            assert not set(pair) & set(first[name]), f"{name} keeps a UID under another {ingredient}"
+    for layout in ({"geometry": "none"}, {"abstain": "per-structure"}):
+        uids = built(film, certificate, **layout)
+        assert all(not set(uids[name]) & set(first[name]) for name in ("seg", "sr")), layout
 
 
 def test_roles_do_not_share_a_uid():

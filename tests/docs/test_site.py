@@ -45,7 +45,7 @@ def test_public_names_are_described_from_their_docstrings(site):
     for name in (
         "certdicom.pipeline.certify",
         "certdicom.imaging.reading.read_radiograph",
-        "certdicom.certification.smoothing.certify_grid",
+        "certdicom.certification.sampling.certify_grid",
     ):
         assert f'id="{name}"' in page
     assert "With confidence 1 - alpha" in page

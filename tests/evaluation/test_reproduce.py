@@ -18,10 +18,11 @@ from certdicom.evaluation import protocol
 from certdicom.evaluation.figure1 import draw_figure1
 from certdicom.evaluation.figures import curve_figure, paint
 from certdicom.evaluation.inventory import FOLDERS, find_bundle, how_to_make, known_bundles
-from certdicom.evaluation.models import METHODS, Loader
+from certdicom.evaluation.models import METHODS
 from certdicom.evaluation.paper import MODELS, TABLES, best_of_table1, paper
 from certdicom.evaluation.reproduce import reproduce, reproduction_file, reproduction_section, reproduction_table, take_stock
 from certdicom.evaluation.results import read_results
+from certdicom.models.backends.torch import TorchBackend
 from certdicom.presentation.figures import save_figure
 from tests.tiny import write_tiny_bundle
 
@@ -61,8 +62,8 @@ def test_what_is_there_is_run_and_what_is_missing_is_named(here: tuple[Path, Pat
     assert "data set montgomery: put CXR_png/" in told
     assert "bundle of ResUNet++ for jsrt: certdicom train denoiser" in told
     assert "bundle of UNet for jsrt" not in told
-    loader = Loader(device="cpu", precision="float32")
-    lines = reproduce(stock, split="val", loader=loader, out=tmp_path / "out", images=1, parameters=FEW)
+    backend = TorchBackend(device="cpu", precision="float32")
+    lines = reproduce(stock, split="val", backend=backend, out=tmp_path / "out", images=1, parameters=FEW)
     ran = [line for line in lines if line["ours"]]
     assert {(line["model"], line["data"]) for line in ran} == {("UNet", "jsrt")}
     assert {line["sigma"] for line in ran} == {0.25, 0.5, 1.0}
@@ -87,7 +88,8 @@ def test_table_s1_may_take_fewer_steps_and_says_so(here: tuple[Path, Path], tmp_
     data, bundles = here
     wanted = [b for b in known_bundles(bundles) if b.name == "jsrt-unet"]
     stock = take_stock("s1", data=data, bundles=wanted, steps=2)
-    lines = reproduce(stock, split="val", loader=Loader(device="cpu", precision="float32"), out=tmp_path / "out", images=1, parameters=FEW)
+    backend = TorchBackend(device="cpu", precision="float32")
+    lines = reproduce(stock, split="val", backend=backend, out=tmp_path / "out", images=1, parameters=FEW)
     assert {line["method"] for line in lines if line["ours"]} == {"multi-step:2", "one-shot"}
     beside = [line for line in lines if line["method"] == "one-shot"]
     assert {line["model"] for line in beside} == {"UNet"}, "a network with no bundle for S1 needs no line to compare with"
@@ -97,7 +99,7 @@ def test_table_s1_may_take_fewer_steps_and_says_so(here: tuple[Path, Path], tmp_
     assert whole == {"multi-step", "one-shot"}
     none = take_stock("s1", data=data, bundles=wanted, steps=0)
     with pytest.raises(UsageError, match="at least 1 step"):
-        reproduce(none, split="val", loader=Loader(device="cpu", precision="float32"), out=tmp_path / "none", images=1, parameters=FEW)
+        reproduce(none, split="val", backend=backend, out=tmp_path / "none", images=1, parameters=FEW)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -146,14 +148,14 @@ def test_figure_1_leaves_open_what_is_missing(here: tuple[Path, Path], tmp_path:
     pytest.importorskip("matplotlib")
     data, bundles = here
     only = [bundle for bundle in known_bundles(bundles) if bundle.name == "jsrt-unet"]
-    loader = Loader(device="cpu", precision="float32")
-    figure, missing = draw_figure1(data=data, bundles=only, split="val", loader=loader, parameters=FEW)
+    backend = TorchBackend(device="cpu", precision="float32")
+    figure, missing = draw_figure1(data=data, bundles=only, split="val", backend=backend, parameters=FEW)
     assert [str(lack).split(":")[0] for lack in missing] == ["bundle of ResUNet++ for jsrt, segcertify"]
     paths = save_figure(figure, tmp_path / "fig1")
     assert [path.suffix for path in paths] == [".png", ".svg"]
     assert paths[0].read_bytes().startswith(b"\x89PNG")
     assert paths[1].read_text().count("<image") == 9, "three panels a noise level, and SegCertify's open"
     with pytest.raises(UsageError, match="no image 'nobody'"):
-        draw_figure1(data=data, bundles=only, split="val", image="nobody", loader=loader)
+        draw_figure1(data=data, bundles=only, split="val", image="nobody", backend=backend)
     with pytest.raises(UsageError, match="no certified result"):
         curve_figure([])

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from certdicom import load_bundle
-from certdicom.certification.noise import noisy_batch
 from certdicom.errors import BundleError, UsageError
 from certdicom.imaging.synthetic import chest_phantom
-from certdicom.models.backends.torch import DenoisedSegmenter, choose_device, choose_precision, load_denoiser, load_network
+from certdicom.models.backends.torch import choose_device, choose_precision, load_denoiser, load_network
 from certdicom.models.bundle import shipped_bundles
 from certdicom.models.networks import PatchDenoiser, PatchSegmenter, build_network
+from tests.drawing import Segmenter, noisy_batch
 
 DEFAULT_MOST = 40 * 1024**2
 SHIPPED_MOST = 80_000_000
@@ -41,7 +41,7 @@ def test_the_shipped_weights_are_half_precision_and_small() -> None:
 def test_every_shipped_network_is_built_and_gives_finite_logits_on_its_grid(name: str) -> None:
     bundle = load_bundle(name)
     sigma = bundle.nearest_sigma(0.25)
-    decide = DenoisedSegmenter(bundle, sigma=sigma, device=torch.device("cpu"), precision="bfloat16")
+    decide = Segmenter(bundle, sigma=sigma, precision="bfloat16")
     noisy = noisy_batch(torch.full((bundle.channels, *bundle.shape), 0.5), sigma, seed=b"shipped", draws=range(1))
     logits = decide.logits(noisy)
     assert logits.shape == (1, len(bundle.structures), *bundle.shape)
@@ -61,8 +61,8 @@ def test_the_shipped_denoiser_is_a_gray_diffusers_unet_on_a_linear_schedule() ->
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_base_segmenter_is_one_fixed_function_fed_with_float32_noise(precision: str) -> None:
     """Eval mode; the same logits at any place, in any batch and on any number of threads; noise is float32 in any precision."""
-    decide = DenoisedSegmenter(load_bundle(), sigma=0.25, device=torch.device("cpu"), precision=precision)
-    assert not any(module.training for module in decide.segmenter.modules())
+    decide = Segmenter(load_bundle(), sigma=0.25, precision=precision)
+    assert not any(module.training for role in ("segmenter", "denoiser") for module in load_network(load_bundle(), role).modules())
     chest = torch.from_numpy(chest_phantom(256, 256).density.clip(0, 1))[None]
     noisy = noisy_batch(chest, 0.25, seed=b"fixed", draws=range(3))
     assert noisy.dtype == torch.float32
@@ -75,7 +75,7 @@ def test_the_base_segmenter_is_one_fixed_function_fed_with_float32_noise(precisi
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(3 if threads < 3 else 1)
-        elsewhere = DenoisedSegmenter(load_bundle(), sigma=0.25, device=torch.device("cpu"), precision=precision)
+        elsewhere = Segmenter(load_bundle(), sigma=0.25, precision=precision)
         assert torch.equal(together, elsewhere.logits(noisy))
     finally:
         torch.set_num_threads(threads)

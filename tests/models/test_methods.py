@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from certdicom.certification.one_by_one import OneByOne
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from certdicom.certification.denoisers import CoarseDenoiser, DirectDenoiser, MultiStepDenoiser, OneShotDenoiser, reverse_steps
-from certdicom.certification.noise import noisy_batch, standard_normal
+from certdicom.certification.noise import standard_normal
 from certdicom.certification.schedule import CosineSchedule, LinearSchedule, ScaledLinearSchedule, schedule_from
 from certdicom.errors import BundleError, UsageError
-from certdicom.models.backends.torch import DenoisedSegmenter, load_denoiser
+from certdicom.models.backends.calls import OneByOne
+from certdicom.models.backends.torch import load_denoiser
 from certdicom.models.bundle import load_bundle
 from certdicom.models.networks import build_network
 from certdicom.training.bundle import write_bundle
+from tests.drawing import Segmenter, noisy_batch
 from tests.tiny import DENOISER
 
 CPU = torch.device("cpu")
@@ -66,7 +67,7 @@ def test_reverse_steps_are_those_of_diffusers(prediction: str, eta: float) -> No
     key = hashlib.sha256(noisy[0].numpy().tobytes()).digest()
     x_t = scheduler.alphas_cumprod[144] ** 0.5 * (2 * noisy - 1)
     for t in denoise.time_steps:
-        fresh = torch.from_numpy(standard_normal(key, t, (1, 32, 32)))[None]
+        fresh = torch.from_numpy(standard_normal(key, t, (1, 32, 32))).float()[None]
         output = wobbly(x_t, torch.tensor([t]))
         x_t = scheduler.step(output, t, x_t, eta=eta, use_clipped_model_output=True, variance_noise=fresh).prev_sample
     torch.testing.assert_close(denoise(noisy), (x_t + 1) / 2, atol=1e-4, rtol=0)
@@ -173,14 +174,14 @@ def test_segcertify_has_no_denoiser(tmp_path: Path) -> None:
 
 def test_multi_step_is_said_in_the_description(tmp_path: Path) -> None:
     folder = write(tmp_path, networks={"segmenter": SEGMENTER, "denoiser": DENOISER}, denoising={"method": "multi-step", "steps": 3})
-    decide = DenoisedSegmenter(load_bundle(folder), sigma=0.25, device=CPU, precision="float32")
+    decide = Segmenter(load_bundle(folder), sigma=0.25, precision="float32")
     noisy = images(3)
     together = decide.logits(noisy)
     assert torch.equal(together, decide.logits(noisy[[2, 0, 1]])[[1, 2, 0]])
     fields = json.loads((folder / "bundle.json").read_text())
     one_shot = tmp_path / "bundle.json"
     one_shot.write_text(json.dumps({**fields, "denoising": {"method": "one-shot"}}))
-    other = DenoisedSegmenter(load_bundle(tmp_path), sigma=0.25, device=CPU, precision="float32")
+    other = Segmenter(load_bundle(tmp_path), sigma=0.25, precision="float32")
     assert not torch.equal(together, other.logits(noisy))
 
 
@@ -219,7 +220,7 @@ def test_descriptions_that_contradict_themselves_are_refused(
 def test_a_colour_model_doubts_each_channel_on_its_own(tmp_path: Path) -> None:
     """Gray repeated to three channels, noise independent in each: what a colour segmenter behind it sees."""
     folder = write(tmp_path, networks={"segmenter": {**SEGMENTER, "channels": 3}}, channels=3)
-    decide = DenoisedSegmenter(load_bundle(folder), sigma=0.25, device=CPU, precision="float32")
+    decide = Segmenter(load_bundle(folder), sigma=0.25, precision="float32")
     noisy = noisy_batch(torch.full((3, 32, 32), 0.5), 0.25, seed=b"colour", draws=range(2))
     assert float(torch.corrcoef(noisy[0].flatten(1)).fill_diagonal_(0).abs().max()) < 0.15
     assert decide.logits(noisy).shape == (2, 1, 32, 32)

@@ -90,7 +90,7 @@ def test_the_environment_overrides_the_file(toml):
         ('[certificate]\nlooks = "75;90"', "looks: '75;90' is no list of whole numbers"),
         ('[certificate]\nlooks = "90,75"', "looks must be rising"),
         ("[certificate]\nabstain_target = 0.1", "abstain_target must be 0 where there is one look"),
-        ('[certificate]\nfamily = "k-fwer"', "family: 'k-fwer' is neither holm nor k-fwer:K"),
+        ('[certificate]\nfamily = "k-fwer:2"', "certificate] has no setting 'family'"),
         ('[jobs]\ndatabase_url = "mysql://x"', "must begin with sqlite:/// or postgresql://"),
         ('[web]\nhost = "0.0.0.0"', "name a web.token_file"),
         ('[tls]\nkey = "k.pem"', "TLS needs tls.certificate, tls.key and tls.ca; only tls.key is set"),
@@ -130,7 +130,7 @@ def test_a_wrong_environment_variable_is_named(name, value, said):
 def test_what_goes_beyond_one_test_at_n_is_written_as_on_the_command_line(toml, tmp_path):
     """And each of it makes another job of the same film, or a film certified otherwise would count as done."""
     bundle = write_tiny_bundle(tmp_path / "tiny", labels=("lungs", "heart", "clavicles"))
-    settings = {"looks": "75,90", "abstain_target": 0.02, "fallback": "heart,lungs; heart,clavicles", "family": "k-fwer:4"}
+    settings = {"looks": "75,90", "abstain_target": 0.02, "fallback": "heart,lungs; heart,clavicles"}
     plain = load_configuration(None, {}).smoothing(bundle)
     assert plain == SmoothingParameters()
     works = {Work("ab", plain).job_id(sop_instance_uid="1.2", dataset_sha256="00")}
@@ -138,23 +138,23 @@ def test_what_goes_beyond_one_test_at_n_is_written_as_on_the_command_line(toml, 
         some = {name: value} | ({"looks": "75,90"} if name == "abstain_target" else {})
         text = "[certificate]\n" + "".join(f"{key} = {json.dumps(entry)}\n" for key, entry in some.items())
         works.add(Work("ab", load_configuration(toml(text), {}).smoothing(bundle)).job_id(sop_instance_uid="1.2", dataset_sha256="00"))
-    assert len(works) == 5
+    assert len(works) == 4
     environment = {f"CERTDICOM_CERTIFICATE_{name}".upper(): str(value) for name, value in settings.items()}
     asked = load_configuration(None, environment).smoothing(bundle)
-    assert asked == SmoothingParameters(n=90, looks=(75, 90), abstain_target=0.02, unions=((0, 1), (1, 2)), k=4)
+    assert asked == SmoothingParameters(n=90, looks=(75, 90), abstain_target=0.02, unions=((0, 1), (1, 2)))
 
 
 def test_a_node_certifies_as_it_is_configured(tmp_path, make_film):
     bundle = write_tiny_bundle(tmp_path / "tiny")
-    settings = {"looks": "75,90", "abstain_target": "0.999", "fallback": "lungs,heart", "family": "k-fwer:4", "accept_any": "yes"}
+    settings = {"looks": "75,90", "abstain_target": "0.999", "fallback": "lungs,heart", "accept_any": "yes"}
     configuration = load_configuration(None, {f"CERTDICOM_CERTIFICATE_{name}".upper(): value for name, value in settings.items()})
     result = tmp_path / "result"
     result.mkdir()
     PipelineCertifier(configuration, bundle, b"secret of the site").certify(make_film(), result)
     report = json.loads((result / "report.json").read_text())
-    parameters = {name: report["parameters"][name] for name in ("n", "looks", "abstain_target", "unions", "k")}
-    assert parameters == {"n": 90, "looks": [75, 90], "abstain_target": 0.999, "unions": [[0, 1]], "k": 4}
-    assert "up to 3 wrong certificates are allowed" in report["parameters"]["family"]
+    parameters = {name: report["parameters"][name] for name in ("n", "looks", "abstain_target", "unions")}
+    assert parameters == {"n": 90, "looks": [75, 90], "abstain_target": 0.999, "unions": [[0, 1]]}
+    assert "alpha split over 2 looks" in report["parameters"]["family"]
 
 
 def test_a_fallback_to_structures_that_the_bundle_has_not_ends_the_start(configure):

@@ -214,11 +214,9 @@ def test_abstention_is_named_beside_it_and_not_on_it(place):
 
 
 def test_the_plain_words_come_first_and_tell_hatched_from_not(make_certificate):
-    from certdicom import SmoothingParameters
     from certdicom.dicom import wording
 
     stable, open_, limit = wording.plain(make_certificate())
     assert stable.startswith("Not hatched: stable. With 99.9 % confidence")
     assert "Not a finding, and not the absence of one" in open_
     assert limit.startswith("Stability, not correctness.")
-    assert "all but up to 4 decisions" in wording.plain(make_certificate(parameters=SmoothingParameters(k=5)))[0]

@@ -11,12 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from certdicom.certification.noise import noisy_batch
 from certdicom.cli.main import main
 from certdicom.errors import BundleError, UsageError
+from certdicom.models.backends.torch import load_network
 from certdicom.models.bundle import load_bundle
 from certdicom.models.networks import build_network
-from certdicom.models.backends.torch import DenoisedSegmenter, load_network
 from certdicom.training.bundle import CODES, Packing, pack, write_bundle
 from certdicom.training.card import model_card
 from certdicom.training.curves import read_curves
@@ -24,6 +23,7 @@ from certdicom.training.data import FilmSet
 from certdicom.training.denoiser import DENOISER, DIRECT
 from certdicom.training.weights import Trained, mean_of
 from certdicom.training.weights import load_network as load_trained
+from tests.drawing import Segmenter, noisy_batch
 
 SEGMENTER = {"architecture": "UNet", "channels": 1, "structures": 2, "width": 4, "depth": 2, "padding": "zero", "norm": "batch"}
 SMALL_DENOISER = {**DENOISER, "block_out_channels": [8, 8], "norm_num_groups": 4}
@@ -172,7 +172,7 @@ def test_networks_may_work_on_a_coarser_grid_than_the_bundle(tmp_path: Path) -> 
     pack(tmp_path, segmenter=trained(description), denoisers=[denoiser], packing=packing, train=films(64, 96, channels=3, structures=1))
     bundle = load_bundle(tmp_path)
     assert (bundle.grid, bundle.sigma_range) == ((64, 96), (0.06, 2.0))
-    fine = DenoisedSegmenter(bundle, sigma=0.5, device=torch.device("cpu"), precision="float32")
+    fine = Segmenter(bundle, sigma=0.5, precision="float32")
     u = films(64, 96, channels=3).images[0]
     noisy = noisy_batch(u, 0.5, seed=b"coarse", draws=range(2))
     coarse_fields = {
@@ -187,7 +187,7 @@ def test_networks_may_work_on_a_coarser_grid_than_the_bundle(tmp_path: Path) -> 
     (tmp_path / "coarse" / "bundle.json").write_text(json.dumps(coarse_fields))
     for role in bundle.networks:
         (tmp_path / "coarse" / f"{role}.safetensors").write_bytes(bundle.weights(role))
-    coarse = DenoisedSegmenter(load_bundle(tmp_path / "coarse"), sigma=0.25, device=torch.device("cpu"), precision="float32")
+    coarse = Segmenter(load_bundle(tmp_path / "coarse"), sigma=0.25, precision="float32")
     logits = coarse.logits(torch.nn.functional.avg_pool2d(noisy, 2))
     expected = torch.nn.functional.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=False)
     torch.testing.assert_close(fine.logits(noisy), expected, atol=1e-4, rtol=1e-4)

@@ -79,15 +79,19 @@ async def _no_database(request: Request, error: Exception) -> Response:  # Starl
     return PlainTextResponse("The database does not answer.\n", status_code=503)
 
 
+def templates() -> Environment:
+    """The pages' templates, with the filters that they use."""
+    environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True)
+    environment.filters.update(ago=ago, duration=duration, rounded_down=rounded_down)
+    return environment
+
+
 class _Pages:
     """One method for each address."""
 
     def __init__(self, service: Service, token: str | None) -> None:
         self._service, self._token = service, token
-        self._templates = Environment(loader=FileSystemLoader(_HERE), autoescape=True)
-        self._templates.filters["ago"] = ago
-        self._templates.filters["duration"] = duration
-        self._templates.filters["rounded_down"] = rounded_down
+        self._templates = templates()
 
     def status(self, request: Request) -> Response:
         state = request.query_params.get("state", "")
