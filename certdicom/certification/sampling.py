@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -108,8 +108,8 @@ class Batch:
             )
 
 
-class Counter(Protocol):
-    """A base segmenter as the loop asks it: how often each plane of `hypotheses` was present in each part of a batch."""
+class VoteCounter(Protocol):
+    """A base segmenter as the loop asks it: how often each structure and union was present in each part of a batch."""
 
     @property
     def structures(self) -> int | None:
@@ -139,7 +139,9 @@ class BaseSegmenter:
         return len(self.thresholds)
 
     def decide(self, logits: Array) -> list[Array]:
-        """The decisions of each structure, bool (B, H, W)."""
+        """The decisions of each structure, bool (B, H, W). BundleError for another number of logits."""
+        if logits.shape[1] != self.structures + self.exclusive:
+            raise BundleError(f"the networks gave {logits.shape[1]} logits a pixel and not {self.structures + self.exclusive}")
         return decide(logits, thresholds=self.thresholds, exclusive=self.exclusive)
 
     def decide_image(self, u: Image) -> NDArray[np.bool_]:
@@ -164,7 +166,7 @@ class BaseSegmenter:
 
 def certify_grids(
     images: Sequence[Image],
-    segmenters: Sequence[Counter],
+    segmenters: Sequence[VoteCounter],
     parameters: Sequence[SmoothingParameters],
     *,
     seeds: Sequence[bytes],
@@ -184,6 +186,8 @@ def certify_grids(
     if batch_size < 1:
         raise UsageError(f"batch size must be at least 1, not {batch_size}")
     shared = parameters[0]
+    if any(replace(own, unions=()) != replace(shared, unions=()) for own in parameters):
+        raise UsageError("base segmenters that share their draws must be asked for the same parameters, unions apart")
     checked = [_checked_image(u) for u in images]
     families = [[_Family(segmenter, own, u.shape) for segmenter, own in zip(segmenters, parameters, strict=True)] for u in checked]
     whole = [Part(index, u, seed, range(0)) for index, (u, seed) in enumerate(zip(checked, seeds, strict=True))]
@@ -191,11 +195,8 @@ def certify_grids(
     for draws in (range(shared.n0), *_ranges(shared)):
         going = [part for part in whole if any(family.goes_on for family in families[part.image])]
         for batch in _drawn_ahead(_batches(going, draws, sigma=shared.sigma, size=batch_size)):
-            for position, segmenter in enumerate(segmenters):
-                if any(families[part.image][position].goes_on for part in batch.parts):
-                    votes = segmenter.count(batch, parameters[position].unions)
-                    for part, present in zip(batch.parts, votes, strict=True):
-                        families[part.image][position].add(present)
+            for segmenter, asked in zip(segmenters, zip(*(families[part.image] for part in batch.parts), strict=True), strict=True):
+                _count(batch, segmenter, asked)
             done += len(batch.draws)
             if progress is not None:
                 progress(done, len(images) * (shared.n0 + shared.n))
@@ -205,6 +206,13 @@ def certify_grids(
             else:
                 family.look(draws.stop - shared.n0)
     return [[family.result() for family in of_image] for of_image in families]
+
+
+def _count(batch: Batch, segmenter: VoteCounter, families: Sequence[_Family]) -> None:
+    """Count a batch for one segmenter, unless it has stopped for all of its images; `families`: of each part."""
+    if any(family.goes_on for family in families):
+        for family, present in zip(families, segmenter.count(batch, families[0].unions), strict=True):
+            family.add(present)
 
 
 def certify_grid(
@@ -325,8 +333,9 @@ class _Family:
     _structures: int
     _test: LookByLook
 
-    def __init__(self, segmenter: Counter, parameters: SmoothingParameters, shape: tuple[int, ...]) -> None:
+    def __init__(self, segmenter: VoteCounter, parameters: SmoothingParameters, shape: tuple[int, ...]) -> None:
         self._parameters = parameters
+        self.unions = parameters.unions
         self._cells = shape[-2] * shape[-1]
         self._started = False
         self.goes_on = True
@@ -334,7 +343,7 @@ class _Family:
             self._require_certifiable(segmenter.structures)
 
     def _require_certifiable(self, structures: int) -> None:
-        Hypotheses(structures, self._parameters.unions).require_certifiable(self._parameters, cells=self._cells)
+        Hypotheses(structures, self.unions).require_certifiable(self._parameters, cells=self._cells)
         self._test = LookByLook(self._parameters, structures=structures)
         self._structures = structures
 
@@ -343,7 +352,7 @@ class _Family:
         if not self.goes_on:
             return
         if not self._started:
-            self._require_certifiable(len(present) - len(self._parameters.unions))
+            self._require_certifiable(len(present) - len(self.unions))
             self._present, self._started = np.zeros_like(present), True
         self._present += present
 
@@ -362,11 +371,10 @@ class _Family:
     def result(self) -> GridResult:
         test, leaves = self._test, self._structures
         decisions = decisions_of(self._selected, test.certified)
-        unions = self._parameters.unions
         return GridResult(
             decisions=decisions[:leaves],
             counts=test.counts[:leaves],
             selected=self._selected[:leaves],
             draws=test.draws,
-            unions=UnionLayer(unions, decisions[leaves:], test.counts[leaves:]) if unions else None,
+            unions=UnionLayer(self.unions, decisions[leaves:], test.counts[leaves:]) if self.unions else None,
         )

@@ -379,3 +379,12 @@ def test_a_decision_function_gets_tensors_or_arrays_and_may_return_either() -> N
     assert all(np.array_equal(results[0].counts, other.counts) for other in results)
     with pytest.raises(UsageError, match="arrays must be"):
         certify_grid(u, above_half, parameters, seed=SEED, arrays="jax")  # type: ignore[arg-type]
+
+
+def test_what_does_not_go_together_is_refused() -> None:
+    base, u = BaseSegmenter(logits_of_brightness, (0.0, 0.0)), np.zeros((1, 4, 4))
+    with pytest.raises(UsageError, match="same parameters, unions apart"):
+        certify_grids([u], [base] * 2, [SmoothingParameters(), SmoothingParameters(sigma=0.3)], seeds=[SEED], batch_size=7)
+    three = BaseSegmenter(logits_of_brightness, (0.0, 0.0), exclusive=True)
+    with pytest.raises(BundleError, match="gave 2 logits a pixel and not 3"):
+        certify_grids([u], [three], [SmoothingParameters()], seeds=[SEED], batch_size=7)
