@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from certdicom.certification.sampling import BaseSegmenter
     from certdicom.imaging.image import SourceImage
     from certdicom.models.backends.torch import TorchBackend
-    from certdicom.presentation.explanation import StructureExplanation
+    from certdicom.outputs.explanation_picture import StructureExplanation
 
 Geometry = Literal["viewer", "none"]
 AbstainSegments = Literal["union", "per-structure"]
@@ -246,12 +246,12 @@ def write_results(
     `started`: a `time.perf_counter()` from which the report's total time counts. Each file is written atomically, the report
     last. OutputError when one cannot be written, or exists and not `force`.
     """
-    from certdicom.presentation.report import build_report, report_json
+    from certdicom.outputs.report_json import build_report, report_json
 
     watch = _Stopwatch()
     decisions, unions = film_decisions(certificate, film), film_unions(certificate, film)
     if "output" in targets or "sr" in targets:  # the report points at the segmentation, whether or not that is written too
-        from certdicom.dicom.segmentation import build_segmentation, save
+        from certdicom.outputs.seg import build_segmentation, save
 
         with watch.stage("seg"):
             segmentation = build_segmentation(
@@ -266,7 +266,7 @@ def write_results(
             if "output" in targets:
                 save(segmentation, targets["output"], force=force)
         if "sr" in targets:
-            from certdicom.dicom.report import build_measurement_report
+            from certdicom.outputs.sr import build_measurement_report
 
             with watch.stage("sr"):
                 save(build_measurement_report(film.dataset, segmentation, decisions, certificate), targets["sr"], force=force)
@@ -276,12 +276,12 @@ def write_results(
         with watch.stage("radius_map"):
             _write_radius_map(certificate, film, targets["radius_map"], force=force)
     if "nrrd" in targets:
-        from certdicom.presentation.nrrd import save_seg_nrrd
+        from certdicom.outputs.nrrd import save_seg_nrrd
 
         with watch.stage("nrrd"):
             save_seg_nrrd(film.dataset, decisions, certificate, targets["nrrd"], abstain=abstain, force=force)
     if "nifti" in targets:
-        from certdicom.presentation.nifti import save_nifti
+        from certdicom.outputs.nifti import save_nifti
 
         with watch.stage("nifti"):
             save_nifti(film.dataset, decisions, certificate, targets["nifti"], abstain=abstain, force=force)
@@ -313,15 +313,15 @@ def _write_pictures(
     watch: _Stopwatch,
     force: bool,
 ) -> None:
-    from certdicom.presentation.preview import render_preview, save_preview
+    from certdicom.outputs.preview import render_preview, save_preview
 
     with watch.stage("preview"):
         picture = render_preview(film.display(), decisions, certificate, unions=unions)
         if "preview" in targets:
             save_preview(picture, targets["preview"], force=force)
     if "sc" in targets:
-        from certdicom.dicom.secondary_capture import build_secondary_capture
-        from certdicom.dicom.segmentation import save
+        from certdicom.outputs.secondary_capture import build_secondary_capture
+        from certdicom.outputs.seg import save
 
         with watch.stage("sc"):
             capture = build_secondary_capture(
@@ -340,8 +340,8 @@ def _explain(
     """Why each structure abstains; drawn to `picture` if it is given."""
     from certdicom.certification.explanation import explain_certificate
     from certdicom.imaging.grid import to_film
-    from certdicom.presentation.explanation import render_explanation, summarize
-    from certdicom.presentation.preview import save_preview
+    from certdicom.outputs.explanation_picture import render_explanation, summarize
+    from certdicom.outputs.preview import save_preview
 
     explanation = explain_certificate(certificate)
     reasons = to_film(explanation.reasons, rows=film.rows, columns=film.columns).astype(np.uint8, copy=False)
@@ -353,9 +353,9 @@ def _explain(
 
 
 def _write_radius_map(certificate: Certificate, film: SourceImage, path: Path, *, force: bool) -> None:
-    from certdicom.dicom.radius_map import build_radius_map, joint_radii
-    from certdicom.dicom.segmentation import save
     from certdicom.imaging.grid import to_film
+    from certdicom.outputs.radius_map import build_radius_map, joint_radii
+    from certdicom.outputs.seg import save
 
     radii = to_film(joint_radii(certificate), rows=film.rows, columns=film.columns).astype(np.float32, copy=False)
     radius_map = build_radius_map(film.dataset, radii, certificate, file_sha256=film.file_sha256, draw_identity=certificate.draw_identity)

@@ -40,7 +40,7 @@ def test_every_exit_code_is_in_the_readme() -> None:
 def test_every_field_of_the_report_is_documented(make_certificate) -> None:
     import numpy as np
 
-    from certdicom.presentation.report import build_report
+    from certdicom.outputs.report_json import build_report
 
     certificate = make_certificate()
     report = build_report(certificate, np.zeros((3, 20, 30), np.uint8), sop_instance_uid="1.2.3", file_sha256="ab", seconds={"total": 1})
@@ -74,7 +74,7 @@ def test_research_use_only_is_said_where_it_must_be() -> None:
 
 def test_the_results_page_is_made_from_the_result_files() -> None:
     from certdicom import load_bundle
-    from certdicom.evaluation.results import read_results, results_page
+    from certdicom.research.evaluation.results import read_results, results_page
 
     contents, reproductions = read_results(ROOT / "docs" / "results")
     assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == results_page(contents, reproductions)

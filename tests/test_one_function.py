@@ -66,7 +66,7 @@ def test_a_film_and_an_evaluation_decide_refuse_and_count_alike(
 ) -> None:
     """`certdicom FILE` and `certdicom evaluate`, both with thresholds and with the same seed."""
     from certdicom import pipeline
-    from certdicom.evaluation import run as evaluation
+    from certdicom.research.evaluation import run as evaluation
 
     bundle = with_thresholds(write_tiny_bundle(tmp_path / "tiny", activation=activation), film)
     results: dict[str, list] = {}

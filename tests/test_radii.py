@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.rounding import rounded_down
 from certdicom.cli.summary import print_result
-from certdicom.dicom import wording
-from certdicom.dicom.report import build_measurement_report
-from certdicom.dicom.secondary_capture import build_secondary_capture
-from certdicom.dicom.segmentation import build_segmentation
-from certdicom.presentation.report import build_report, report_json
+from certdicom.outputs import statements
+from certdicom.outputs.report_json import build_report, report_json
+from certdicom.outputs.secondary_capture import build_secondary_capture
+from certdicom.outputs.seg import build_segmentation
+from certdicom.outputs.sr import build_measurement_report
 
 
 @given(st.floats(min_value=1e-6, max_value=1e9), st.integers(1, 8))
@@ -67,7 +67,7 @@ def test_every_artefact_says_it_rounded_down(certificate, make_film, capsys: pyt
         "capture": texts_of(build_secondary_capture(film, np.zeros((8, 8, 3), np.uint8), certificate, **identity)),
         "report": report_json(report).decode(),
         "command line": capsys.readouterr().out,
-        "picture": wording.guarantee(certificate, subject="Every pixel"),
+        "picture": statements.guarantee(certificate, subject="Every pixel"),
         "page": job_page(report),
     }
     for name, text in written.items():

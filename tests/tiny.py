@@ -8,7 +8,7 @@ import torch
 
 from certdicom.models.bundle import Bundle, load_bundle
 from certdicom.models.networks import build_network
-from certdicom.training.bundle import write_bundle
+from certdicom.research.training.bundle import write_bundle
 
 CODES = {
     "lungs": ("39607008", "SCT", "Lung"),

@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _convert(arguments: argparse.Namespace) -> int:
-    from certdicom.models.adm_checkpoint import convert_adm_checkpoint
+    from certdicom.models.networks.adm_checkpoint import convert_adm_checkpoint
 
     try:
         flags = dict(json.loads(arguments.adm_flags))

@@ -16,8 +16,8 @@ from certdicom.errors import UsageError
 from certdicom.models.bundle import DEFAULT_BUNDLE, load_bundle
 
 if TYPE_CHECKING:
-    from certdicom.evaluation.plan import Plan
-    from certdicom.evaluation.summary import Summary
+    from certdicom.research.evaluation.plan import Plan
+    from certdicom.research.evaluation.summary import Summary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,10 +79,10 @@ def sizes(arguments: argparse.Namespace, *, cuda: bool) -> tuple[int, int]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from certdicom.evaluation.run import evaluate
-    from certdicom.evaluation.summary import summarise
-    from certdicom.evaluation.tables import summary_table
     from certdicom.models.backends.torch import TorchBackend
+    from certdicom.research.evaluation.run import evaluate
+    from certdicom.research.evaluation.summary import summarise
+    from certdicom.research.evaluation.tables import summary_table
 
     if arguments.figures and arguments.out is None:
         raise UsageError("--figures needs --out FOLDER to put them into")
@@ -102,15 +102,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _write_json(arguments, plan, summaries)
     if arguments.out:
-        from certdicom.evaluation.rows import parquet_is_installed, write_parquet
+        from certdicom.research.evaluation.rows import parquet_is_installed, write_parquet
 
         for ending, text in ((".md", f"{table.caption}\n\n{table.markdown()}\n"), (".tex", table.latex() + "\n"), (".html", table.html())):
             (arguments.out / f"table{ending}").write_text(text, encoding="utf-8")
         if parquet_is_installed():
             write_parquet(rows, arguments.out / "per_image.parquet")
         if arguments.figures:
-            from certdicom.evaluation.figures import curve_figure
-            from certdicom.presentation.figures import save_figure
+            from certdicom.research.evaluation.figures import curve_figure
+            from certdicom.research.plots import save_figure
 
             save_figure(curve_figure(summaries), arguments.out / "certified_dice")
     print(f"{table.caption}\n\n{table.markdown()}")
@@ -118,11 +118,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
-    from certdicom.datasets.loading import load_dataset
-    from certdicom.datasets.splits import select
-    from certdicom.evaluation.models import Candidate
-    from certdicom.evaluation.plan import Plan, subset
-    from certdicom.evaluation.protocol import SIGMAS
+    from certdicom.research.datasets.loading import load_dataset
+    from certdicom.research.datasets.splits import select
+    from certdicom.research.evaluation.models import Candidate
+    from certdicom.research.evaluation.plan import Plan, subset
+    from certdicom.research.evaluation.protocol import SIGMAS
 
     bundles = [load_bundle(name) for name in arguments.bundle]
     dataset = load_dataset(arguments.data)
@@ -141,8 +141,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 
 
 def _write_json(arguments: argparse.Namespace, plan: Plan, summaries: Sequence[Summary]) -> None:
-    from certdicom.evaluation.results import result_file
-    from certdicom.evaluation.run import machine
+    from certdicom.research.evaluation.results import result_file
+    from certdicom.research.evaluation.run import machine
 
     content = result_file(
         summaries,

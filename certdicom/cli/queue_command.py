@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 from certdicom.errors import UsageError
 
 if TYPE_CHECKING:
-    from certdicom.node.ledger import Ledger
-    from certdicom.node.records import Job
-    from certdicom.node.spool import Spool
+    from certdicom.node.store.ledger import Ledger
+    from certdicom.node.store.records import Job
+    from certdicom.node.store.spool import Spool
 
 _UID = re.compile(r"[0-9.]{1,64}")
 _SHORTEST = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from certdicom.node.records import JOB_STATES
+    from certdicom.node.store.records import JOB_STATES
 
     parser.add_argument("--config", metavar="TOML", type=Path, help="the node's configuration file")
     verbs = parser.add_subparsers(dest="verb", metavar="ls|show|retry|drop", required=True)

@@ -41,10 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from certdicom.evaluation.inventory import known_bundles
-    from certdicom.evaluation.reproduce import reproduce, reproduction_file, reproduction_table, take_stock
-    from certdicom.evaluation.run import machine
     from certdicom.models.backends.torch import TorchBackend
+    from certdicom.research.evaluation.run import machine
+    from certdicom.research.paper.inventory import known_bundles
+    from certdicom.research.paper.reproduce import reproduce, reproduction_file, reproduction_table, take_stock
 
     if not arguments.data.is_dir():
         raise UsageError(f"no folder {arguments.data}: give the one that holds jsrt/, isic2018/ and the others")
@@ -87,8 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _figure(arguments: argparse.Namespace, bundles: tuple[Bundle, ...], backend: TorchBackend) -> int:
-    from certdicom.evaluation.figure1 import draw_figure1
-    from certdicom.presentation.figures import save_figure
+    from certdicom.research.paper.figure1 import draw_figure1
+    from certdicom.research.plots import save_figure
 
     batch, _ = sizes(arguments, cuda=backend.device.type == "cuda")
     figure, missing = draw_figure1(

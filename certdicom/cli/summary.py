@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from certdicom.certification.rounding import rounded_down
-from certdicom.dicom import wording
+from certdicom.outputs import statements
 
 
 def print_result(report: Mapping[str, Any], *, files: Mapping[str, Path]) -> None:
@@ -60,7 +60,7 @@ def print_explanation(report: Mapping[str, Any]) -> None:
         shares = [f"{entry[key] / total:.1%}" for key in ("too_few_draws_px", "unsettled_px", "unstable_px")]
         table.add_row(entry["label"], shares[0], *draws, *shares[1:])
     console.print(table)
-    console.print(Text(wording.EXPLANATION), soft_wrap=True)
+    console.print(Text(statements.EXPLANATION), soft_wrap=True)
 
 
 def print_films(rows: Sequence[tuple[str, str, str]], *, stream: TextIO) -> None:

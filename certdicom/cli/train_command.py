@@ -17,9 +17,9 @@ from certdicom.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-    from certdicom.training.data import FilmSet
-    from certdicom.training.loop import Recipe
-    from certdicom.training.weights import Trained
+    from certdicom.research.training.data import FilmSet
+    from certdicom.research.training.loop import Recipe
+    from certdicom.research.training.weights import Trained
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,10 +123,9 @@ def _add_packing(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.threads:
-        import torch
+    from certdicom.research.training.workers import prepare_process
 
-        torch.set_num_threads(arguments.threads)
+    prepare_process(threads=arguments.threads, seed=arguments.seed if arguments.what != "bundle" else None)
     return _pack(arguments) if arguments.what == "bundle" else _train(arguments)
 
 
@@ -138,12 +137,9 @@ def _train(arguments: argparse.Namespace) -> int:
             raise UsageError("--denoiser-every says how often the denoiser learns: give --denoiser FILE as well")
         if arguments.most_sigma is not None:
             raise UsageError("--most-sigma is about the noise before the denoiser: give --denoiser FILE as well")
-    import torch
-
     from certdicom.models.backends.torch import choose_device
-    from certdicom.training.loop import Plan, train
+    from certdicom.research.training.loop import Plan, train
 
-    torch.manual_seed(arguments.seed)
     recipe, record = _recipe(arguments, device=choose_device(arguments.device))
     plan = Plan(
         out=arguments.out,
@@ -171,8 +167,8 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _draw_curves(folder: Path, *, structures: tuple[str, ...]) -> None:
-    from certdicom.presentation.figures import save_figure
-    from certdicom.training.curves import CURVES, learning_figure, read_curves
+    from certdicom.research.plots import save_figure
+    from certdicom.research.training.curves import CURVES, learning_figure, read_curves
 
     try:
         figure = learning_figure(read_curves(folder / CURVES), structures=structures)
@@ -184,10 +180,10 @@ def _draw_curves(folder: Path, *, structures: tuple[str, ...]) -> None:
 
 def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Recipe, dict[str, Any]]:
     """What is trained, and what its weight files will say of how."""
-    from certdicom.training.data import STRUCTURES, join
-    from certdicom.training.denoiser import MOST_SIGMA, SIGMA_RANGE, DenoiserRecipe, DirectDenoiserRecipe
-    from certdicom.training.segmenter import Denoising, SegmenterRecipe
-    from certdicom.training.weights import load_network
+    from certdicom.research.training.data import STRUCTURES, join
+    from certdicom.research.training.denoiser import MOST_SIGMA, SIGMA_RANGE, DenoiserRecipe, DirectDenoiserRecipe
+    from certdicom.research.training.segmenter import Denoising, SegmenterRecipe
+    from certdicom.research.training.weights import load_network
 
     segments = arguments.what == "segmenter"
     start = load_network(arguments.weights) if arguments.weights else None
@@ -244,9 +240,9 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
 
 
 def _pack(arguments: argparse.Namespace) -> int:
-    from certdicom.training.bundle import CODES, Packing, pack
-    from certdicom.training.data import STRUCTURES, join
-    from certdicom.training.weights import load_network, mean_of
+    from certdicom.research.training.bundle import CODES, Packing, pack
+    from certdicom.research.training.data import STRUCTURES, join
+    from certdicom.research.training.weights import load_network, mean_of
 
     if arguments.denoiser and arguments.borrow:
         raise UsageError("--denoiser and --borrow both say which denoiser: give one of them")
@@ -278,7 +274,7 @@ def _pack(arguments: argparse.Namespace) -> int:
 
 def _films(arguments: argparse.Namespace, part: str, *, grid: tuple[int, int], structures: Any, channels: int) -> dict[str, FilmSet]:
     """One part of every data set, by the name of its folder."""
-    from certdicom.training.data import load_films
+    from certdicom.research.training.data import load_films
 
     return {
         folder.resolve().name: load_films(
@@ -313,9 +309,9 @@ def _code(text: str) -> tuple[str, tuple[str, str, str]]:
 
 def _default(arguments: argparse.Namespace, *, structures: int) -> dict[str, Any]:
     """The shipped network of the role, for the channels of the data: colour if any of it is."""
-    from certdicom.datasets.loading import load_dataset
-    from certdicom.training.denoiser import DENOISER, DIRECT
-    from certdicom.training.segmenter import SEGMENTER
+    from certdicom.research.datasets.loading import load_dataset
+    from certdicom.research.training.denoiser import DENOISER, DIRECT
+    from certdicom.research.training.segmenter import SEGMENTER
 
     channels = max(load_dataset(folder).channels for folder in arguments.data)
     if arguments.what == "segmenter":
@@ -326,7 +322,7 @@ def _default(arguments: argparse.Namespace, *, structures: int) -> dict[str, Any
 def _new_network(request: str | None, default: Mapping[str, Any]) -> Trained:
     """A network of random weights: `default`, or the JSON text or file of `request` laid over its channels and structures."""
     from certdicom.models.networks import build_network
-    from certdicom.training.weights import Trained
+    from certdicom.research.training.weights import Trained
 
     description = dict(default)
     if request is not None:

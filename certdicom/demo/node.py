@@ -14,7 +14,7 @@ from certdicom.demo.films import DemoFilm
 from certdicom.demo.processes import free_port, require_alive, running, wait_for
 from certdicom.node.configuration import load_configuration, print_configuration
 from certdicom.node.queue import open_queue
-from certdicom.node.records import Job
+from certdicom.node.store.records import Job
 
 AE_TITLE = "CERTDICOM"
 FINISHED = ("done", "ignored", "failed", "dropped")

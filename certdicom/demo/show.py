@@ -21,7 +21,7 @@ from certdicom.demo.films import DemoFilm, demo_films, own_films
 from certdicom.demo.node import AE_TITLE, FINISHED, Destination, Node, node
 from certdicom.demo.viewer_site import find_ohif, viewer_site
 from certdicom.errors import OutputError
-from certdicom.node.records import Job
+from certdicom.node.store.records import Job
 
 _LOOK_S = 0.5
 

@@ -42,7 +42,7 @@ def to_grid(image: SourceImage, grid: Grid) -> GridImage:
     was taken from the pixels are held fixed. Imports MONAI. Raises UsageError for an impossible grid.
     """
     grid = grid_shape(grid)
-    from certdicom.imaging.transforms import image_to_grid  # here, because it loads torch and MONAI
+    from certdicom.imaging.monai_transforms import image_to_grid  # here, because it loads torch and MONAI
 
     u = image_to_grid(image.rendering, grid=grid)(image.planes)
     return GridImage(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pydicom.uid import UID
 
-from certdicom.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from certdicom.node.answers import Answer, judge, meaning
-from certdicom.node.commitment import WELL_KNOWN_INSTANCE
-from certdicom.node.receiving import STATUSES
-from certdicom.node.rules import FILM_SOP_CLASSES, PHOTOGRAPH_SOP_CLASSES
-from certdicom.node.scp import TRANSFER_SYNTAXES, storage_sop_classes
+from certdicom.node.deliver.commitment import WELL_KNOWN_INSTANCE
+from certdicom.node.deliver.store_status import Answer, judge, meaning
+from certdicom.node.receive.receiving import STATUSES
+from certdicom.node.receive.rules import FILM_SOP_CLASSES, PHOTOGRAPH_SOP_CLASSES
+from certdicom.node.receive.scp import TRANSFER_SYNTAXES, storage_sop_classes
 from certdicom.node.settings import SETTINGS, Setting
+from certdicom.outputs.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 _SENT = {
     UID("1.2.840.10008.5.1.4.1.1.66.4"): "",

@@ -18,10 +18,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from certdicom.errors import CertdicomError, UsageError
 from certdicom.node.configuration import Configuration, Destination
-from certdicom.node.database import connect
-from certdicom.node.ledger import Ledger
-from certdicom.node.peers import associate, local_entity
-from certdicom.node.tables import DELIVERIES
+from certdicom.node.deliver.peers import associate, local_entity
+from certdicom.node.store.database import connect
+from certdicom.node.store.ledger import Ledger
+from certdicom.node.store.tables import DELIVERIES
 from certdicom.suitability import takes_photographs
 
 Verdict = Literal["ok", "warn", "fail"]
@@ -198,7 +198,7 @@ def _echo(configuration: Configuration, destination: Destination) -> Finding:
 def _ask_by_web(configuration: Configuration, destination: Destination) -> Finding:
     import httpx
 
-    from certdicom.node.stow import client
+    from certdicom.node.deliver.stow import client
 
     subject, address = f"destination {destination.ae_title}", f"{destination.stow_url.rstrip('/')}/studies"
     started = time.perf_counter()

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.dicom.uids import canonical_json
 from certdicom.errors import OutputError, UsageError
 from certdicom.files import write_atomically
+from certdicom.outputs.uids import canonical_json
 
 _NAMESPACE: Final = uuid.UUID("6f0f4a57-52b5-5b0c-9a8e-1c9d3f2f7a11")
 _KEY_BYTES: Final = 32

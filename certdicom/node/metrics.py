@@ -9,8 +9,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from certdicom.node.ledger import Ledger
-from certdicom.node.spool import Spool
+from certdicom.node.store.ledger import Ledger
+from certdicom.node.store.spool import Spool
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600)
 

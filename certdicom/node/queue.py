@@ -10,10 +10,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from certdicom.errors import UsageError
 from certdicom.node.configuration import load_configuration
-from certdicom.node.database import connect
 from certdicom.node.identity import pseudonym, read_site_key
-from certdicom.node.ledger import Ledger
-from certdicom.node.spool import Spool
+from certdicom.node.store.database import connect
+from certdicom.node.store.ledger import Ledger
+from certdicom.node.store.spool import Spool
 
 
 def open_queue(config: Path | None) -> tuple[Ledger, Spool, Callable[[str], str]]:

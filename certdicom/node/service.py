@@ -17,21 +17,21 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from certdicom.errors import UsageError
 from certdicom.models.bundle import Bundle, load_bundle
-from certdicom.node.certifying import FilmCertifier, PipelineCertifier
 from certdicom.node.configuration import Configuration
-from certdicom.node.database import connect
-from certdicom.node.dispatcher import CERTIFY_QUEUE, Dispatcher, delivery_queue
-from certdicom.node.housekeeping import Housekeeper
 from certdicom.node.identity import Work, read_site_key
-from certdicom.node.jobs.dbos_engine import DbosEngine
-from certdicom.node.jobs.port import JobEngine, Queue
-from certdicom.node.ledger import Ledger
 from certdicom.node.metrics import Metrics
-from certdicom.node.receiving import Receiver, reconcile
-from certdicom.node.rules import Rules
-from certdicom.node.scp import StorageScp
-from certdicom.node.spool import Spool
-from certdicom.node.tasks import Tasks
+from certdicom.node.receive.receiving import Receiver, reconcile
+from certdicom.node.receive.rules import Rules
+from certdicom.node.receive.scp import StorageScp
+from certdicom.node.store.database import connect
+from certdicom.node.store.ledger import Ledger
+from certdicom.node.store.spool import Spool
+from certdicom.node.work.certify import FilmCertifier, PipelineCertifier
+from certdicom.node.work.dispatcher import CERTIFY_QUEUE, Dispatcher, delivery_queue
+from certdicom.node.work.jobs.dbos_engine import DbosEngine
+from certdicom.node.work.jobs.port import JobEngine, Queue
+from certdicom.node.work.maintenance import Housekeeper
+from certdicom.node.work.tasks import Tasks
 
 if TYPE_CHECKING:
     from certdicom.node.web.server import WebServer

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from certdicom.certification.denoisers import OneShotDenoiser
 from certdicom.certification.schedule import LinearSchedule
+from certdicom.models.backends.denoisers import OneShotDenoiser
 
 
 @pytest.mark.parametrize(("ddpm_noise", "t"), [(0.125, 34), (0.25, 73), (0.5, 144), (1.0, 258), (2.0, 396)])

@@ -19,7 +19,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from certdicom.models.networks import build_network
-    from certdicom.training.bundle import write_bundle
+    from certdicom.research.training.bundle import write_bundle
     from tests.tiny import DENOISER
 
     torch.manual_seed(5)

@@ -38,8 +38,8 @@ def test_importing_is_cheap_and_loads_no_torch() -> None:
     [
         "certdicom.pipeline",
         "certdicom.cli.certify_command",
-        "certdicom.dicom.segmentation",
-        "certdicom.presentation.preview",
+        "certdicom.outputs.seg",
+        "certdicom.outputs.preview",
         "certdicom.imaging",
     ],
 )

@@ -17,7 +17,7 @@ from certdicom.imaging.synthetic import film_bytes
 from certdicom.models import bundle as bundles
 from certdicom.models.bundle import load_bundle
 from certdicom.models.networks import build_network
-from certdicom.training.bundle import write_bundle
+from certdicom.research.training.bundle import write_bundle
 
 FAST = ("--n", "80", "--precision", "float32", "--batch", "20")
 GRID = (48, 64)

@@ -11,9 +11,9 @@ from highdicom.seg import Segmentation, SegmentDescription
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
-from certdicom.datasets.loading import load_dataset
 from certdicom.errors import UsageError
 from certdicom.imaging.synthetic import synthetic_film, write_film
+from certdicom.research.datasets.loading import load_dataset
 
 
 def segmentation(film, masks: dict[str, np.ndarray]) -> Segmentation:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from certdicom.datasets.loading import load_dataset
 from certdicom.errors import UnreadableError, UsageError
+from certdicom.research.datasets.loading import load_dataset
 from tests.datasets.conftest import HEART, LEFT, RIGHT, SIDE, film, photograph, save
 
 GRID = (32, 32)

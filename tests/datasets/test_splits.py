@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from certdicom.datasets.dataset import Dataset, Sample
-from certdicom.datasets.splits import draw, read_listing, select
-from certdicom.datasets.structures import match, structure_of
 from certdicom.errors import UsageError
+from certdicom.research.datasets.dataset import Dataset, Sample
+from certdicom.research.datasets.splits import draw, read_listing, select
+from certdicom.research.datasets.structures import match, structure_of
 
 
 def dataset(*, groups: int = 100, each: int = 3, parts: dict[str, str] | None = None) -> Dataset:

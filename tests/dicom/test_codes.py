@@ -6,7 +6,7 @@ import pytest
 from pydicom.sr import codedict
 from pydicom.sr._concepts_dict import concepts
 
-from certdicom.dicom import codes
+from certdicom.outputs import codes
 
 
 @pytest.mark.parametrize("concept", codes.ALL_CONCEPTS, ids=lambda concept: concept[2])

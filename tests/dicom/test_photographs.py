@@ -8,9 +8,9 @@ import pytest
 
 from certdicom import FilmRefusedError
 from certdicom.certification.certificate import ABSTAIN, PRESENT, Structure, Window
-from certdicom.dicom import codes
 from certdicom.imaging.reading import read_image
 from certdicom.imaging.synthetic import film_bytes
+from certdicom.outputs import codes
 from certdicom.pipeline import film_decisions, write_results
 
 LESION = Structure("lesion", ("95324001", "SCT", "Skin lesion"), (86, 180, 233))

@@ -11,9 +11,9 @@ import SimpleITK as sitk  # noqa: N813
 from scipy.stats import beta, norm
 
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.dicom.radius_map import build_radius_map, joint_radii, largest_radius
-from certdicom.dicom.segmentation import build_segmentation, save
 from certdicom.errors import UsageError
+from certdicom.outputs.radius_map import build_radius_map, joint_radii, largest_radius
+from certdicom.outputs.seg import build_segmentation, save
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 from highdicom import sr
 
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT
-from certdicom.dicom.measurements import abstained_percent, structure_area, structure_widths
-from certdicom.dicom.report import build_measurement_report
-from certdicom.dicom.segmentation import build_segmentation, save
-from certdicom.dicom.source import PixelSpacing
 from certdicom.errors import UsageError
+from certdicom.outputs.measurements import abstained_percent, structure_area, structure_widths
+from certdicom.outputs.seg import build_segmentation, save
+from certdicom.outputs.source import PixelSpacing
+from certdicom.outputs.sr import build_measurement_report
 
 KINDS = ("overlapping", "no abstention", "all abstain", "all absent", "noise")
 

@@ -6,10 +6,10 @@ import numpy as np
 import pydicom
 import pytest
 
-from certdicom.dicom.secondary_capture import build_secondary_capture
-from certdicom.dicom.segmentation import save
 from certdicom.errors import UsageError
-from certdicom.presentation.preview import render_preview
+from certdicom.outputs.preview import render_preview
+from certdicom.outputs.secondary_capture import build_secondary_capture
+from certdicom.outputs.seg import save
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from pydicom.data import get_testdata_file
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT, Structure
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.dicom.segmentation import build_segmentation, save
 from certdicom.errors import FilmRefusedError, OutputError, UsageError
+from certdicom.outputs.seg import build_segmentation, save
 
 KINDS = ("overlapping", "no abstention", "all abstain", "all absent", "noise")
 
@@ -382,5 +382,5 @@ def test_a_large_film_takes_less_than_a_second(build, make_film, tmp_path):
 
 
 def test_importing_the_room_does_not_import_torch():
-    code = "import sys, certdicom.dicom.segmentation; sys.exit('torch' in sys.modules)"
+    code = "import sys, certdicom.outputs.seg; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

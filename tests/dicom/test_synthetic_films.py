@@ -10,8 +10,8 @@ import pytest
 from scipy import ndimage
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT
-from certdicom.dicom.segmentation import build_segmentation, save
 from certdicom.imaging.synthetic import compress, film_bytes, synthetic_film
+from certdicom.outputs.seg import build_segmentation, save
 
 ENCODINGS = ("implicit-little", "explicit-big", "deflated", "jpeg-2000", "jpeg-2000-lossy")
 

@@ -12,11 +12,11 @@ from pydicom.uid import UID
 
 from certdicom.certification.certificate import Window
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.dicom.radius_map import build_radius_map
-from certdicom.dicom.report import build_measurement_report
-from certdicom.dicom.secondary_capture import build_secondary_capture
-from certdicom.dicom.segmentation import build_segmentation
-from certdicom.dicom.uids import IMPLEMENTATION_CLASS_UID, ResultIdentity, canonical_json, derive_uid, frame_of_reference_uid
+from certdicom.outputs.radius_map import build_radius_map
+from certdicom.outputs.secondary_capture import build_secondary_capture
+from certdicom.outputs.seg import build_segmentation
+from certdicom.outputs.sr import build_measurement_report
+from certdicom.outputs.uids import IMPLEMENTATION_CLASS_UID, ResultIdentity, canonical_json, derive_uid, frame_of_reference_uid
 
 IDENTITY = ResultIdentity(
     source_sop_instance_uid="1.2.3",
@@ -57,7 +57,7 @@ def test_any_other_ingredient_gives_another_uid(other):
 
 def test_another_version_of_the_method_gives_another_uid(monkeypatch):
     before = IDENTITY.uid("series")
-    monkeypatch.setattr("certdicom.dicom.uids.METHOD_VERSION", 99)
+    monkeypatch.setattr("certdicom.outputs.uids.METHOD_VERSION", 99)
     assert IDENTITY.uid("series") != before
 
 

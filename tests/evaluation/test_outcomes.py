@@ -14,8 +14,8 @@ from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.sampling import BaseSegmenter, certify_grids
 from certdicom.certification.scores import score
 from certdicom.errors import UsageError
-from certdicom.evaluation.outcome import RADII_PER_SIGMA, Outcome, outcome_of
-from certdicom.evaluation.protocol import Fit, Frame, fit
+from certdicom.research.evaluation.outcome import RADII_PER_SIGMA, Outcome, outcome_of
+from certdicom.research.evaluation.protocol import Fit, Frame, fit
 
 PARAMETERS = SmoothingParameters(sigma=0.2, n0=5, n=60)
 

@@ -14,16 +14,16 @@ from certdicom.certification.certificate import Structure
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.cli.main import build_parser, main
 from certdicom.errors import UsageError
-from certdicom.evaluation import protocol
-from certdicom.evaluation.figure1 import draw_figure1
-from certdicom.evaluation.figures import curve_figure, paint
-from certdicom.evaluation.inventory import FOLDERS, find_bundle, how_to_make, known_bundles
-from certdicom.evaluation.models import METHODS
-from certdicom.evaluation.paper import MODELS, TABLES, best_of_table1, paper
-from certdicom.evaluation.reproduce import reproduce, reproduction_file, reproduction_section, reproduction_table, take_stock
-from certdicom.evaluation.results import read_results
 from certdicom.models.backends.torch import TorchBackend
-from certdicom.presentation.figures import save_figure
+from certdicom.research.evaluation import protocol
+from certdicom.research.evaluation.figures import curve_figure, paint
+from certdicom.research.evaluation.models import METHODS
+from certdicom.research.evaluation.results import read_results
+from certdicom.research.paper.figure1 import draw_figure1
+from certdicom.research.paper.inventory import FOLDERS, find_bundle, how_to_make, known_bundles
+from certdicom.research.paper.paper import MODELS, TABLES, best_of_table1, paper
+from certdicom.research.paper.reproduce import reproduce, reproduction_file, reproduction_section, reproduction_table, take_stock
+from certdicom.research.plots import save_figure
 from tests.tiny import write_tiny_bundle
 
 FEW = SmoothingParameters(n0=1, n=76)
@@ -32,7 +32,7 @@ FEW = SmoothingParameters(n0=1, n=76)
 @pytest.fixture(autouse=True)
 def _one_is_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is found must not hang on what else happens to be shipped."""
-    monkeypatch.setattr("certdicom.evaluation.inventory.shipped_bundles", lambda: ("cxr-gray-256",))
+    monkeypatch.setattr("certdicom.research.paper.inventory.shipped_bundles", lambda: ("cxr-gray-256",))
 
 
 @pytest.fixture

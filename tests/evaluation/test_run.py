@@ -17,23 +17,23 @@ import numpy as np
 import pytest
 
 from certdicom.certification.certificate import ABSTAIN
-from certdicom.certification.denoisers import MultiStepDenoiser
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.sampling import certify_grid
 from certdicom.certification.scores import score
 from certdicom.certification.unions import fallback
 from certdicom.cli.main import main
-from certdicom.datasets.dataset import Sample
-from certdicom.datasets.loading import load_dataset
-from certdicom.datasets.splits import select
 from certdicom.errors import UsageError
-from certdicom.evaluation.models import Candidate, base_segmenter
-from certdicom.evaluation.plan import Plan, subset
-from certdicom.evaluation.results import results_page
-from certdicom.evaluation.rows import RowFile, read_rows
-from certdicom.evaluation.run import evaluate, seed_of
+from certdicom.models.backends.denoisers import MultiStepDenoiser
 from certdicom.models.backends.torch import TorchBackend
 from certdicom.models.bundle import Bundle
+from certdicom.research.datasets.dataset import Sample
+from certdicom.research.datasets.loading import load_dataset
+from certdicom.research.datasets.splits import select
+from certdicom.research.evaluation.models import Candidate, base_segmenter
+from certdicom.research.evaluation.plan import Plan, subset
+from certdicom.research.evaluation.results import results_page
+from certdicom.research.evaluation.rows import RowFile, read_rows
+from certdicom.research.evaluation.run import evaluate, seed_of
 from tests.drawing import Segmenter
 from tests.tiny import write_tiny_bundle
 

@@ -13,9 +13,9 @@ import pytest
 
 from certdicom.certification.scores import score
 from certdicom.errors import UnreadableError
-from certdicom.evaluation.rows import COLUMNS, Row, RowFile, read_rows, score_columns, write_parquet
-from certdicom.evaluation.summary import FEWEST_GROUPS, interval, summarise
-from certdicom.evaluation.tables import Table, summary_table
+from certdicom.research.evaluation.rows import COLUMNS, Row, RowFile, read_rows, score_columns, write_parquet
+from certdicom.research.evaluation.summary import FEWEST_GROUPS, interval, summarise
+from certdicom.research.evaluation.tables import Table, summary_table
 
 
 def row(image: str = "a", structure: str = "lungs", **changes) -> Row:
@@ -107,11 +107,11 @@ def coverage(groups: int, *, runs: int = 500) -> float:
 
 def test_the_intervals_cover_what_the_docs_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """About 90 % over 10 to 22 patients, near 95 % over many; over 3 it would be far from it, and none is given."""
-    monkeypatch.setattr("certdicom.evaluation.summary.RESAMPLES", 500)
+    monkeypatch.setattr("certdicom.research.evaluation.summary.RESAMPLES", 500)
     assert 0.85 < coverage(FEWEST_GROUPS) < 0.95
     assert 0.88 < coverage(22) < 0.97
     assert 0.92 < coverage(100) < 0.98
-    monkeypatch.setattr("certdicom.evaluation.summary.FEWEST_GROUPS", 3)
+    monkeypatch.setattr("certdicom.research.evaluation.summary.FEWEST_GROUPS", 3)
     assert coverage(3) < 0.8
 
 

@@ -16,10 +16,10 @@ from monai.data.meta_tensor import MetaTensor
 from certdicom.certification.certificate import Window
 from certdicom.errors import UsageError
 from certdicom.imaging.grid import operator_norm, to_film, to_grid
+from certdicom.imaging.monai_transforms import SquashToGrid, image_to_grid
 from certdicom.imaging.radiograph import Radiograph
 from certdicom.imaging.rendering import Rendering
 from certdicom.imaging.resampling import box_average, box_matrix, cells
-from certdicom.imaging.transforms import SquashToGrid, image_to_grid
 
 SIZES = [(64, 64, 16), (120, 96, 32), (97, 131, 32), (33, 20, 32), (65, 64, 64), (50, 200, 7), (31, 31, 31), (10, 12, 1)]
 sizes = st.tuples(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40))

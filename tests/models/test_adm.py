@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from certdicom.errors import BundleError, OutputError
-from certdicom.models.adm_checkpoint import NOTICE, convert_adm_checkpoint, converted_weights
 from certdicom.models.networks import build_network
+from certdicom.models.networks.adm_checkpoint import NOTICE, convert_adm_checkpoint, converted_weights
 
 UNCONDITIONAL = reference.Flags(256, 256, 2, (1, 1, 2, 2, 4, 4), (32, 16, 8), num_head_channels=64)
 SMALL = reference.Flags(16, 32, 1, (1, 2, 2), (8, 4), num_head_channels=16)

@@ -18,9 +18,9 @@ from foreign_networks import (
 from torch import nn
 
 from certdicom.errors import BundleError
-from certdicom.models.foreign.exported import read_exported_program
-from certdicom.models.foreign.guards import ShapeGuards
-from certdicom.models.foreign.operators import TENSOR_OPERATORS
+from certdicom.models.networks.foreign.exported import read_exported_program
+from certdicom.models.networks.foreign.guards import ShapeGuards
+from certdicom.models.networks.foreign.operators import TENSOR_OPERATORS
 
 pytestmark = SAVING_WARNS
 

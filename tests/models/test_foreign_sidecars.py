@@ -24,7 +24,7 @@ from certdicom.errors import BundleError
 from certdicom.models.backends.torch import load_network
 from certdicom.models.bundle import load_bundle
 from certdicom.models.description import Feeding, Reading
-from certdicom.models.fitting import FittedSegmenter
+from certdicom.models.networks.adapter import FittedSegmenter
 
 pytestmark = SAVING_WARNS
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
-from certdicom.certification.denoisers import CoarseDenoiser, DirectDenoiser, MultiStepDenoiser, OneShotDenoiser, reverse_steps
 from certdicom.certification.noise import standard_normal
 from certdicom.certification.schedule import CosineSchedule, LinearSchedule, ScaledLinearSchedule, schedule_from
 from certdicom.errors import BundleError, UsageError
 from certdicom.models.backends.calls import OneByOne
+from certdicom.models.backends.denoisers import CoarseDenoiser, DirectDenoiser, MultiStepDenoiser, OneShotDenoiser, reverse_steps
 from certdicom.models.backends.torch import load_denoiser
 from certdicom.models.bundle import load_bundle
 from certdicom.models.networks import build_network
-from certdicom.training.bundle import write_bundle
+from certdicom.research.training.bundle import write_bundle
 from tests.drawing import Segmenter, noisy_batch
 from tests.tiny import DENOISER
 

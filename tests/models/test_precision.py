@@ -13,8 +13,8 @@ from torch import nn
 from certdicom.errors import BundleError, UsageError
 from certdicom.models.backends.torch import load_network
 from certdicom.models.bundle import load_bundle
-from certdicom.models.precision import for_disk, from_disk
-from certdicom.training.weights import save_network
+from certdicom.models.networks.precision import for_disk, from_disk
+from certdicom.research.training.weights import save_network
 from tests.tiny import write_tiny_bundle
 
 

@@ -19,8 +19,8 @@ from processes import PostgreSql
 
 from certdicom.imaging.synthetic import film_bytes, synthetic_film
 from certdicom.node.configuration import load_configuration
-from certdicom.node.jobs.memory import MemoryEngine
 from certdicom.node.service import Service
+from certdicom.node.work.jobs.memory import MemoryEngine
 
 
 def pytest_collection_modifyitems(items):

@@ -29,7 +29,7 @@ from pynetdicom.sop_class import (
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT, Certificate, Structure, Window
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.dicom.uids import derive_uid
+from certdicom.outputs.uids import derive_uid
 
 LUNGS = Structure("lungs", ("39607008", "SCT", "Lung"), (86, 180, 233))
 

@@ -49,7 +49,10 @@ def main() -> int:
 
         setattr(owner, method, changed)
 
-    from certdicom.node import delivery, ledger, service, spool, tasks
+    from certdicom.node import service
+    from certdicom.node.deliver import delivery
+    from certdicom.node.store import ledger, spool
+    from certdicom.node.work import tasks
 
     def certifying(film: Path) -> None:
         boundary("certifying")

@@ -13,12 +13,12 @@ from fakes import CheapCertifier
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.cli.main import main
 from certdicom.errors import UsageError
-from certdicom.node.certifying import PipelineCertifier
 from certdicom.node.configuration import Destination, load_configuration, print_configuration
 from certdicom.node.identity import Work
-from certdicom.node.jobs.memory import MemoryEngine
 from certdicom.node.service import Service
 from certdicom.node.settings import DESTINATION_SETTINGS, SETTINGS
+from certdicom.node.work.certify import PipelineCertifier
+from certdicom.node.work.jobs.memory import MemoryEngine
 from tests.tiny import write_tiny_bundle
 
 NODE_DOCS = Path(__file__).parents[2] / "docs" / "node.md"

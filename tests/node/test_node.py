@@ -12,8 +12,8 @@ from pydicom.filebase import DicomBytesIO
 from sqlalchemy.exc import OperationalError
 
 from certdicom.errors import OutputError
-from certdicom.node import housekeeping
-from certdicom.node.certifying import result_files
+from certdicom.node.work import maintenance
+from certdicom.node.work.certify import result_files
 
 
 def states(service) -> list[str]:
@@ -188,7 +188,7 @@ def test_rows_of_finished_films_are_forgotten_after_their_time_and_a_film_that_c
     assert sorted(states(node)) == ["done", "failed"], "forgotten before its time"
     with pytest.MonkeyPatch.context() as later:
         now = time.time() + 2 * 86400
-        later.setattr(housekeeping.time, "time", lambda: now)
+        later.setattr(maintenance.time, "time", lambda: now)
         node.housekeeper.sweep()
     assert states(node) == ["failed"], "what is not delivered must be kept"
     archive.behaviour = lambda number: 0x0000

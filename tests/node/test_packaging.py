@@ -19,7 +19,7 @@ from orthanc import Orthanc
 from processes import HARNESS, listens, store
 
 from certdicom.node.configuration import load_configuration
-from certdicom.node.rules import FILM_SOP_CLASSES
+from certdicom.node.receive.rules import FILM_SOP_CLASSES
 from certdicom.node.settings import DESTINATIONS_VARIABLE, SETTINGS
 
 PACKAGING = Path(__file__).parents[2] / "packaging"

@@ -9,7 +9,7 @@ from fakes import wait_until, write_bundle
 
 from certdicom.imaging.synthetic import film_bytes
 from certdicom.models.bundle import load_bundle
-from certdicom.node.certifying import PipelineCertifier
+from certdicom.node.work.certify import PipelineCertifier
 
 LESION = {"label": "lesion", "code": ["95324001", "SCT", "Skin lesion"], "rgb": [86, 180, 233]}
 
@@ -95,7 +95,7 @@ def test_a_photograph_passes_through_networks_of_three_channels(run_node, config
     import torch
 
     from certdicom.models.networks import build_network
-    from certdicom.training.bundle import write_bundle as write_networks
+    from certdicom.research.training.bundle import write_bundle as write_networks
 
     torch.manual_seed(5)
     segmenter = {"architecture": "UNet", "channels": 3, "structures": 1, "width": 4, "depth": 2, "padding": "zero"}

@@ -18,7 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.dsutils import encode
 
-from certdicom.node import receiving
+from certdicom.node.receive import receiving
 
 
 def connect(node) -> socket.socket:

@@ -13,8 +13,8 @@ from fakes import CheapCertifier, free_port, wait_until
 from orthanc import Orthanc
 from pydicom import dcmread
 
-from certdicom.node.certifying import result_files
 from certdicom.node.doctor import examine
+from certdicom.node.work.certify import result_files
 
 TOKEN = "abcdefghijklmnop"  # noqa: S105  # no secret
 

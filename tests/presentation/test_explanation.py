@@ -8,9 +8,9 @@ import pytest
 from certdicom.certification.certificate import ABSTAIN, PRESENT
 from certdicom.certification.explanation import TOO_FEW_DRAWS, UNSETTLED, UNSTABLE, explain_certificate
 from certdicom.errors import UsageError
-from certdicom.presentation import palette
-from certdicom.presentation.explanation import MEANINGS, draw_reason, render_explanation, summarize
-from certdicom.presentation.report import build_report
+from certdicom.outputs import palette
+from certdicom.outputs.explanation_picture import MEANINGS, draw_reason, render_explanation, summarize
+from certdicom.outputs.report_json import build_report
 
 
 @pytest.fixture

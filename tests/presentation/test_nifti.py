@@ -8,7 +8,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT
 from certdicom.errors import OutputError, UsageError
-from certdicom.presentation.nifti import save_nifti
+from certdicom.outputs.nifti import save_nifti
 
 
 @pytest.fixture

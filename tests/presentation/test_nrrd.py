@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT
 from certdicom.errors import OutputError, UsageError
-from certdicom.presentation.nrrd import assign_layers, save_seg_nrrd
+from certdicom.outputs.nrrd import assign_layers, save_seg_nrrd
 
 
 @pytest.fixture

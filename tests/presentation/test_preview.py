@@ -12,11 +12,11 @@ from pydicom.data import get_testdata_file
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT
 from certdicom.errors import OutputError, UsageError
-from certdicom.presentation import palette
-from certdicom.presentation.naming import inner_places, point_at, write_names
-from certdicom.presentation.overlay import canvas_of, draw_hatch, draw_outlines, resize_nearest
-from certdicom.presentation.panel import PANEL_WIDTH, wrap
-from certdicom.presentation.preview import LONG_SIDE, percent, render_preview, save_preview
+from certdicom.outputs import palette
+from certdicom.outputs.labels import inner_places, point_at, write_names
+from certdicom.outputs.overlay import canvas_of, draw_hatch, draw_outlines, resize_nearest
+from certdicom.outputs.panel import PANEL_WIDTH, wrap
+from certdicom.outputs.preview import LONG_SIDE, percent, render_preview, save_preview
 
 
 def luminance(rgb) -> float:
@@ -214,9 +214,9 @@ def test_abstention_is_named_beside_it_and_not_on_it(place):
 
 
 def test_the_plain_words_come_first_and_tell_hatched_from_not(make_certificate):
-    from certdicom.dicom import wording
+    from certdicom.outputs import statements
 
-    stable, open_, limit = wording.plain(make_certificate())
+    stable, open_, limit = statements.plain(make_certificate())
     assert stable.startswith("Not hatched: stable. With 99.9 % confidence")
     assert "Not a finding, and not the absence of one" in open_
     assert limit.startswith("Stability, not correctness.")

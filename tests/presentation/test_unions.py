@@ -7,9 +7,9 @@ import numpy as np
 from certdicom.certification.certificate import ABSTAIN, PRESENT
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.unions import UnionLayer
-from certdicom.presentation import palette
-from certdicom.presentation.preview import LONG_SIDE, render_preview
-from certdicom.presentation.report import build_report
+from certdicom.outputs import palette
+from certdicom.outputs.preview import LONG_SIDE, render_preview
+from certdicom.outputs.report_json import build_report
 
 
 def with_union(make_certificate):

@@ -16,13 +16,13 @@ from certdicom.errors import BundleError, UsageError
 from certdicom.models.backends.torch import load_network
 from certdicom.models.bundle import load_bundle
 from certdicom.models.networks import build_network
-from certdicom.training.bundle import CODES, Packing, pack, write_bundle
-from certdicom.training.card import model_card
-from certdicom.training.curves import read_curves
-from certdicom.training.data import FilmSet
-from certdicom.training.denoiser import DENOISER, DIRECT
-from certdicom.training.weights import Trained, mean_of
-from certdicom.training.weights import load_network as load_trained
+from certdicom.research.training.bundle import CODES, Packing, pack, write_bundle
+from certdicom.research.training.card import model_card
+from certdicom.research.training.curves import read_curves
+from certdicom.research.training.data import FilmSet
+from certdicom.research.training.denoiser import DENOISER, DIRECT
+from certdicom.research.training.weights import Trained, mean_of
+from certdicom.research.training.weights import load_network as load_trained
 from tests.drawing import Segmenter, noisy_batch
 
 SEGMENTER = {"architecture": "UNet", "channels": 1, "structures": 2, "width": 4, "depth": 2, "padding": "zero", "norm": "batch"}

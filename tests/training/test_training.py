@@ -22,13 +22,13 @@ from certdicom.certification.schedule import LinearSchedule
 from certdicom.cli.main import main
 from certdicom.errors import UsageError
 from certdicom.models.networks import build_network
-from certdicom.training.augmentation import augment
-from certdicom.training.curves import CURVES
-from certdicom.training.data import join, load_films, spread
-from certdicom.training.denoiser import DENOISER, DenoiserRecipe, Diffusion
-from certdicom.training.loop import CHECKPOINT, Plan, train
-from certdicom.training.segmenter import SEGMENTER, Denoising, SegmenterRecipe, segmentation_loss
-from certdicom.training.weights import AveragedWeights, load_network, save_network
+from certdicom.research.training.augmentation import augment
+from certdicom.research.training.curves import CURVES
+from certdicom.research.training.data import join, load_films, spread
+from certdicom.research.training.denoiser import DENOISER, DenoiserRecipe, Diffusion
+from certdicom.research.training.loop import CHECKPOINT, Plan, train
+from certdicom.research.training.segmenter import SEGMENTER, Denoising, SegmenterRecipe, segmentation_loss
+from certdicom.research.training.weights import AveragedWeights, load_network, save_network
 
 SMALL_SEGMENTER = {**SEGMENTER, "features": [8, 16, 16], "strides": [2, 2]}
 SMALL_DENOISER = {**DENOISER, "block_out_channels": [8, 8], "norm_num_groups": 4}
@@ -59,7 +59,7 @@ def test_augmentation_moves_image_and_masks_together(data: Path) -> None:
     """After any warp the lungs are still darker than the heart."""
     torch.manual_seed(0)
     films = load_films(data, "train", grid=64)
-    from certdicom.training.augmentation import warp
+    from certdicom.research.training.augmentation import warp
 
     for _ in range(8):
         image, masks = warp(films.images, films.masks)
@@ -114,7 +114,7 @@ def test_photographs_are_turned_by_any_angle_and_films_are_not() -> None:
 
 
 def test_light_of_another_colour_leaves_gray_nearly_gray_and_moves_colours() -> None:
-    from certdicom.training.augmentation import recolour
+    from certdicom.research.training.augmentation import recolour
 
     torch.manual_seed(0)
     red = torch.tensor([0.6, 0.3, 0.3]).view(1, 3, 1, 1).expand(64, 3, 8, 8)
@@ -166,7 +166,7 @@ def test_noise_before_a_denoiser_needs_a_denoiser(data: Path, tmp_path: Path, ca
 
 def test_a_turned_rectangle_keeps_its_shape() -> None:
     """Rotation is by an angle of the picture, not of its coordinates: a disc stays a disc."""
-    from certdicom.training.augmentation import warp
+    from certdicom.research.training.augmentation import warp
 
     torch.manual_seed(0)
     y, x = torch.meshgrid(torch.arange(96) - 47.5, torch.arange(192) - 95.5, indexing="ij")
@@ -203,7 +203,7 @@ def test_minutes_end_the_budget_before_the_steps(tmp_path: Path) -> None:
 
 _WORKER = """
 import torch
-from certdicom.training.workers import Workers
+from certdicom.research.training.workers import Workers
 workers = Workers()
 network = torch.nn.Linear(2, 1, bias=False)
 network.weight.data.fill_(1.0)

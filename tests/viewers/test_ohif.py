@@ -15,8 +15,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT
-from certdicom.dicom import radius_map, report, secondary_capture, segmentation
 from certdicom.imaging.synthetic import compress, film_bytes, synthetic_film
+from certdicom.outputs import radius_map, secondary_capture, seg, sr
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -63,17 +63,17 @@ def make_study(make_certificate, tmp_path):
         film_file = tmp_path / "film.dcm"
         film_file.write_bytes(film_bytes(compress(film, encoding)))
         certificate = make_certificate()
-        seg = segmentation.build_segmentation(film, decisions, certificate, **IDENTITY)
+        segmentation = seg.build_segmentation(film, decisions, certificate, **IDENTITY)
         picture = np.zeros((60, 80, 3), np.uint8)
         picture[10:30, 10:60] = (213, 94, 0)
         radii = np.where((decisions == ABSTAIN).any(axis=0), 0, 0.2).astype(np.float32)
         objects = {
-            "seg": seg,
-            "sr": report.build_measurement_report(film, seg, decisions, certificate),
+            "seg": segmentation,
+            "sr": sr.build_measurement_report(film, segmentation, decisions, certificate),
             "sc": secondary_capture.build_secondary_capture(film, picture, certificate, **IDENTITY),
             "map": radius_map.build_radius_map(film, radii, certificate, **IDENTITY),
         }
-        files = {"film": film_file, **{name: segmentation.save(item, tmp_path / f"{name}.dcm") for name, item in objects.items()}}
+        files = {"film": film_file, **{name: seg.save(item, tmp_path / f"{name}.dcm") for name, item in objects.items()}}
         return Study(film, str(film.StudyInstanceUID), files, enlarged)
 
     return make

@@ -12,7 +12,7 @@ from PIL import Image
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT
 from certdicom.imaging.synthetic import film_bytes, synthetic_film
-from certdicom.presentation.nrrd import save_seg_nrrd
+from certdicom.outputs.nrrd import save_seg_nrrd
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -13,14 +13,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from certdicom.certification.denoisers import CoarseDenoiser, Denoise, DirectDenoiser, MultiStepDenoiser, OneShotDenoiser, unchanged
 from certdicom.certification.sampling import BaseSegmenter, Batch
 from certdicom.errors import BundleError, UsageError, one_line
 from certdicom.models.backends.calls import BatchFunction, fixed_calls
+from certdicom.models.backends.denoisers import CoarseDenoiser, Denoise, DirectDenoiser, MultiStepDenoiser, OneShotDenoiser, unchanged
 from certdicom.models.description import DENOISER, SEGMENTER
-from certdicom.models.fitting import FittedSegmenter
 from certdicom.models.networks import build_network
-from certdicom.models.precision import from_disk
+from certdicom.models.networks.adapter import FittedSegmenter
+from certdicom.models.networks.precision import from_disk
 
 if TYPE_CHECKING:
     from certdicom.models.bundle import Bundle
@@ -73,7 +73,7 @@ def load_network(bundle: Bundle, role: str) -> nn.Module:
     """
     description = bundle.networks[role]
     if "format" in description:
-        from certdicom.models.foreign import load_foreign
+        from certdicom.models.networks.foreign import load_foreign
 
         network = load_foreign(description, bundle.files(role))
     else:

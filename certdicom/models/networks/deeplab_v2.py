@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from certdicom.certification.coarse import enlarged
+from certdicom.models.networks.coarse import enlarged
 from certdicom.models.networks.pointwise import StridedPointwise
 
 EXPANSION = 4

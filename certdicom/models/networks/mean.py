@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from certdicom.models.fitting import coarsely
+from certdicom.models.networks.adapter import coarsely
 
 
 class Mean(nn.Module):

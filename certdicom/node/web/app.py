@@ -22,8 +22,8 @@ from certdicom import __version__
 from certdicom.certification.rounding import rounded_down
 from certdicom.errors import UsageError
 from certdicom.node.metrics import drifted
-from certdicom.node.records import JOB_STATES
-from certdicom.node.spool import PREVIEW, REPORT
+from certdicom.node.store.records import JOB_STATES
+from certdicom.node.store.spool import PREVIEW, REPORT
 from certdicom.node.web.access import COOKIE, admitted, cookie_value, from_the_page
 
 if TYPE_CHECKING:

@@ -1,0 +1,70 @@
+"""A segmenter behind one signature: images in [0, 1] in, one logit per structure out, whatever the network itself takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from certdicom.errors import BundleError
+from certdicom.models.description import Activation, Feeding, Reading
+from certdicom.models.networks.coarse import block_means, enlarged
+
+_TINY = 1e-7
+"""Probabilities are kept this far from 0 and 1, so that their logits are finite."""
+
+
+class FittedSegmenter(nn.Module):
+    """(B, channels, rows, columns) images in [0, 1] → logits: (B, structures, …) for sigmoid, for softmax the background's first.
+
+    Gray images are repeated for a colour network, and colour ones averaged for a gray network. BundleError when the network gives
+    another shape than the description says.
+    """
+
+    def __init__(self, network: nn.Module, *, feeding: Feeding, reading: Reading, activation: Activation) -> None:
+        super().__init__()
+        self.network = network
+        self._feeding = feeding
+        self._reading = reading
+        self._activation = activation
+
+    def forward(self, image: Tensor) -> Tensor:
+        answer = mirrored(self._logits) if self._feeding.mirror else self._logits
+        return coarsely(answer, image, factor=self._feeding.factor)
+
+    def _logits(self, image: Tensor) -> Tensor:
+        output = self.network(self._fed(image))
+        expected = (len(image), self._reading.outputs, *image.shape[-2:])
+        if not isinstance(output, Tensor) or tuple(output.shape) != expected:
+            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise BundleError(f"the segmenter gave {found} for an image of {tuple(image.shape)}; its description promises {expected}")
+        return self._read(output)
+
+    def _fed(self, image: Tensor) -> Tensor:
+        wanted = self._feeding.channels
+        if image.shape[1] != wanted:
+            image = image.expand(-1, wanted, -1, -1) if image.shape[1] == 1 else image.mean(1, keepdim=True)
+        mean, std = (image.new_tensor(values).view(1, -1, 1, 1) for values in (self._feeding.mean, self._feeding.std))
+        return (image - mean) / std
+
+    def _read(self, output: Tensor) -> Tensor:
+        if self._reading.kind == "probabilities":
+            output = output.float().clamp(_TINY, 1.0 - _TINY)
+            output = output.logit() if self._activation == "sigmoid" else output.log()
+        planes = [output[:, list(members)].amax(1) for members in self._reading.members]
+        if self._activation == "softmax":
+            taken = {member for members in self._reading.members for member in members}
+            background = [channel for channel in range(self._reading.outputs) if channel not in taken]
+            planes.insert(0, output[:, background].amax(1))
+        return torch.stack(planes, dim=1)
+
+
+def coarsely(segment: Callable[[Tensor], Tensor], image: Tensor, *, factor: int) -> Tensor:
+    """`segment` on the means of factor × factor pixels, its logits enlarged bilinearly to the image's grid."""
+    return enlarged(segment(block_means(image, factor)), factor)
+
+
+def mirrored(segment: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The mean of what `segment` says of an image and, turned back, of its mirror image (left to right)."""
+    return lambda image: 0.5 * (segment(image) + segment(image.flip(-1)).flip(-1))

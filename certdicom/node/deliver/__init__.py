@@ -1,0 +1,1 @@
+"""From a result to its destinations: C-STORE, STOW-RS, storage commitment."""

@@ -1,0 +1,1 @@
+"""What the node keeps: the database and its rows, and the files beside it."""

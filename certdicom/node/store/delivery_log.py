@@ -1,0 +1,76 @@
+"""What was said to destinations, apart from the state of a delivery: bytes that went out, and questions for commitment."""
+
+from __future__ import annotations
+
+import time
+
+import sqlalchemy as sa
+
+from certdicom.node.store.database import insert_once
+from certdicom.node.store.tables import COMMITMENTS, SENDINGS
+
+
+class Sendings:
+    """Which bytes went where. Written down before the first one goes out, so that a lost answer is no riddle."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def begin(self, job_id: str, destination: str, name: str, sha256: str) -> bool:
+        """Note that a file of a result is about to be sent; True when the same bytes are noted already."""
+        mine = _sending(job_id, destination, name)
+        with self._engine.begin() as connection:
+            if insert_once(connection, SENDINGS, job_id=job_id, destination=destination, name=name, sha256=sha256):
+                return False
+            before = connection.execute(sa.select(SENDINGS.c.sha256).where(mine)).scalar_one()
+            connection.execute(sa.update(SENDINGS).where(mine).values(sha256=sha256))
+            return bool(before == sha256)
+
+    def forget(self, job_id: str, destination: str, name: str) -> None:
+        """Take a note back: the destination has said that it did not take the file."""
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(SENDINGS).where(_sending(job_id, destination, name)))
+
+
+def _sending(job_id: str, destination: str, name: str) -> sa.ColumnElement[bool]:
+    return (SENDINGS.c.job_id == job_id) & (SENDINGS.c.destination == destination) & (SENDINGS.c.name == name)
+
+
+class Commitments:
+    """Requests for storage commitment, by their Transaction UIDs."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def ask(self, transaction_uid: str, job_id: str, destination: str) -> None:
+        with self._engine.begin() as connection:
+            insert_once(
+                connection,
+                COMMITMENTS,
+                transaction_uid=transaction_uid,
+                job_id=job_id,
+                destination=destination,
+                state="asked",
+                asked_at=time.time(),
+            )
+
+    def answer(self, transaction_uid: str, *, committed: bool) -> bool:
+        """Record a destination's answer; False when nobody asked."""
+        query = (
+            sa.update(COMMITMENTS)
+            .where(COMMITMENTS.c.transaction_uid == transaction_uid)
+            .values(state="committed" if committed else "refused")
+        )
+        with self._engine.begin() as connection:
+            return bool(connection.execute(query).rowcount)
+
+    def states(self, job_id: str, destination: str) -> set[str]:
+        """States of all requests about a delivery: "asked", "committed", "refused"."""
+        query = sa.select(COMMITMENTS.c.state).where(COMMITMENTS.c.job_id == job_id, COMMITMENTS.c.destination == destination)
+        with self._engine.connect() as connection:
+            return set(connection.execute(query).scalars())
+
+    def forget(self, job_id: str, destination: str) -> None:
+        """Forget the answers about a delivery, before it is sent again."""
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(COMMITMENTS).where(COMMITMENTS.c.job_id == job_id, COMMITMENTS.c.destination == destination))

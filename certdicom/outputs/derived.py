@@ -1,0 +1,92 @@
+"""What every object that certdicom writes says of itself and takes over from its film."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from highdicom import AlgorithmIdentificationSequence
+from highdicom.base_content import ContributingEquipment
+from highdicom.sr import CodedConcept
+from pydicom.dataset import Dataset
+
+from certdicom.certification.certificate import Certificate
+from certdicom.outputs import codes, statements
+from certdicom.outputs.source import Source
+from certdicom.outputs.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from certdicom.version import VERSION
+
+MANUFACTURER: Final = "certdicom"
+LONG_STRING: Final = 64
+SHORT_TEXT: Final = 1024
+LONG_TEXT: Final = 10240
+
+
+def clip(text: str, length: int) -> str:
+    """`text` cut to what its value representation holds; three dots say that it was cut."""
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def device_serial_number(certificate: Certificate) -> str:
+    """The networks' digest stands in for the serial number: it is what tells two installations' results apart."""
+    return certificate.bundle_sha256[:LONG_STRING] or "none"
+
+
+def algorithm_name(certificate: Certificate) -> str:
+    return clip(f"certdicom with bundle {certificate.bundle_name}", LONG_STRING)
+
+
+def algorithm_identification(certificate: Certificate) -> AlgorithmIdentificationSequence:
+    """Who computed it, with the certificate's parameters as JSON in Algorithm Parameters (0066,0032)."""
+    sequence = AlgorithmIdentificationSequence(
+        name=algorithm_name(certificate),
+        family=CodedConcept(*codes.ARTIFICIAL_INTELLIGENCE),
+        version=VERSION,
+        source="certdicom",
+    )
+    sequence[0].AlgorithmParameters = statements.machine_readable(certificate, software_version=VERSION)
+    return sequence
+
+
+def contribution(certificate: Certificate) -> ContributingEquipment:
+    """The item of ContributingEquipmentSequence that IHE asks of software that makes results."""
+    return ContributingEquipment(
+        manufacturer=MANUFACTURER,
+        purpose_of_reference=CodedConcept(*codes.PROCESSING_EQUIPMENT),
+        manufacturer_model_name="certdicom",
+        software_versions=[VERSION, clip(f"bundle {certificate.bundle_name}", LONG_STRING)],
+        device_serial_number=certificate.bundle_sha256[:LONG_STRING] or None,
+        contribution_description=clip(f"Certified segmentation by randomized smoothing. {statements.RESEARCH_USE}", SHORT_TEXT),
+    )
+
+
+def inherit(derived: Dataset, source: Source, *, without: Collection[str] = ()) -> None:
+    """Set on `derived` what it shares with its film, but for the keywords `without`, and who wrote the file.
+
+    Where our own words do not fit the film's character set, the object is written in UTF-8.
+    """
+    needs_utf8 = not _is_ascii(derived)
+    for element in source.inherited:
+        if element.keyword not in without:
+            derived.add(element)
+    if needs_utf8:
+        derived.SpecificCharacterSet = "ISO_IR 192"
+    derived.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    derived.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+
+
+def leave_laterality_open(derived: Dataset) -> None:
+    """An image of an unnamed body part must have a Laterality (type 2C, PS3.3 C.7.3.1); empty says that nobody knows it."""
+    if not derived.get("BodyPartExamined"):
+        derived.Laterality = None
+
+
+def image_comments(certificate: Certificate, source: Source, *, subject: str) -> str:
+    """The claim in words, what it does not say, and what was odd in the film; at most 10240 characters."""
+    claim = statements.guarantee(certificate, subject=subject)
+    return clip(" ".join([claim, statements.STABILITY, statements.RESEARCH_USE, *(f"Note: {note}." for note in source.notes)]), LONG_TEXT)
+
+
+def _is_ascii(own: Dataset) -> bool:
+    """Whether our own words fit the film's character set, whichever it is; a structure's name from a bundle may not."""
+    return all(str(element.value).isascii() for element in own.iterall() if element.VR in ("LO", "SH", "ST", "LT", "UT", "UC"))

@@ -1,0 +1,138 @@
+"""One picture that a person reads at a glance: the film, what is certified on it, and what the certificate says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from certdicom.certification.certificate import ABSTAIN, PRESENT, Certificate, Medium
+from certdicom.certification.unions import fallback
+from certdicom.files import write_atomically
+from certdicom.outputs import palette, statements
+from certdicom.outputs.fit import require_fit
+from certdicom.outputs.labels import point_at, write_names
+from certdicom.outputs.overlay import Mask, canvas_of, draw_hatch, draw_outlines, resize_nearest
+from certdicom.outputs.panel import FAINT, Pen, beside, swatch, write_panel
+
+LONG_SIDE = 1400
+
+
+def render_preview(
+    display: NDArray[np.float32], decisions: NDArray[np.uint8], certificate: Certificate, *, unions: NDArray[np.uint8] | None = None
+) -> Image.Image:
+    """Render an RGB picture of about 1400 pixels on its long side, with a panel of words to the right.
+
+    `display` (rows, columns) gray or (rows, columns, 3) colour: the image in [0, 1], 0 is black; `decisions` (structures, rows,
+    columns) uint8 of ABSENT, PRESENT, ABSTAIN, of the image's size; `unions` (unions, rows, columns) likewise. Certified structures
+    are outlined in their colours; where at least one structure's decision is not certified the image is hatched, and outlined where a union
+    is certified present all the same. Raises UsageError when the two do not fit together.
+    """
+    require_fit(decisions, certificate, rows=display.shape[0], columns=display.shape[1])
+    canvas = canvas_of(display, long_side=LONG_SIDE)
+    rows, columns = canvas.shape[:2]
+    scaled = resize_nearest(decisions, rows=rows, columns=columns)
+    hatched = np.asarray((scaled == ABSTAIN).any(axis=0))
+    draw_hatch(canvas, hatched)
+    fallbacks = _fallbacks(decisions, certificate, unions)
+    regions = [resize_nearest(row.mask[np.newaxis].astype(np.uint8), rows=rows, columns=columns)[0] == 1 for row in fallbacks]
+    outlined = [*(scaled == PRESENT), *regions]
+    colours = [*(structure.rgb for structure in certificate.structures), *(row.rgb for row in fallbacks)]
+    draw_outlines(canvas, outlined, colours)
+    picture = Image.fromarray(canvas)
+    write_names(picture, outlined, [*(structure.label for structure in certificate.structures), *(row.label for row in fallbacks)], colours)
+    point_at(picture, hatched, "abstain", palette.ABSTAIN, avoid=np.logical_or.reduce([hatched, *outlined]))
+    legend = [*_legend(decisions, certificate), *(row.legend() for row in fallbacks)]
+    return beside(picture, write_panel(lambda pen: _write(pen, legend, certificate)))
+
+
+def save_preview(picture: Image.Image, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+    """Write the picture as PNG, whole or not at all; see `write_atomically` for the errors."""
+    return write_atomically(path, lambda stream: picture.save(stream, format="PNG"), force=force)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One entry of the legend; `rgb` None is the hatching."""
+
+    label: str
+    rgb: palette.RGB | None
+    figures: str
+
+
+def _legend(decisions: NDArray[np.uint8], certificate: Certificate) -> Iterator[_Row]:
+    for structure, plane in zip(certificate.structures, decisions, strict=True):
+        present = plane == PRESENT
+        certified = f"certified {percent(present)} of the {certificate.medium}" if present.any() else "certified nowhere"
+        figures = f"{certified}\nabstained {percent(plane == ABSTAIN)}"
+        yield _Row(structure.label, structure.rgb, figures)
+    share = percent((decisions == ABSTAIN).any(axis=0))
+    yield _Row("Abstain (hatched)", None, f"{share} of the {certificate.medium}: not certified for at least one structure")
+
+
+@dataclass(frozen=True, eq=False)
+class _Fallback:
+    """Where only a union is certified present: `mask` (rows, columns) bool, of the image's size."""
+
+    label: str
+    rgb: palette.RGB
+    mask: Mask
+    medium: Medium
+
+    def legend(self) -> _Row:
+        return _Row(self.label, self.rgb, f"certified on {percent(self.mask)} of the {self.medium} where no single one of them is")
+
+
+def _fallbacks(decisions: NDArray[np.uint8], certificate: Certificate, unions: NDArray[np.uint8] | None) -> list[_Fallback]:
+    if certificate.unions is None or unions is None:
+        return []
+    return [
+        _Fallback(
+            label, palette.UNION_RGB[number % len(palette.UNION_RGB)], fallback(decisions, plane, members=members), certificate.medium
+        )
+        for number, (label, members, plane) in enumerate(zip(certificate.union_labels, certificate.unions.members, unions, strict=True))
+    ]
+
+
+def percent(mask: Mask) -> str:
+    """The share of a mask to a tenth of a per cent; "0.0 %" and "100.0 %" mean none and all."""
+    share = 100 * float(mask.mean())
+    if 0 < share < 0.05:
+        return "under 0.1 %"
+    return "over 99.9 %" if 99.95 <= share < 100 else f"{share:.1f} %"
+
+
+def _write(pen: Pen, legend: Sequence[_Row], certificate: Certificate) -> None:
+    """What it is, what the two kinds of regions mean in plain words, the legend, then the exact claim and its parameters."""
+    pen.text("Certified segmentation", size=30)
+    pen.skip(14)
+    for sentence in statements.plain(certificate):
+        pen.text(sentence, size=21)
+        pen.skip(8)
+    pen.skip(14)
+    for row in legend:
+        pen.row(_swatch(row.rgb), label=row.label, figures=row.figures)
+    pen.skip(4)
+    pen.text(statements.RESEARCH_USE, size=21, colour=palette.ABSTAIN)
+    pen.skip(16)
+    parameters = certificate.parameters
+    pen.text(statements.guarantee(certificate, subject="Every unhatched pixel"), size=17, colour=FAINT)
+    pen.skip(8)
+    pen.text(
+        f"sigma {parameters.sigma:g}, tau {parameters.tau:g}, n0 {parameters.n0}, n {statements.draws(certificate)}, "
+        f"alpha {parameters.alpha:g}. Bundle {certificate.bundle_name}, {certificate.bundle_sha256[:12]}.",
+        size=17,
+        colour=FAINT,
+    )
+    pen.notes(certificate.notes)
+
+
+def _swatch(rgb: palette.RGB | None) -> NDArray[np.uint8]:
+    if rgb is None:
+        return swatch(draw_hatch)
+    return swatch(lambda canvas, mask: draw_outlines(canvas, [mask], [rgb]))

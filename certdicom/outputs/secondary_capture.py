@@ -1,0 +1,99 @@
+"""The preview as a Secondary Capture (PS3.3 A.8.1): what an archive without SEG support shows next to the film."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from highdicom.sc import SCImage
+from highdicom.sr import CodedConcept
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from certdicom.certification.certificate import Certificate
+from certdicom.errors import UsageError
+from certdicom.outputs import codes, statements
+from certdicom.outputs.derived import (
+    MANUFACTURER,
+    SHORT_TEXT,
+    clip,
+    contribution,
+    device_serial_number,
+    image_comments,
+    inherit,
+    leave_laterality_open,
+)
+from certdicom.outputs.source import describe_source
+from certdicom.outputs.uids import ResultIdentity
+from certdicom.version import VERSION
+
+SERIES_DESCRIPTION: Final = "Certified overlay, research use only"
+SERIES_NUMBER: Final = 9003
+
+
+def build_secondary_capture(
+    film: Dataset, picture: NDArray[np.uint8], certificate: Certificate, *, file_sha256: str, draw_identity: str
+) -> SCImage:
+    """Build the capture of one film or photograph; `film` is not changed.
+
+    `film`: its data set, pixel data not needed; `picture` (rows, columns, 3) uint8 RGB, of any size; `file_sha256`: digest of
+    the film's bytes; `draw_identity`: fingerprint of the noise seed. It carries no pixel spacing: the picture is scaled
+    and has a legend, and nobody should measure in it. Raises FilmRefusedError for a film that nothing can refer to,
+    UsageError for a picture that is none.
+    """
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise UsageError(f"the picture must be uint8 (rows, columns, 3), not {picture.dtype} {picture.shape}")
+    source = describe_source(film, geometry="none")
+    identity = ResultIdentity.of(
+        certificate,
+        source_sop_instance_uid=source.image.SOPInstanceUID,
+        file_sha256=file_sha256,
+        draw_identity=draw_identity,
+    )
+    capture = SCImage(
+        pixel_array=picture,
+        photometric_interpretation="RGB",
+        bits_allocated=8,
+        coordinate_system="PATIENT",
+        study_instance_uid=source.image.StudyInstanceUID,
+        series_instance_uid=identity.uid("capture series"),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=identity.uid("capture instance"),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        patient_orientation=("L", "F"),  # required here; the film's own, or none, takes its place below
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        contributing_equipment=[contribution(certificate)],
+        series_description=SERIES_DESCRIPTION,
+        manufacturer_model_name="certdicom",
+        software_versions=VERSION,
+        device_serial_number=device_serial_number(certificate),
+    )
+    capture.ImageType = ["DERIVED", "SECONDARY", "OVERLAY"]
+    capture.PatientOrientation = None
+    capture.SecondaryCaptureDeviceManufacturer = MANUFACTURER
+    capture.SecondaryCaptureDeviceManufacturerModelName = "certdicom"
+    capture.SecondaryCaptureDeviceSoftwareVersions = VERSION
+    if film.get("BurnedInAnnotation") in ("YES", "NO"):
+        capture.BurnedInAnnotation = film.BurnedInAnnotation  # the film is in the picture; the legend names the model and no patient
+    description = (
+        f"{certificate.medium.capitalize()} with certified structures outlined, abstention hatched, legend. {statements.RESEARCH_USE}"
+    )
+    capture.DerivationDescription = clip(description, SHORT_TEXT)
+    for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+        if keyword in source.image:
+            setattr(capture, keyword, source.image[keyword].value)
+    capture.SourceImageSequence = [_reference(source.image)]
+    capture.ImageComments = image_comments(certificate, source, subject="Every unhatched pixel")
+    inherit(capture, source)
+    leave_laterality_open(capture)
+    return capture
+
+
+def _reference(image: Dataset) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = image.SOPClassUID
+    item.ReferencedSOPInstanceUID = image.SOPInstanceUID
+    item.PurposeOfReferenceCodeSequence = [CodedConcept(*codes.SOURCE_IMAGE)]
+    return item

@@ -1,0 +1,169 @@
+"""The certified segmentation as a DICOM SEG: one BINARY segment per structure, and what is not certified as Abstain.
+
+PS3.3 A.51 (Segmentation IOD) and C.8.20; the plane that viewers need is described in `certdicom.outputs.source`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from highdicom import AlgorithmIdentificationSequence
+from highdicom.color import CIELabColor
+from highdicom.seg import Segmentation, SegmentDescription
+from highdicom.sr import CodedConcept
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+
+from certdicom.certification.certificate import ABSTAIN, Certificate
+from certdicom.errors import UsageError
+from certdicom.files import write_atomically
+from certdicom.outputs import codes
+from certdicom.outputs.body_region import region_of
+from certdicom.outputs.derived import (
+    LONG_STRING,
+    MANUFACTURER,
+    SHORT_TEXT,
+    algorithm_identification,
+    clip,
+    contribution,
+    device_serial_number,
+    image_comments,
+    inherit,
+)
+from certdicom.outputs.fit import require_fit
+from certdicom.outputs.segments import AbstainSegments, Segment, segments_of
+from certdicom.outputs.source import Geometry, Source, describe_source
+from certdicom.outputs.uids import ResultIdentity, derive_uid
+from certdicom.version import VERSION
+
+SERIES_DESCRIPTION: Final = "Certified segmentation, research use only"
+SERIES_NUMBER: Final = 9001
+
+
+def build_segmentation(
+    film: Dataset,
+    decisions: NDArray[np.uint8],
+    certificate: Certificate,
+    *,
+    file_sha256: str,
+    draw_identity: str,
+    geometry: Geometry = "viewer",
+    abstain: AbstainSegments = "union",
+    deflated: bool = False,
+) -> Segmentation:
+    """Build the SEG of one film or photograph; `film` is not changed.
+
+    `film`: its data set, pixel data not needed; `decisions` (structures, rows, columns) uint8 of ABSENT, PRESENT,
+    ABSTAIN, of the film's size; `file_sha256`: digest of the film's bytes; `draw_identity`: fingerprint of the noise
+    seed; `geometry`: "viewer" places the film in a synthetic identity plane, which OHIF and 3D Slicer need, "none"
+    leaves geometry out; `abstain`: "per-structure" puts one Abstain segment per structure before the union;
+    `deflated`: Deflated Explicit VR Little Endian, about a hundredth of the size.
+    Segment numbers follow the certificate's structures; the union Abstain segment is last and always there.
+    Raises FilmRefusedError for a film that a SEG cannot refer to, UsageError for decisions that do not fit it.
+    """
+    _require_options(geometry, abstain)
+    require_fit(decisions, certificate, rows=int(film.Rows), columns=int(film.Columns))
+    if decisions.dtype != np.uint8 or int(decisions.max(initial=0)) > ABSTAIN:
+        raise UsageError(f"decisions must be uint8 of 0, 1 and 2, not {decisions.dtype} up to {decisions.max(initial=0)}")
+    source = describe_source(film, geometry=geometry)
+    identity = ResultIdentity.of(
+        certificate,
+        source_sop_instance_uid=source.image.SOPInstanceUID,
+        file_sha256=file_sha256,
+        draw_identity=draw_identity,
+        geometry=geometry,
+        abstain=abstain,
+    )
+    segments = segments_of(decisions, certificate, abstain=abstain)
+    algorithm, region = algorithm_identification(certificate), region_of(film, certificate)
+    segmentation = Segmentation(
+        source_images=[source.image],
+        pixel_array=_stack([segment.mask for segment in segments]),
+        segmentation_type="BINARY",
+        segment_descriptions=[
+            _describe(number, segment, region=region, algorithm=algorithm, identity=identity)
+            for number, segment in enumerate(segments, start=1)
+        ],
+        series_instance_uid=identity.uid("segmentation series"),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=identity.uid("segmentation instance"),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name="certdicom",
+        software_versions=VERSION,
+        device_serial_number=device_serial_number(certificate),
+        content_label="CERTIFIED",
+        content_description=clip("Certified present per structure; Abstain is not certified", LONG_STRING),
+        content_creator_name="certdicom^",
+        series_description=SERIES_DESCRIPTION,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        omit_empty_frames=False,
+        contributing_equipment=[contribution(certificate)],
+    )
+    _finish(segmentation, source, certificate)
+    if deflated:
+        segmentation.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    return segmentation
+
+
+def save(segmentation: Dataset, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+    """Write a built object to `path` as a DICOM file, whole or not at all; see `write_atomically` for the errors."""
+    # Encoded in memory first: pydicom wraps the system's errors, and a full disk should be told as such.
+    stream = BytesIO()
+    segmentation.save_as(stream, enforce_file_format=True)
+    return write_atomically(path, stream.getvalue(), force=force)
+
+
+def _require_options(geometry: str, abstain: str) -> None:
+    if geometry not in ("viewer", "none"):
+        raise UsageError(f"geometry must be 'viewer' or 'none', not {geometry!r}")
+    if abstain not in ("union", "per-structure"):
+        raise UsageError(f"abstain must be 'union' or 'per-structure', not {abstain!r}")
+
+
+def _stack(masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8]:
+    """(1, rows, columns, segments) as highdicom wants it, each segment contiguous in memory so that packing it is fast."""
+    return np.stack(masks).view(np.uint8).transpose(1, 2, 0)[np.newaxis]
+
+
+def _describe(
+    number: int,
+    segment: Segment,
+    *,
+    region: codes.Concept | None,
+    algorithm: AlgorithmIdentificationSequence,
+    identity: ResultIdentity,
+) -> SegmentDescription:
+    label = clip(segment.structure.label, LONG_STRING)
+    described = SegmentDescription(
+        segment_number=number,
+        segment_label=label,
+        segmented_property_category=CodedConcept(*segment.category),
+        segmented_property_type=CodedConcept(*segment.structure.code),
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=algorithm,
+        tracking_id=label,
+        tracking_uid=identity.uid(f"tracking {number}"),
+        anatomic_regions=None if segment.is_anatomy or region is None else [CodedConcept(*region)],
+        display_color=CIELabColor.from_rgb(*segment.structure.rgb),
+    )
+    described.SegmentDescription = clip(segment.description, SHORT_TEXT)
+    return described
+
+
+def _finish(segmentation: Segmentation, source: Source, certificate: Certificate) -> None:
+    """What highdicom leaves random, or does not carry over from the film."""
+    inherit(segmentation, source)
+    if "FrameOfReferenceUID" not in segmentation and "PatientOrientation" not in segmentation:
+        segmentation.PatientOrientation = None  # type 2C: required, but may be empty, where there is no plane (PS3.3 C.7.6.1)
+    organization = derive_uid("dimension organization", segmentation.SOPInstanceUID)
+    segmentation.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
+    for index in segmentation.DimensionIndexSequence:
+        index.DimensionOrganizationUID = organization
+    segmentation.ImageComments = image_comments(certificate, source, subject="Every pixel outside the Abstain segment")

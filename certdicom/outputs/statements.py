@@ -1,0 +1,125 @@
+"""What a certificate says, in words for people and in JSON for programs; ASCII only, so that any character set holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from certdicom.certification.certificate import Certificate
+from certdicom.certification.rounding import rounded_down
+from certdicom.outputs.uids import canonical_json
+
+RESEARCH_USE = "Research use only, not a medical device."
+STABILITY = "Stability, not correctness."
+EXPLANATION = (
+    "Too few draws is a forecast from the observed agreement and no guarantee. Unstable is shown with the certificate's confidence "
+    "for all pixels together, beside the certificate."
+)
+
+_LONG_TEXT = 10240
+
+
+def confidence(certificate: Certificate) -> str:
+    """`99.9 %` for alpha = 0.001: the probability that no certificate of the image is wrong."""
+    return f"{100 * (1 - certificate.parameters.alpha):.10g} %"
+
+
+def radius_phrase(certificate: Certificate) -> str:
+    """`L2 norm R = 0.1686 on the model grid (= 214.1 stored values)`, both rounded down."""
+    grid, native = rounded_down(certificate.radius), rounded_down(certificate.native_radius)
+    return f"L2 norm R = {grid} on the model grid (= {native} {certificate.native_unit})"
+
+
+def guarantee(certificate: Certificate, *, subject: str) -> str:
+    """The claim of section 1 of the method: `subject` keeps its label under any small enough change of the image."""
+    within = f"under any change of the {certificate.medium} up to {radius_phrase(certificate)}"
+    return f"{subject} keeps its label {within}, with {confidence(certificate)} confidence."
+
+
+def plain(certificate: Certificate) -> tuple[str, str, str]:
+    """For who looks at a picture of it: what is certified, what is hatched, and what neither of them says."""
+    return (
+        f"Not hatched: stable. With {confidence(certificate)} confidence no change of the {certificate.medium} within the radius below "
+        f"changes the model's answer here.",
+        "Hatched: no answer. Not a finding, and not the absence of one.",
+        f"{STABILITY} A stable outline can be wrong.",
+    )
+
+
+def draws(certificate: Certificate) -> str:
+    """`100`; after a test with several looks `300 of looks 100, 300, 1000`."""
+    looks = certificate.parameters.planned_looks
+    return f"{certificate.draws} of looks {', '.join(map(str, looks))}" if len(looks) > 1 else str(certificate.draws)
+
+
+def structure_description(label: str, certificate: Certificate) -> str:
+    claim = guarantee(certificate, subject="Every pixel of this segment")
+    outside = "Pixels outside it are certified absent or in the Abstain segment."
+    return f"{label}: certified present. {claim} {outside} {STABILITY} {RESEARCH_USE}"
+
+
+def abstain_description(label: str | None) -> str:
+    """Of the union over all structures (`label` None) or of one structure."""
+    which = "at least one structure" if label is None else label
+    return (
+        f"Pixels at which the decision for {which} is not certified: the result says nothing there. "
+        f"Abstaining is not a finding and not the absence of one. {RESEARCH_USE}"
+    )
+
+
+def parameter_lines(certificate: Certificate, *, extra: Sequence[str] = ()) -> list[str]:
+    """The certificate for a structured report, one statement a line: claim, limits, `name = value` and what `extra` adds."""
+    window, parameters = certificate.window, certificate.parameters
+    values: dict[str, object] = {
+        **parameters.as_dict(),
+        "radius on the model grid (L2)": rounded_down(certificate.radius, 6),
+        f"radius in {certificate.native_unit} (L2)": rounded_down(certificate.native_radius, 6),
+        "model grid": "{} x {}".format(*certificate.shape),
+        "hypotheses": certificate.hypotheses,
+        "family": certificate.family,
+        "draws counted": draws(certificate),
+        **({"unions": "; ".join(certificate.union_labels)} if certificate.union_labels else {}),
+        "window": f"{window.lo:g} to {window.hi:g}, {window.source}",
+        "bundle": certificate.bundle_name,
+        "bundle SHA-256": certificate.bundle_sha256,
+        "draws": certificate.seed_kind,
+        "computed on": f"{certificate.device} in {certificate.precision} by {certificate.backend}",
+    }
+    return [
+        f"claim: {guarantee(certificate, subject='Every pixel outside the Abstain segment')}",
+        f"limits: {STABILITY} {RESEARCH_USE}",
+        *(f"{name} = {value}" for name, value in values.items()),
+        *extra,
+        *(f"note: {note}" for note in certificate.notes),
+    ]
+
+
+def machine_readable(certificate: Certificate, *, software_version: str) -> str:
+    """The certificate's parameters as canonical JSON of at most 10240 characters, the limit of LT."""
+    window = certificate.window
+    content: dict[str, Any] = {
+        **certificate.parameters.as_dict(),
+        "radius_grid": float(rounded_down(certificate.radius, 9)),
+        "radius_native": float(rounded_down(certificate.native_radius, 9)),
+        "native_unit": certificate.native_unit,
+        "norm": "L2",
+        "grid": certificate.grid,
+        "hypotheses": certificate.hypotheses,
+        "family": certificate.family,
+        "draws_counted": certificate.draws,
+        "bundle": certificate.bundle_name,
+        "bundle_sha256": certificate.bundle_sha256,
+        "window": {"lo": float(window.lo), "hi": float(window.hi), "source": window.source},
+        "draws": certificate.seed_kind,
+        "backend": certificate.backend,
+        "device": certificate.device,
+        "precision": certificate.precision,
+        "abstain_fraction": certificate.abstain_fraction,
+        "software": f"certdicom {software_version}",
+        "notes": list(certificate.notes),
+    }
+    text = canonical_json(content)
+    if len(text) > _LONG_TEXT:
+        content["notes"] = [f"{len(certificate.notes)} notes left out for length"]
+        text = canonical_json(content)
+    return text

@@ -1,0 +1,1 @@
+"""What a hospital never loads: data sets, training, evaluation, the paper's tables."""
