@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import signal
 import sys
-import threading
 import traceback
 from pathlib import Path
-from typing import NoReturn
+from queue import SimpleQueue
+from typing import Final, NoReturn
 
 from certdicom.errors import CertdicomError
+
+_LONGEST_STOP_S: Final = 45.0
+"""Beyond `node.grace_s`: what signing off from a busy database may take. Whatever still runs then is resumed at the next start."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,14 +43,15 @@ def serve(config: Path | None, *, listens: bool, debug: bool) -> NoReturn:
 
     configuration = load_configuration(config)
     start_logging(configuration.text("log.level"))
-    asked = threading.Event()
+    asked: SimpleQueue[int] = SimpleQueue()  # unlike an Event, it may be filled by a handler that interrupts whoever waits on it
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: asked.set())
+        signal.signal(number, lambda received, _: asked.put(received))
     service = Service(configuration, listens=listens)
     code = 0
     try:
         service.start()
-        asked.wait()
+        asked.get()
+        faulthandler.dump_traceback_later(configuration.number("node.grace_s") + _LONGEST_STOP_S, exit=True)
         service.stop()
     except Exception as error:  # noqa: BLE001  # whatever it is, the other threads must not keep the process
         if debug:

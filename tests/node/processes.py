@@ -147,7 +147,7 @@ port = {archive.port}
 
     def stop(self, name: str) -> int:
         self.processes[name].terminate()
-        return self.processes[name].wait(60)
+        return self.processes[name].wait(120)
 
     def stop_all(self) -> None:
         for process in self.processes.values():

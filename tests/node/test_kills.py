@@ -71,7 +71,7 @@ def test_a_node_that_is_killed_after_sending_delivers_once_and_ends_well_on_sigt
     die_and_recover(cluster, "sent", film)
     wait_until(lambda: each_film_once(cluster, [film]), what="delivery")
     assert len(cluster.archive.received) >= 1
-    assert cluster.stop("node") == 0
+    assert cluster.stop("node") == 0, cluster.logs()[-4000:]
     assert '"message": "stopped"' in cluster.logs()
     # The engine's own tables are searched here: tests with the engine in memory have none.
     written = cluster.logs().encode() + b"".join(path.read_bytes() for path in (cluster.folder / "state").glob("node.sqlite*"))

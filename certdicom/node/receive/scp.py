@@ -39,6 +39,8 @@ from certdicom.outputs.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERS
 
 LOG = logging.getLogger("certdicom.node.receive.scp")
 
+_ABORT_S: Final = 1.0
+
 TRANSFER_SYNTAXES: Final = (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -115,11 +117,10 @@ class StorageScp:
         if server is None:
             return
         server.stop_accepting()
-        deadline = time.monotonic() + grace_s
-        while server.active_associations and time.monotonic() < deadline:
-            time.sleep(0.05)
+        _wait_for_the_end(server, grace_s)
         for association in server.active_associations:
-            association.abort()
+            association.abort(block=False)  # a peer that does not take the A-ABORT must not keep the node
+        _wait_for_the_end(server, _ABORT_S)
         server.stop_watching()
 
     def _store(self, event: evt.Event) -> int:
@@ -144,6 +145,12 @@ class StorageScp:
             return OUT_OF_RESOURCES
         finally:
             self._metrics.store.observe(time.perf_counter() - started)
+
+
+def _wait_for_the_end(server: BoundedServer, longest_s: float) -> None:
+    deadline = time.monotonic() + longest_s
+    while server.active_associations and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def _entity(configuration: Configuration) -> ApplicationEntity:
