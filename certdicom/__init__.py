@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from certdicom.certification.certificate import Certificate
     from certdicom.certification.parameters import SmoothingParameters
-    from certdicom.errors import BundleError, CertdicomError, FilmRefusedError, OutputError, UsageError
+    from certdicom.errors import BundleError, CertdicomError, ImageRefusedError, OutputError, UsageError
     from certdicom.imaging.photograph import Photograph
     from certdicom.imaging.radiograph import Radiograph
     from certdicom.imaging.reading import read_image, read_radiograph
@@ -27,7 +27,7 @@ _HOMES = {
     "BundleError": "certdicom.errors",
     "CertdicomError": "certdicom.errors",
     "Certificate": "certdicom.certification.certificate",
-    "FilmRefusedError": "certdicom.errors",
+    "ImageRefusedError": "certdicom.errors",
     "OutputError": "certdicom.errors",
     "Photograph": "certdicom.imaging.photograph",
     "Radiograph": "certdicom.imaging.radiograph",
@@ -45,7 +45,7 @@ __all__ = [
     "BundleError",
     "CertdicomError",
     "Certificate",
-    "FilmRefusedError",
+    "ImageRefusedError",
     "OutputError",
     "Photograph",
     "Radiograph",

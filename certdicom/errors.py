@@ -4,7 +4,7 @@
     ├── UsageError        the request cannot be carried out as asked      exit 2
     │   ├── BundleError       a bundle is unknown, damaged or does not fit
     │   └── UnreadableError   a file cannot be opened or read
-    ├── FilmRefusedError  this film is not one that can be certified      exit 3
+    ├── ImageRefusedError  this film is not one that can be certified      exit 3
     └── OutputError       a result could not be written                   exit 4
 
 Each message is one line that says what was wrong, the value, and what to do. Anything else that
@@ -34,7 +34,7 @@ class UnreadableError(UsageError):
     """The file is not there, is no regular file, or may not be read."""
 
 
-class FilmRefusedError(CertdicomError):
+class ImageRefusedError(CertdicomError):
     """The film cannot, or by default should not, be certified; other films are not affected."""
 
     exit_code = 3

@@ -108,7 +108,7 @@ class Certifier:
         return self._loaded
 
     def certify(self, film: SourceImage, *, accept_any: bool = False, progress: Progress | None = None) -> Certificate:
-        """Certify one film or photograph. FilmRefusedError when the bundle is not for such an image, or the picture implausible.
+        """Certify one film or photograph. ImageRefusedError when the bundle is not for such an image, or the picture implausible.
 
         `accept_any` waives both, but for colours in a bundle that takes gray films.
         """
@@ -184,7 +184,7 @@ def certify(
 ) -> Certificate:
     """Certify one film or photograph with `bundle` (the default one when None): see Certificate for what the result claims.
 
-    UsageError for an impossible request, FilmRefusedError when image and bundle do not go together (`Certifier.certify`).
+    UsageError for an impossible request, ImageRefusedError when image and bundle do not go together (`Certifier.certify`).
     """
     certifier = Certifier(bundle or load_bundle(), parameters or SmoothingParameters(), computation)
     return certifier.certify(film, accept_any=accept_any, progress=progress)

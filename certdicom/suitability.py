@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from certdicom.errors import FilmRefusedError
+from certdicom.errors import ImageRefusedError
 from certdicom.models.bundle import Bundle, load_bundle, shipped_bundles
 
 if TYPE_CHECKING:
@@ -29,20 +29,20 @@ def takes_photographs(bundle: Bundle) -> bool:
 
 
 def require_suitable(image: SourceImage, bundle: Bundle, *, accept_any: bool) -> None:
-    """FilmRefusedError unless the bundle takes such an image.
+    """ImageRefusedError unless the bundle takes such an image.
 
     `accept_any` waives what the bundle was made for, and not that a gray network cannot take colours.
     """
     if image.channels > 1 and image.channels != bundle.channels:
         taken = "gray films" if bundle.channels == 1 else f"images of {bundle.channels} channels"
-        raise FilmRefusedError(f"the image is a colour photograph and bundle {bundle.name} takes {taken}: {_for_photographs()}")
+        raise ImageRefusedError(f"the image is a colour photograph and bundle {bundle.name} takes {taken}: {_for_photographs()}")
     if accept_any:
         return
     if image.channels == 1 and takes_photographs(bundle):
         labels = ", ".join(structure.label for structure in bundle.structures)
-        raise FilmRefusedError(f"the image is gray and bundle {bundle.name} ({labels}) is for colour photographs{_ANYWAY}")
+        raise ImageRefusedError(f"the image is gray and bundle {bundle.name} ({labels}) is for colour photographs{_ANYWAY}")
     if image.channels == 3 and not takes_photographs(bundle):
-        raise FilmRefusedError(f"the image is a colour photograph and bundle {bundle.name} is for chest films: {_for_photographs()}")
+        raise ImageRefusedError(f"the image is a colour photograph and bundle {bundle.name} is for chest films: {_for_photographs()}")
 
 
 def _for_photographs() -> str:
@@ -67,7 +67,7 @@ def notes_for(image: SourceImage, bundle: Bundle) -> tuple[str, ...]:
 
 
 def judge_picture(selected: NDArray[np.bool_], image: NDArray[np.float32], bundle: Bundle, *, accept_any: bool) -> tuple[str, ...]:
-    """What is unusual about the structures that were selected; FilmRefusedError when it cannot be a chest film and not `accept_any`.
+    """What is unusual about the structures that were selected; ImageRefusedError when it cannot be a chest film and not `accept_any`.
 
     `selected` bool (structures, H, W), `image` (H, W) in [0, 1]. A bundle that knows no anatomy judges nothing.
     """
@@ -76,5 +76,5 @@ def judge_picture(selected: NDArray[np.bool_], image: NDArray[np.float32], bundl
     judgement = bundle.anatomy.judge(selected, image)
     if not judgement.plausible and not accept_any:
         reasons = "; ".join(judgement.objections[:2])
-        raise FilmRefusedError(f"the picture does not look like a frontal chest film: {reasons}{_ANYWAY}")
+        raise ImageRefusedError(f"the picture does not look like a frontal chest film: {reasons}{_ANYWAY}")
     return tuple(f"unusual picture: {objection}" for objection in judgement.objections)

@@ -15,7 +15,7 @@ from certdicom.certification.parameters import SmoothingParameters
 from certdicom.cli.progress import progress_bar
 from certdicom.cli.smoothing_options import add_smoothing_arguments, smoothing_parameters
 from certdicom.cli.summary import print_explanation, print_films, print_result
-from certdicom.errors import CertdicomError, FilmRefusedError, OutputError, UnreadableError, UsageError, one_line
+from certdicom.errors import CertdicomError, ImageRefusedError, OutputError, UnreadableError, UsageError, one_line
 from certdicom.models.bundle import DEFAULT_BUNDLE, load_bundle
 from certdicom.pipeline import DEFAULT_BATCH, TARGETS, Certifier, Computation, write_results
 
@@ -111,8 +111,8 @@ def _one_of_several(job: _Job, certifier: Certifier, arguments: argparse.Namespa
         _check_writable(job.targets, force=arguments.force)
         return "certified", _run_one(job, certifier, arguments, label=label), 0
     except UnreadableError as error:
-        return "not read", one_line(error), FilmRefusedError.exit_code
-    except FilmRefusedError as error:
+        return "not read", one_line(error), ImageRefusedError.exit_code
+    except ImageRefusedError as error:
         return "refused", one_line(error), error.exit_code
     except OutputError as error:
         return "not written", one_line(error), error.exit_code

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from certdicom.certification.certificate import Structure
-from certdicom.errors import FilmRefusedError
+from certdicom.errors import ImageRefusedError
 from certdicom.imaging import header
 
 ANYWAY = "use --accept-any to read it anyway"
@@ -86,7 +86,7 @@ _FRONTAL_MEANING = re.compile(r"(POSTERO-?ANTERIOR|ANTERO-?POSTERIOR|FRONTAL|PA|
 
 
 def judge(dataset: Dataset) -> tuple[str, ...]:
-    """What is odd about a header that passes; FilmRefusedError if it says that this is no frontal chest radiograph."""
+    """What is odd about a header that passes; ImageRefusedError if it says that this is no frontal chest radiograph."""
     return (*_judge_modality(dataset), *_judge_body_part(dataset), *_judge_view(dataset), *_judge_orientation(dataset))
 
 
@@ -99,11 +99,11 @@ def _judge_modality(dataset: Dataset) -> tuple[str, ...]:
     modality = modality_of(dataset)
     sop_class = header.text(dataset, "SOPClassUID")
     if not modality:
-        raise FilmRefusedError(
+        raise ImageRefusedError(
             f"Modality is missing and {header.shown(UID(sop_class).name, 64) or 'the SOP class'} does not tell it; {ANYWAY}"
         )
     if modality not in MODALITIES:
-        raise FilmRefusedError(f"Modality {header.shown(modality, 16)} is not a plain radiograph (CR, DX or RG); {ANYWAY}")
+        raise ImageRefusedError(f"Modality {header.shown(modality, 16)} is not a plain radiograph (CR, DX or RG); {ANYWAY}")
     notes = []
     if sop_class == SECONDARY_CAPTURE:
         notes.append(CAPTURE_NOTE.format(modality=modality))
@@ -118,12 +118,12 @@ def _judge_body_part(dataset: Dataset) -> tuple[str, ...]:
     if part:
         known = True
         if not _is_chest(part):
-            raise FilmRefusedError(f"BodyPartExamined {header.shown(part)} is not the chest; {ANYWAY}")
+            raise ImageRefusedError(f"BodyPartExamined {header.shown(part)} is not the chest; {ANYWAY}")
     for item in header.items(dataset, "AnatomicRegionSequence"):
         known = True
         meaning = header.text(item, "CodeMeaning")
         if _code(item) not in CHEST_CODES and not _is_chest(meaning):
-            raise FilmRefusedError(
+            raise ImageRefusedError(
                 f"AnatomicRegionSequence says {header.shown(meaning or _code(item)[1])}, which is not the chest; {ANYWAY}"
             )
     return () if known else ("the header does not say which body part this is",)
@@ -148,12 +148,12 @@ def _judge_view(dataset: Dataset) -> tuple[str, ...]:
     if named is None and re.search(r"\bLAT|LATERAL|OBLIQ", view):
         named = "lateral or oblique"
     if named is not None:
-        raise FilmRefusedError(f"ViewPosition {header.shown(view, 16)} is a {named} view, not a frontal one; {ANYWAY}")
+        raise ImageRefusedError(f"ViewPosition {header.shown(view, 16)} is a {named} view, not a frontal one; {ANYWAY}")
     codes = list(header.items(dataset, "ViewCodeSequence"))
     for item in codes:
         meaning = header.text(item, "CodeMeaning") or _code(item)[1]
         if _code(item) not in FRONTAL_CODES and not _FRONTAL_MEANING.fullmatch(meaning):
-            raise FilmRefusedError(f"ViewCodeSequence says {header.shown(meaning)}, which is not a frontal view; {ANYWAY}")
+            raise ImageRefusedError(f"ViewCodeSequence says {header.shown(meaning)}, which is not a frontal view; {ANYWAY}")
     if view in FRONTAL_VIEWS or codes:
         return ()
     return ("the header does not say which view this is",) if not view else (f"ViewPosition {header.shown(view, 16)} was taken as frontal",)
@@ -166,7 +166,7 @@ def _judge_orientation(dataset: Dataset) -> tuple[str, ...]:
         return ()
     row, column = (direction[0] for direction in directions)
     if row in "AP" or column in "AP":
-        raise FilmRefusedError(
+        raise ImageRefusedError(
             f"PatientOrientation {header.shown('/'.join(directions), 17)} is a lateral view, not a frontal one; {ANYWAY}"
         )
     if row == "R" and column == "F":

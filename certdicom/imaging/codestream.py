@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from certdicom.errors import FilmRefusedError
+from certdicom.errors import ImageRefusedError
 
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _APP0, _APP14 = 0xE0, 0xEE
@@ -39,7 +39,7 @@ class Codestream:
 
 
 def read_codestream(data: bytes) -> Codestream:
-    """The frame header of a JPEG, JPEG-LS or JPEG 2000 codestream; FilmRefusedError if it is damaged or cut off."""
+    """The frame header of a JPEG, JPEG-LS or JPEG 2000 codestream; ImageRefusedError if it is damaged or cut off."""
     start = _jp2_codestream(data)
     try:
         if data[start : start + 4] == b"\xff\x4f\xff\x51":
@@ -47,12 +47,12 @@ def read_codestream(data: bytes) -> Codestream:
         elif data[:2] == bytes((0xFF, _SOI)):
             found = _read_frame_header(data)
         else:
-            raise FilmRefusedError("the compressed pixel data starts with no JPEG marker: the file is damaged")
+            raise ImageRefusedError("the compressed pixel data starts with no JPEG marker: the file is damaged")
     except (struct.error, IndexError) as problem:
-        raise FilmRefusedError("the compressed pixel data ends within its own header: the file is truncated") from problem
+        raise ImageRefusedError("the compressed pixel data ends within its own header: the file is truncated") from problem
     # Decoders fill what is missing with whatever they like, without a word.
     if bytes((0xFF, _EOI)) not in data[-64:]:
-        raise FilmRefusedError(f"the {found.kind} pixel data has no end marker: the file is truncated")
+        raise ImageRefusedError(f"the {found.kind} pixel data has no end marker: the file is truncated")
     return found
 
 
@@ -66,14 +66,14 @@ def _jp2_codestream(data: bytes) -> int:
 def _read_siz(data: bytes, start: int) -> Codestream:
     width, height, left, top, tile_width, tile_height, tile_left, tile_top, components = struct.unpack_from(">8IH", data, start + 8)
     if width <= left or height <= top or not tile_width or not tile_height:
-        raise FilmRefusedError("the JPEG 2000 pixel data has no size: the file is damaged")
+        raise ImageRefusedError("the JPEG 2000 pixel data has no size: the file is damaged")
     across = -(-(width - tile_left) // tile_width)
     down = -(-(height - tile_top) // tile_height)
     if across * down > MOST_TILES:
-        raise FilmRefusedError(f"the JPEG 2000 pixel data has {across * down} tiles, more than the format allows: the file is damaged")
+        raise ImageRefusedError(f"the JPEG 2000 pixel data has {across * down} tiles, more than the format allows: the file is damaged")
     sampling_x, sampling_y = data[start + 43], data[start + 44]
     if (sampling_x, sampling_y) != (1, 1):
-        raise FilmRefusedError(f"the JPEG 2000 pixel data is subsampled {sampling_x} x {sampling_y}: it cannot be a radiograph")
+        raise ImageRefusedError(f"the JPEG 2000 pixel data is subsampled {sampling_x} x {sampling_y}: it cannot be a radiograph")
     return Codestream("JPEG 2000", height - top, width - left, components, (data[start + 42] & 0x7F) + 1)
 
 
@@ -83,10 +83,10 @@ def _read_frame_header(data: bytes) -> Codestream:
         while data[position] == 0xFF and data[position + 1] == 0xFF:  # fill bytes
             position += 1
         if data[position] != 0xFF:
-            raise FilmRefusedError("the JPEG pixel data has no marker where one is due: the file is damaged")
+            raise ImageRefusedError("the JPEG pixel data has no marker where one is due: the file is damaged")
         marker = data[position + 1]
         if marker in (_EOI, _SOS):
-            raise FilmRefusedError("the JPEG pixel data has no frame header: the file is damaged")
+            raise ImageRefusedError("the JPEG pixel data has no frame header: the file is damaged")
         if (0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES) or marker == _JPEG_LS_FRAME:
             precision, rows, columns, components = struct.unpack_from(">BHHB", data, position + 4)
             kind = "JPEG-LS" if marker == _JPEG_LS_FRAME else "JPEG lossless" if marker in (0xC3, 0xC7, 0xCB, 0xCF) else "JPEG"

@@ -18,7 +18,7 @@ from pydicom.pixels.utils import expand_ybr422
 from pydicom.uid import UID, JPEG2000TransferSyntaxes
 
 from certdicom.certification.certificate import Window
-from certdicom.errors import FilmRefusedError
+from certdicom.errors import ImageRefusedError
 from certdicom.imaging import header
 from certdicom.imaging.codestream import Codestream
 from certdicom.imaging.lookup import LookupTable, read_table
@@ -48,26 +48,26 @@ class ColourPixels:
 
 
 def decode_colour(dataset: Dataset, *, transfer_syntax: UID) -> ColourPixels:
-    """The colours of the only frame; FilmRefusedError with the reason for pixels that are cut off or are no such colours."""
+    """The colours of the only frame; ImageRefusedError with the reason for pixels that are cut off or are no such colours."""
     check_one_frame(dataset)
     photometric = header.text(dataset, "PhotometricInterpretation")
     samples = header.whole(dataset, "SamplesPerPixel")
     expected = 1 if photometric == PALETTE else 3
     if photometric not in COLOURS or samples not in (None, expected):
-        raise FilmRefusedError(
+        raise ImageRefusedError(
             f"PhotometricInterpretation {header.shown(photometric, 16)!r} with SamplesPerPixel {samples} cannot be read: send it as RGB"
         )
     layout = memory_layout(dataset, samples=expected)
     if photometric == PALETTE:
         return _through_palette(dataset, layout, transfer_syntax=transfer_syntax)
     if layout.signed or layout.high_bit != layout.bits_stored - 1:
-        raise FilmRefusedError(
+        raise ImageRefusedError(
             f"colours must be unsigned with HighBit {layout.bits_stored - 1}, not {layout.high_bit}: send the image as RGB of 8 bits"
         )
     if photometric != _RGB and layout.bits_stored != 8:
-        raise FilmRefusedError(f"{photometric} with {layout.bits_stored} bits cannot be read: send the image as RGB")
+        raise ImageRefusedError(f"{photometric} with {layout.bits_stored} bits cannot be read: send the image as RGB")
     if photometric != _RGB and (photometric in _JPEG_2000_TRANSFORMS) != (transfer_syntax in JPEG2000TransferSyntaxes):
-        raise FilmRefusedError(f"{photometric} does not go with transfer syntax {transfer_syntax.name}: send the image as RGB")
+        raise ImageRefusedError(f"{photometric} does not go with transfer syntax {transfer_syntax.name}: send the image as RGB")
     if transfer_syntax.is_encapsulated:
         words, notes = _decompressed(dataset, layout, photometric=photometric, transfer_syntax=transfer_syntax)
     else:
@@ -84,7 +84,7 @@ def _native(
     rows, columns = layout.rows, layout.columns
     shared = photometric == _YBR_FULL_422
     if shared and columns % 2:
-        raise FilmRefusedError(f"YBR_FULL_422 shares colours between two columns, but there are {columns}: send the image as RGB")
+        raise ImageRefusedError(f"YBR_FULL_422 shares colours between two columns, but there are {columns}: send the image as RGB")
     count = rows * columns * (2 if shared else 3)
     words, notes = native_words(dataset, layout, count=count, transfer_syntax=transfer_syntax)
     planar = header.whole(dataset, "PlanarConfiguration")
@@ -95,7 +95,7 @@ def _native(
     elif planar in (0, None):
         words = words.reshape(rows, columns, 3)
     else:
-        raise FilmRefusedError(f"PlanarConfiguration {planar} is neither 0 nor 1: correct the header")
+        raise ImageRefusedError(f"PlanarConfiguration {planar} is neither 0 nor 1: correct the header")
     return (words if photometric == _RGB else convert_color_space(words, _YBR_FULL, _RGB)), notes
 
 
@@ -123,13 +123,13 @@ def _decompressed(
 def _through_palette(dataset: Dataset, layout: PixelFormat, *, transfer_syntax: UID) -> ColourPixels:
     """The colours that the palette has for the stored values (PS3.3 C.7.6.3.1.5 and .6)."""
     if "RedPaletteColorLookupTableData" not in dataset:
-        raise FilmRefusedError("the palette is segmented or missing and cannot be read: send the image as RGB")
+        raise ImageRefusedError("the palette is segmented or missing and cannot be read: send the image as RGB")
     pixels = decode(dataset, layout, transfer_syntax=transfer_syntax)
     tables = [
         _palette_table(dataset, colour, layout, little_endian=transfer_syntax.is_little_endian) for colour in ("Red", "Green", "Blue")
     ]
     if len({table.maximum for table in tables}) > 1:
-        raise FilmRefusedError("the colours of the palette have different numbers of bits: send the image as RGB")
+        raise ImageRefusedError("the colours of the palette have different numbers of bits: send the image as RGB")
     bits = tables[0].maximum.bit_length()
     planes = [
         table.entries.astype(np.uint8 if bits <= 8 else np.uint16)[np.clip(pixels.stored - table.first, 0, len(table.entries) - 1)]

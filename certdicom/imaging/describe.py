@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from pydicom.dataset import Dataset
 
-from certdicom.errors import FilmRefusedError
+from certdicom.errors import ImageRefusedError
 from certdicom.imaging import header
 from certdicom.imaging.acceptance import modality_of
 from certdicom.imaging.parsing import parse
@@ -48,11 +48,11 @@ def describe(source: Source, *, accept_any: bool = False) -> FilmDescription:
             warnings.simplefilter("ignore")  # the reading below counts them
             parsed = parse(data)
             known = replace(_facts(parsed.dataset), transfer_syntax=parsed.transfer_syntax.name)
-    except FilmRefusedError as refusal:
+    except ImageRefusedError as refusal:
         return FilmDescription(reason=str(refusal))
     try:
         image = image_of(data, accept_any=accept_any)
-    except FilmRefusedError as refusal:
+    except ImageRefusedError as refusal:
         return replace(known, reason=str(refusal))
     return replace(known, window_source=image.rendering.window.source, accepted=True, notes=image.notes)
 
@@ -76,21 +76,21 @@ def _facts(dataset: Dataset) -> FilmDescription:
 def _kind(dataset: Dataset) -> str | None:
     try:
         return "colour photograph" if is_photograph(dataset) else "radiograph"
-    except FilmRefusedError:
+    except ImageRefusedError:
         return None
 
 
 def _whole(dataset: Dataset, keyword: str) -> int | None:
     try:
         return header.whole(dataset, keyword)
-    except FilmRefusedError:
+    except ImageRefusedError:
         return None
 
 
 def _text(dataset: Dataset, keyword: str) -> str | None:
     try:
         return header.shown(header.text(dataset, keyword)) or None
-    except FilmRefusedError:
+    except ImageRefusedError:
         return None
 
 
@@ -99,7 +99,7 @@ def _spacing(dataset: Dataset) -> tuple[float, float, str] | None:
     for keyword in ("ImagerPixelSpacing", "PixelSpacing"):
         try:
             found = header.numbers(dataset, keyword)
-        except FilmRefusedError:
+        except ImageRefusedError:
             continue
         if len(found) == 2 and min(found) > 0:
             return (found[0], found[1], keyword)

@@ -1,7 +1,7 @@
 """Reading single attributes of a header that may hold anything.
 
 pydicom converts a value when it is asked for, and raises whatever the conversion raises. These functions turn that
-into FilmRefusedError, and leave a value out of the message wherever it could be private.
+into ImageRefusedError, and leave a value out of the message wherever it could be private.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from certdicom.errors import FilmRefusedError
+from certdicom.errors import ImageRefusedError
 
 
 def shown(value: str, limit: int = 32) -> str:
@@ -21,12 +21,12 @@ def shown(value: str, limit: int = 32) -> str:
 
 
 def raw(dataset: Dataset, keyword: str) -> object:
-    """The value of an attribute as pydicom gives it, None if absent; FilmRefusedError if it cannot be converted."""
+    """The value of an attribute as pydicom gives it, None if absent; ImageRefusedError if it cannot be converted."""
     try:
         return dataset.get(keyword)
     except Exception as problem:
         # Any exception type may come out of a damaged value; all mean that this header cannot be trusted.
-        raise FilmRefusedError(f"{keyword} in the header cannot be read: the file is damaged") from problem
+        raise ImageRefusedError(f"{keyword} in the header cannot be read: the file is damaged") from problem
 
 
 def values(dataset: Dataset, keyword: str) -> tuple[object, ...]:
@@ -50,15 +50,15 @@ def text(dataset: Dataset, keyword: str) -> str:
 
 
 def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
-    """All values of a numeric attribute; FilmRefusedError for one that is not a finite number."""
+    """All values of a numeric attribute; ImageRefusedError for one that is not a finite number."""
     found = []
     for value in values(dataset, keyword):
         try:
             number = float(value)  # type: ignore[arg-type]  # whatever the value is, float() says whether it is a number
         except (TypeError, ValueError, OverflowError) as problem:
-            raise FilmRefusedError(f"{keyword} {shown(str(value))!r} is not a number: correct the header") from problem
+            raise ImageRefusedError(f"{keyword} {shown(str(value))!r} is not a number: correct the header") from problem
         if not math.isfinite(number):
-            raise FilmRefusedError(f"{keyword} {number} is not a finite number: correct the header")
+            raise ImageRefusedError(f"{keyword} {number} is not a finite number: correct the header")
         found.append(number)
     return tuple(found)
 
@@ -69,12 +69,12 @@ def number(dataset: Dataset, keyword: str) -> float | None:
 
 
 def whole(dataset: Dataset, keyword: str) -> int | None:
-    """The only value of a whole-number attribute, None if absent or empty; FilmRefusedError if several or fractional."""
+    """The only value of a whole-number attribute, None if absent or empty; ImageRefusedError if several or fractional."""
     found = numbers(dataset, keyword)
     if not found:
         return None
     if len(found) > 1 or found[0] != int(found[0]):
-        raise FilmRefusedError(f"{keyword} must be one whole number, not {'/'.join(f'{value:g}' for value in found[:4])}")
+        raise ImageRefusedError(f"{keyword} must be one whole number, not {'/'.join(f'{value:g}' for value in found[:4])}")
     return int(found[0])
 
 
@@ -84,5 +84,5 @@ def items(dataset: Dataset, keyword: str) -> Sequence[Dataset]:
     if not value:
         return ()
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)) or not all(isinstance(item, Dataset) for item in value):
-        raise FilmRefusedError(f"{keyword} in the header is not a sequence: the file is damaged")
+        raise ImageRefusedError(f"{keyword} in the header is not a sequence: the file is damaged")
     return value

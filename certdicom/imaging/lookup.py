@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from certdicom.errors import FilmRefusedError
+from certdicom.errors import ImageRefusedError
 from certdicom.imaging import header
 
 
@@ -33,18 +33,18 @@ def read_table(item: Dataset, *, name: str, lowest: float, highest: float, littl
     """The table of one sequence item.
 
     `name` for messages; `lowest`, `highest`: the range of inputs that can occur, which tells whether the first input
-    mapped was meant signed. FilmRefusedError for a table that is missing, empty or shorter than it says.
+    mapped was meant signed. ImageRefusedError for a table that is missing, empty or shorter than it says.
     """
     descriptor = header.numbers(item, "LUTDescriptor")
     if len(descriptor) != 3:
-        raise FilmRefusedError(f"the {name} has {len(descriptor)} values in LUTDescriptor instead of 3: correct the header")
+        raise ImageRefusedError(f"the {name} has {len(descriptor)} values in LUTDescriptor instead of 3: correct the header")
     count = int(descriptor[0]) & 0xFFFF or 65536
     bits = int(descriptor[2]) & 0xFFFF
     if not 8 <= bits <= 16:
-        raise FilmRefusedError(f"the {name} has {bits} bits for each entry; 8 to 16 can be read: correct LUTDescriptor")
+        raise ImageRefusedError(f"the {name} has {bits} bits for each entry; 8 to 16 can be read: correct LUTDescriptor")
     entries = _entries(item, count=count, bits=bits, name=name, little_endian=little_endian)
     if int(entries.max()) >= 1 << bits:
-        raise FilmRefusedError(f"the {name} has an entry of {int(entries.max())}, more than {bits} bits hold: correct LUTDescriptor")
+        raise ImageRefusedError(f"the {name} has an entry of {int(entries.max())}, more than {bits} bits hold: correct LUTDescriptor")
     first = _first_input(int(descriptor[1]), count=count, lowest=lowest, highest=highest)
     return LookupTable(first, entries.astype(np.float64), (1 << bits) - 1)
 
@@ -74,5 +74,5 @@ def _entries(item: Dataset, *, count: int, bits: int, name: str, little_endian: 
     if bits == 8 and size < 2 * count:
         words = np.stack([words & 0xFF, words >> 8], axis=1).ravel()
     if len(words) < count:
-        raise FilmRefusedError(f"the {name} has {len(words)} entries instead of the {count} that LUTDescriptor says: correct the header")
+        raise ImageRefusedError(f"the {name} has {len(words)} entries instead of the {count} that LUTDescriptor says: correct the header")
     return words[:count]

@@ -28,7 +28,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from certdicom.errors import FilmRefusedError
+from certdicom.errors import ImageRefusedError
 from certdicom.imaging.codestream import read_codestream
 from certdicom.imaging.header import shown
 
@@ -51,11 +51,11 @@ class ParsedFile:
 
 
 def parse(data: bytes) -> ParsedFile:
-    """The data set in `data`; FilmRefusedError if it is not DICOM, damaged, or cut off at any byte."""
+    """The data set in `data`; ImageRefusedError if it is not DICOM, damaged, or cut off at any byte."""
     if not data:
-        raise FilmRefusedError("the file is empty: send it again")
+        raise ImageRefusedError("the file is empty: send it again")
     if len(data) > MOST_BYTES:
-        raise FilmRefusedError(f"the file has {len(data):,} bytes, more than the {MOST_BYTES:,} that are read")
+        raise ImageRefusedError(f"the file has {len(data):,} bytes, more than the {MOST_BYTES:,} that are read")
     start = _start_of_elements(data)
     end_of_meta, stated = _read_meta(data, start)
     size = len(data)
@@ -65,15 +65,15 @@ def parse(data: bytes) -> ParsedFile:
         dataset = dcmread(BytesIO(data), force=True)
     except (Exception, MemoryError) as problem:
         # Damaged bytes make pydicom raise nearly every built-in type, RecursionError included.
-        raise FilmRefusedError("the file cannot be read as DICOM: it is damaged, send it again") from problem
+        raise ImageRefusedError("the file cannot be read as DICOM: it is damaged, send it again") from problem
     if not isinstance(dataset, FileDataset) or not len(dataset):
-        raise FilmRefusedError(_TRUNCATED if start else "the file holds no DICOM data set: it is damaged")
+        raise ImageRefusedError(_TRUNCATED if start else "the file holds no DICOM data set: it is damaged")
     notes = []
     excess = _check_complete(dataset, size)
     if excess:
         # Fewer bytes than a whole element header: the start of one that was cut off, or an odd pad byte.
         if excess < 0 or data[len(data) - excess :].strip(b"\0"):
-            raise FilmRefusedError(_TRUNCATED)
+            raise ImageRefusedError(_TRUNCATED)
         notes.append(f"{excess} zero bytes after the data set were ignored")
     if not start:
         notes.append("the file has no DICOM preamble")
@@ -95,7 +95,7 @@ def _start_of_elements(data: bytes) -> int:
             explicit = data[4:6].isalpha() and data[4:6].isupper()
             if group in (0x0002, 0x0008) and element <= 0x0070 and (explicit or (order == "<" and length <= len(data))):
                 return 0
-    raise FilmRefusedError("this is not a DICOM file: there is no DICM prefix and no data set at its start")
+    raise ImageRefusedError("this is not a DICOM file: there is no DICM prefix and no data set at its start")
 
 
 def _read_meta(data: bytes, start: int) -> tuple[int, str | None]:
@@ -106,7 +106,7 @@ def _read_meta(data: bytes, start: int) -> tuple[int, str | None]:
         vr = data[position + 4 : position + 6]
         if vr in _LONG_VRS:
             if position + 12 > len(data):
-                raise FilmRefusedError(_TRUNCATED)
+                raise ImageRefusedError(_TRUNCATED)
             (length,) = struct.unpack_from("<I", data, position + 8)
             value = position + 12
         elif vr.isalpha():
@@ -116,7 +116,7 @@ def _read_meta(data: bytes, start: int) -> tuple[int, str | None]:
             (length,) = struct.unpack_from("<I", data, position + 4)
             value = position + 8
         if value + length > len(data):
-            raise FilmRefusedError(_TRUNCATED)
+            raise ImageRefusedError(_TRUNCATED)
         if element == 0x0010:
             syntax = data[value : value + length].decode("latin-1").strip(" \0") or None
         position = value + length
@@ -132,14 +132,14 @@ def _inflated_size(deflated: bytes) -> int:
             piece = inflater.decompress(rest, 1 << 20)
             size += len(piece)
             if size > MOST_BYTES:
-                raise FilmRefusedError(f"the deflated data set grows beyond the {MOST_BYTES:,} bytes that are read")
+                raise ImageRefusedError(f"the deflated data set grows beyond the {MOST_BYTES:,} bytes that are read")
             rest = inflater.unconsumed_tail
             if not rest and not piece:
                 break
     except zlib.error as problem:
-        raise FilmRefusedError("the deflated data set does not inflate: the file is damaged, send it again") from problem
+        raise ImageRefusedError("the deflated data set does not inflate: the file is damaged, send it again") from problem
     if not inflater.eof:
-        raise FilmRefusedError(_TRUNCATED)
+        raise ImageRefusedError(_TRUNCATED)
     return size
 
 
@@ -151,12 +151,12 @@ def _check_complete(dataset: FileDataset, size: int) -> int:
             element = dataset.get_item(tag)
         except Exception as problem:
             # An element that was left unread is converted here, and may raise whatever its conversion raises.
-            raise FilmRefusedError("the file cannot be read as DICOM: it is damaged, send it again") from problem
+            raise ImageRefusedError("the file cannot be read as DICOM: it is damaged, send it again") from problem
         if isinstance(element, RawDataElement):
             held = len(element.value or b"")
             undefined = element.length == _UNDEFINED
             if not undefined and held < element.length:
-                raise FilmRefusedError(_TRUNCATED)
+                raise ImageRefusedError(_TRUNCATED)
             # The delimiter that ends an undefined length has 8 bytes.
             tail, known = element.value_tell + held + (8 if undefined else 0), True
         else:
@@ -182,7 +182,7 @@ def _guess_compression(items: bytes) -> UID:
     try:
         frame = get_frame(items, 0, number_of_frames=1)
     except Exception as problem:
-        raise FilmRefusedError("the compressed pixel data is not made of whole fragments: the file is truncated or damaged") from problem
+        raise ImageRefusedError("the compressed pixel data is not made of whole fragments: the file is truncated or damaged") from problem
     if frame[:2] != b"\xff\xd8" and frame[:2] != b"\xff\x4f" and frame[4:8] != b"jP  ":
         return RLELossless
     stream = read_codestream(frame)
@@ -199,6 +199,6 @@ def _complete_meta(dataset: FileDataset, transfer_syntax: UID) -> None:
 
 def _check_known(transfer_syntax: UID) -> None:
     if not transfer_syntax.is_transfer_syntax or transfer_syntax.is_private:
-        raise FilmRefusedError(
+        raise ImageRefusedError(
             f"transfer syntax {shown(str(transfer_syntax), 64)} is not known: send the film as Explicit VR Little Endian"
         )

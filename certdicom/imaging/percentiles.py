@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from certdicom.errors import FilmRefusedError
+from certdicom.errors import ImageRefusedError
 from certdicom.imaging.resampling import box_average
 
 SOURCE = "percentiles 1-99 of the pixels (held fixed)"
@@ -33,7 +33,7 @@ LEAST_SPAN = 1e-3
 def percentile_window(levels: NDArray[np.number], *, padding: NDArray[np.bool_] | None) -> tuple[float, float]:
     """(lo, hi) of `levels` (rows, columns), which may be stored or modality values; `padding` pixels do not count.
 
-    FilmRefusedError if the two are equal: nearly all of the film has one value.
+    ImageRefusedError if the two are equal: nearly all of the film has one value.
     """
     averages = box_average(levels.astype(np.float32), REFERENCE_GRID).astype(np.float64)
     valid = np.ones(averages.shape, bool)
@@ -46,7 +46,7 @@ def percentile_window(levels: NDArray[np.number], *, padding: NDArray[np.bool_] 
         inside = averages[_without_borders(averages, valid)]
     lo, hi = (float(value) for value in np.percentile(inside, PERCENTILES))
     if hi - lo <= LEAST_SPAN * float(np.ptp(inside)):
-        raise FilmRefusedError(f"98 % of the film has the same value ({lo:g}): there is nothing to certify")
+        raise ImageRefusedError(f"98 % of the film has the same value ({lo:g}): there is nothing to certify")
     return lo, hi
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from certdicom.errors import FilmRefusedError
+from certdicom.errors import ImageRefusedError
 from certdicom.imaging import header
 from certdicom.imaging.acceptance import ANYWAY, CAPTURE_NOTE, SECONDARY_CAPTURE
 
@@ -31,20 +31,20 @@ def is_photograph(dataset: Dataset) -> bool:
 
 
 def refuse_own_picture(dataset: Dataset) -> None:
-    """FilmRefusedError for a picture of a result: certified again, each would bring forth another."""
+    """ImageRefusedError for a picture of a result: certified again, each would bring forth another."""
     if header.text(dataset, "SecondaryCaptureDeviceManufacturer") == _OURSELVES:
-        raise FilmRefusedError("this is the picture of a result that certdicom wrote: send the image that it was made of")
+        raise ImageRefusedError("this is the picture of a result that certdicom wrote: send the image that it was made of")
 
 
 def judge_photograph(dataset: Dataset) -> tuple[str, ...]:
-    """What is odd about a photograph's header that passes; FilmRefusedError if it says that this is something else."""
+    """What is odd about a photograph's header that passes; ImageRefusedError if it says that this is something else."""
     sop_class = header.text(dataset, "SOPClassUID")
     modality = header.text(dataset, "Modality") or PHOTOGRAPH_CLASSES[sop_class]
     if not modality:
-        raise FilmRefusedError(f"Modality is missing and {UID(sop_class).name} does not tell it; {ANYWAY}")
+        raise ImageRefusedError(f"Modality is missing and {UID(sop_class).name} does not tell it; {ANYWAY}")
     if modality not in PHOTOGRAPH_MODALITIES:
         known = ", ".join(PHOTOGRAPH_MODALITIES[:-1])
-        raise FilmRefusedError(
+        raise ImageRefusedError(
             f"Modality {header.shown(modality, 16)} is not that of a colour photograph ({known} or {PHOTOGRAPH_MODALITIES[-1]}); {ANYWAY}"
         )
     return (CAPTURE_NOTE.format(modality=modality),) if sop_class == SECONDARY_CAPTURE else ()

@@ -15,7 +15,7 @@ from pydicom.encaps import get_frame
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, RLELossless
 
-from certdicom.errors import FilmRefusedError
+from certdicom.errors import ImageRefusedError
 from certdicom.imaging import header
 from certdicom.imaging.codestream import Codestream, read_codestream
 from certdicom.imaging.presentation import StoredRange
@@ -73,12 +73,12 @@ class DecodedPixels:
 
 
 def pixel_format(dataset: Dataset) -> PixelFormat:
-    """The checked pixel format of a gray, single-frame film; FilmRefusedError with the reason otherwise."""
+    """The checked pixel format of a gray, single-frame film; ImageRefusedError with the reason otherwise."""
     check_one_frame(dataset)
     samples = header.whole(dataset, "SamplesPerPixel")
     photometric = header.text(dataset, "PhotometricInterpretation")
     if (samples is not None and samples != 1) or photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        raise FilmRefusedError(
+        raise ImageRefusedError(
             f"the image is not gray (PhotometricInterpretation {header.shown(photometric, 16) or 'missing'}, SamplesPerPixel {samples}):"
             " send a MONOCHROME1 or MONOCHROME2 film"
         )
@@ -86,47 +86,47 @@ def pixel_format(dataset: Dataset) -> PixelFormat:
 
 
 def check_one_frame(dataset: Dataset) -> None:
-    """FilmRefusedError unless there are pixels, of one frame."""
+    """ImageRefusedError unless there are pixels, of one frame."""
     if "PixelData" not in dataset:
-        raise FilmRefusedError("the file has no pixel data: send the image itself")
+        raise ImageRefusedError("the file has no pixel data: send the image itself")
     frames = header.whole(dataset, "NumberOfFrames")
     if frames is not None and frames != 1:
-        raise FilmRefusedError(f"the image has {frames} frames; only single images can be certified: send the frame that is meant")
+        raise ImageRefusedError(f"the image has {frames} frames; only single images can be certified: send the frame that is meant")
 
 
 def memory_layout(dataset: Dataset, *, samples: int) -> PixelFormat:
-    """The checked layout of pixels of so many samples; FilmRefusedError for one that is impossible or too large."""
+    """The checked layout of pixels of so many samples; ImageRefusedError for one that is impossible or too large."""
     rows, columns = _required(dataset, "Rows"), _required(dataset, "Columns")
     _check_size(rows, columns)
     allocated, stored = _required(dataset, "BitsAllocated"), _required(dataset, "BitsStored")
     high = header.whole(dataset, "HighBit")
     high = stored - 1 if high is None else high
     if allocated not in (8, 16) or not 2 <= stored <= allocated or not stored - 1 <= high < allocated:
-        raise FilmRefusedError(f"BitsAllocated {allocated}, BitsStored {stored}, HighBit {high} cannot be read: 8 or 16 bits can")
+        raise ImageRefusedError(f"BitsAllocated {allocated}, BitsStored {stored}, HighBit {high} cannot be read: 8 or 16 bits can")
     representation = header.whole(dataset, "PixelRepresentation")
     if representation not in (None, 0, 1):
-        raise FilmRefusedError(f"PixelRepresentation {representation} is neither 0 nor 1: correct the header")
+        raise ImageRefusedError(f"PixelRepresentation {representation} is neither 0 nor 1: correct the header")
     return PixelFormat(rows, columns, allocated, stored, high, representation == 1, samples)
 
 
 def _required(dataset: Dataset, keyword: str) -> int:
     value = header.whole(dataset, keyword)
     if value is None:
-        raise FilmRefusedError(f"{keyword} is missing, so the pixels cannot be read: correct the header")
+        raise ImageRefusedError(f"{keyword} is missing, so the pixels cannot be read: correct the header")
     return value
 
 
 def _check_size(rows: int, columns: int) -> None:
     if min(rows, columns) < LEAST_SIDE:
-        raise FilmRefusedError(f"the image has {rows} x {columns} pixels; at least {LEAST_SIDE} are needed on each side")
+        raise ImageRefusedError(f"the image has {rows} x {columns} pixels; at least {LEAST_SIDE} are needed on each side")
     if rows * columns > MOST_PIXELS:
-        raise FilmRefusedError(f"the image has {rows} x {columns} pixels, more than the {MOST_PIXELS:,} that can be read")
+        raise ImageRefusedError(f"the image has {rows} x {columns} pixels, more than the {MOST_PIXELS:,} that can be read")
     if max(rows, columns) > MOST_ELONGATED * min(rows, columns):
-        raise FilmRefusedError(f"the image has {rows} x {columns} pixels, too elongated for one picture (at most 2 to 1)")
+        raise ImageRefusedError(f"the image has {rows} x {columns} pixels, too elongated for one picture (at most 2 to 1)")
 
 
 def decode(dataset: Dataset, layout: PixelFormat, *, transfer_syntax: UID) -> DecodedPixels:
-    """The stored values of the only frame; FilmRefusedError if they are cut off or do not decode."""
+    """The stored values of the only frame; ImageRefusedError if they are cut off or do not decode."""
     if transfer_syntax.is_encapsulated:
         return _decode_compressed(dataset, layout, transfer_syntax=transfer_syntax)
     words, notes = native_words(dataset, layout, count=layout.rows * layout.columns, transfer_syntax=transfer_syntax)
@@ -137,7 +137,7 @@ def decode(dataset: Dataset, layout: PixelFormat, *, transfer_syntax: UID) -> De
 def _pixel_data(dataset: Dataset) -> bytes | bytearray:
     data = header.raw(dataset, "PixelData")
     if not isinstance(data, (bytes, bytearray)) or not data:
-        raise FilmRefusedError("the pixel data is empty: send the image again")
+        raise ImageRefusedError("the pixel data is empty: send the image again")
     return data
 
 
@@ -146,13 +146,13 @@ def native_words(dataset: Dataset, layout: PixelFormat, *, count: int, transfer_
     data = _pixel_data(dataset)
     expected = count * layout.bits_allocated // 8
     if len(data) < expected:
-        raise FilmRefusedError(
+        raise ImageRefusedError(
             f"the pixel data has {len(data)} bytes instead of {expected} for {layout.rows} x {layout.columns} pixels:"
             " the file is truncated, send it again"
         )
     notes: tuple[str, ...] = ()
     if len(data) >= 2 * expected:
-        raise FilmRefusedError(f"the pixel data has {len(data)} bytes, room for several images of {expected}: send a single film")
+        raise ImageRefusedError(f"the pixel data has {len(data)} bytes, room for several images of {expected}: send a single film")
     if len(data) > expected + 1:
         notes = (f"{len(data) - expected} bytes after the last pixel were ignored",)
     order = "<" if transfer_syntax.is_little_endian else ">"
@@ -162,7 +162,7 @@ def native_words(dataset: Dataset, layout: PixelFormat, *, count: int, transfer_
             # PS3.5 8.1.1: two 8-bit pixels share an OW word, whose bytes are swapped as a whole.
             words = words[: len(words) // 2 * 2].view(">u2").astype("<u2").view(np.uint8)
         if len(words) < expected:
-            raise FilmRefusedError(
+            raise ImageRefusedError(
                 f"the pixel data has {len(words)} whole words for {expected} pixels: the file is truncated, send it again"
             )
         words = words[:expected]
@@ -186,7 +186,7 @@ def decompress(
 ) -> tuple[NDArray[np.integer], Codestream | None]:
     """The words of compressed pixel data as they decode, of `layout.shape`, and what the codestream says of itself (RLE: None).
 
-    `decode_jpeg` decodes a JPEG stream that is known to be whole and of the right size. FilmRefusedError for pixel data that
+    `decode_jpeg` decodes a JPEG stream that is known to be whole and of the right size. ImageRefusedError for pixel data that
     is cut off, damaged, or of another size than the header says.
     """
     data = bytes(_pixel_data(dataset))
@@ -195,14 +195,14 @@ def decompress(
     try:
         decoder = get_decoder(transfer_syntax)
     except NotImplementedError as problem:
-        raise FilmRefusedError(f"transfer syntax {name} cannot be read: send the film uncompressed") from problem
+        raise ImageRefusedError(f"transfer syntax {name} cannot be read: send the film uncompressed") from problem
     if not (jpeg or decoder.is_available):
-        raise FilmRefusedError(f"no decoder for transfer syntax {name} is installed: send the film uncompressed")
+        raise ImageRefusedError(f"no decoder for transfer syntax {name} is installed: send the film uncompressed")
     try:
         frame = get_frame(data, 0, number_of_frames=1)
     except Exception as problem:
         # pydicom raises several types for items that do not add up; each means the same here.
-        raise FilmRefusedError(f"the {name} pixel data is not made of whole fragments: the file is truncated or damaged") from problem
+        raise ImageRefusedError(f"the {name} pixel data is not made of whole fragments: the file is truncated or damaged") from problem
     stream = None if transfer_syntax == RLELossless else read_codestream(frame)
     if stream is not None:
         _check_codestream(stream, layout)
@@ -213,10 +213,10 @@ def decompress(
             decoded = decoder.as_array(dataset, raw=True, index=0, correct_unused_bits=False)[0]
     except (Exception, MemoryError) as problem:
         # Decoders raise every type there is for a damaged stream.
-        raise FilmRefusedError(f"the {name} pixel data does not decode: the file is truncated or damaged, send it again") from problem
+        raise ImageRefusedError(f"the {name} pixel data does not decode: the file is truncated or damaged, send it again") from problem
     words = np.asarray(decoded)
     if words.shape != layout.shape:
-        raise FilmRefusedError(f"the {name} pixel data decodes to {words.shape} instead of {layout.shape}")
+        raise ImageRefusedError(f"the {name} pixel data decodes to {words.shape} instead of {layout.shape}")
     return words, stream
 
 
@@ -229,16 +229,16 @@ def _decode_jpeg(frame: bytes, _: Codestream) -> NDArray[np.integer]:
 
 def _check_codestream(stream: Codestream, layout: PixelFormat) -> None:
     if (stream.rows, stream.columns) != (layout.rows, layout.columns):
-        raise FilmRefusedError(
+        raise ImageRefusedError(
             f"the {stream.kind} pixel data has {stream.rows} x {stream.columns} pixels but the header says"
             f" {layout.rows} x {layout.columns}: the file is damaged"
         )
     if stream.components != layout.samples:
-        raise FilmRefusedError(
+        raise ImageRefusedError(
             f"the {stream.kind} pixel data has {stream.components} components but the header says {layout.samples}: the file is damaged"
         )
     if not 2 <= stream.precision <= layout.bits_allocated:
-        raise FilmRefusedError(
+        raise ImageRefusedError(
             f"the {stream.kind} pixel data has {stream.precision} bits but the header allocates {layout.bits_allocated}: it is damaged"
         )
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from certdicom.certification.certificate import Window
-from certdicom.errors import FilmRefusedError
+from certdicom.errors import ImageRefusedError
 from certdicom.imaging import header
 from certdicom.imaging.lookup import LookupTable, read_table
 from certdicom.imaging.percentiles import SOURCE as PERCENTILES
@@ -68,21 +68,21 @@ def rendering_of(
     """The rendering of a film and what there is to note about it.
 
     The order of PS3.3: a VOI LUT Sequence is preferred over a window, the first of several windows is taken, and a film
-    with neither is shown from its 1st to its 99th percentile. FilmRefusedError for a header that makes no
+    with neither is shown from its 1st to its 99th percentile. ImageRefusedError for a header that makes no
     sense and for a constant image.
     """
     histogram = _histogram(stored, limits=limits, padding=padding)
     present = np.flatnonzero(histogram)
     if len(present) == 0:
-        raise FilmRefusedError("every pixel of the film is padding (PixelPaddingValue): there is nothing to certify")
+        raise ImageRefusedError("every pixel of the film is padding (PixelPaddingValue): there is nothing to certify")
     if len(present) == 1:
-        raise FilmRefusedError(f"all pixels have the same value ({present[0] + limits.lowest}): there is nothing to certify")
+        raise ImageRefusedError(f"all pixels have the same value ({present[0] + limits.lowest}): there is nothing to certify")
     modality = _modality(dataset, limits=limits, little_endian=little_endian)
     domain = np.arange(limits.lowest, limits.highest + 1, dtype=np.float64)
     with np.errstate(over="ignore"):
         outputs = modality(domain)
     if not np.isfinite(outputs).all() or outputs.min() == outputs.max():
-        raise FilmRefusedError("RescaleSlope and RescaleIntercept leave no usable values: correct the header")
+        raise ImageRefusedError("RescaleSlope and RescaleIntercept leave no usable values: correct the header")
     voi = _voi(dataset, lowest=float(outputs.min()), highest=float(outputs.max()), little_endian=little_endian)
     inverted, notes = _polarity(dataset)
 
@@ -126,7 +126,7 @@ def _modality(dataset: Dataset, *, limits: StoredRange, little_endian: bool) -> 
     slope = header.number(dataset, "RescaleSlope")
     intercept = header.number(dataset, "RescaleIntercept")
     if slope == 0:
-        raise FilmRefusedError("RescaleSlope is 0, which makes the film constant: correct the header")
+        raise ImageRefusedError("RescaleSlope is 0, which makes the film constant: correct the header")
     return _Modality(1.0 if slope is None else slope, intercept or 0.0, None)
 
 
@@ -140,19 +140,19 @@ def _voi(dataset: Dataset, *, lowest: float, highest: float, little_endian: bool
         return None
     if centre is None or width is None:
         missing, given = ("WindowCenter", "WindowWidth") if centre is None else ("WindowWidth", "WindowCenter")
-        raise FilmRefusedError(f"the header has {given} but no {missing}: correct the header")
+        raise ImageRefusedError(f"the header has {given} but no {missing}: correct the header")
     function = header.text(dataset, "VOILUTFunction") or "LINEAR"
     if function == "LINEAR":
         # PS3.3 C.11.2.1.2.1: ((x - (c - 0.5)) / (w - 1) + 0.5), and w is at least 1.
         if width < 1:
-            raise FilmRefusedError(f"WindowWidth {width:g} is below 1, which LINEAR does not allow: correct the header")
+            raise ImageRefusedError(f"WindowWidth {width:g} is below 1, which LINEAR does not allow: correct the header")
         middle, span = centre - 0.5, width - 1
     elif function in ("LINEAR_EXACT", "SIGMOID"):
         if width <= 0:
-            raise FilmRefusedError(f"WindowWidth {width:g} is not above 0, which {function} needs: correct the header")
+            raise ImageRefusedError(f"WindowWidth {width:g} is not above 0, which {function} needs: correct the header")
         middle, span = centre, width
     else:
-        raise FilmRefusedError(
+        raise ImageRefusedError(
             f"VOILUTFunction {header.shown(function, 16)!r} is not known; LINEAR, LINEAR_EXACT and SIGMOID are: correct the header"
         )
     if function == "SIGMOID":

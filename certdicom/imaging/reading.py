@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from certdicom.errors import FilmRefusedError, UnreadableError
+from certdicom.errors import ImageRefusedError, UnreadableError
 from certdicom.imaging import header
 from certdicom.imaging.acceptance import judge
 from certdicom.imaging.colour import decode_colour
@@ -30,22 +30,22 @@ def read_image(source: Source, *, accept_any: bool = False) -> Radiograph | Phot
     """The radiograph or colour photograph in a file, or in the bytes of one.
 
     `accept_any` waives the judgements about what the image shows (modality, body part, view), and no other. Raises
-    UnreadableError for a path that cannot be read, FilmRefusedError with the reason for anything that is not
+    UnreadableError for a path that cannot be read, ImageRefusedError with the reason for anything that is not
     one whole gray film or colour photograph.
     """
     return image_of(load(source), accept_any=accept_any)
 
 
 def read_radiograph(source: Source, *, accept_any: bool = False) -> Radiograph:
-    """The gray film in a file, or in the bytes of one, as `read_image` has it; FilmRefusedError for a colour photograph too."""
+    """The gray film in a file, or in the bytes of one, as `read_image` has it; ImageRefusedError for a colour photograph too."""
     image = read_image(source, accept_any=accept_any)
     if isinstance(image, Photograph):
-        raise FilmRefusedError("the image is not gray but a colour photograph: send a MONOCHROME1 or MONOCHROME2 film")
+        raise ImageRefusedError("the image is not gray but a colour photograph: send a MONOCHROME1 or MONOCHROME2 film")
     return image
 
 
 def load(source: Source) -> bytes:
-    """The bytes of a file; UnreadableError if it cannot be read, FilmRefusedError if it is too large to be a film."""
+    """The bytes of a file; UnreadableError if it cannot be read, ImageRefusedError if it is too large to be a film."""
     if isinstance(source, bytes):
         return source
     path = Path(source)
@@ -54,7 +54,7 @@ def load(source: Source) -> bytes:
         if not stat.S_ISREG(status.st_mode):  # asked before opening: opening a pipe would wait for its writer
             raise UnreadableError(f"{path} is not a regular file: give the path of a DICOM file")
         if status.st_size > MOST_BYTES:
-            raise FilmRefusedError(f"the file has {status.st_size:,} bytes, more than the {MOST_BYTES:,} that are read")
+            raise ImageRefusedError(f"the file has {status.st_size:,} bytes, more than the {MOST_BYTES:,} that are read")
         return path.read_bytes()
     except (OSError, ValueError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else "not a path"
@@ -67,7 +67,7 @@ def image_of(data: bytes, *, accept_any: bool) -> Radiograph | Photograph:
         warnings.simplefilter("always")
         parsed = parse(data)
         if not header.text(parsed.dataset, "SOPInstanceUID"):
-            raise FilmRefusedError("SOPInstanceUID is missing, so a result could not refer to this film: correct the header")
+            raise ImageRefusedError("SOPInstanceUID is missing, so a result could not refer to this film: correct the header")
         refuse_own_picture(parsed.dataset)
         read = _photograph if is_photograph(parsed.dataset) else _radiograph
         image = read(parsed, file_sha256=hashlib.sha256(data).hexdigest(), accept_any=accept_any)
@@ -81,7 +81,7 @@ def _photograph(parsed: ParsedFile, *, file_sha256: str, accept_any: bool) -> Ph
     judged = () if accept_any else judge_photograph(parsed.dataset)
     pixels = decode_colour(parsed.dataset, transfer_syntax=parsed.transfer_syntax)
     if pixels.planes.min() == pixels.planes.max():
-        raise FilmRefusedError(f"all pixels have the same value ({pixels.planes.min()}): there is nothing to certify")
+        raise ImageRefusedError(f"all pixels have the same value ({pixels.planes.min()}): there is nothing to certify")
     return Photograph(
         dataset=parsed.dataset,
         stored_values=pixels.planes,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certdicom.certification.certificate import Window
-from certdicom.errors import FilmRefusedError
+from certdicom.errors import ImageRefusedError
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Rendering:
     def __post_init__(self) -> None:
         lo, hi = self.window.lo, self.window.hi
         if self.table is None and not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
-            raise FilmRefusedError(f"a window from {lo:g} to {hi:g} shows nothing: correct WindowCenter and WindowWidth")
+            raise ImageRefusedError(f"a window from {lo:g} to {hi:g} shows nothing: correct WindowCenter and WindowWidth")
 
     @property
     def is_linear(self) -> bool:

@@ -22,7 +22,7 @@ import numpy as np
 from certdicom.certification.certificate import Structure
 from certdicom.certification.schedule import Schedule, schedule_from
 from certdicom.errors import BundleError
-from certdicom.models.description import DENOISER, PROGRAM, SEGMENTER, Activation, Denoising, Feeding, Reading, network_files
+from certdicom.models.description import DENOISER, PROGRAM, SEGMENTER, Activation, Denoising, InputSpec, OutputSpec, network_files
 from certdicom.models.plausibility import AnatomyModel
 from certdicom.models.scheduler import located, read_scheduler
 
@@ -44,7 +44,7 @@ class Bundle:
     `grid`: rows and columns of the model grid, one number for a square; `channels`: of the images with noise, 1 for gray;
     `structures` in channel order; `sigma_range`: noise levels that the networks were trained for; `thresholds`: (sigma, logits
     above which each structure is present) pairs, rising in sigma; `activation`: whether structures may overlap; `denoising`: how;
-    `feeding`, `reading`: how the segmenter takes images and gives its output; `networks`: the description of each network by role;
+    `input_spec`, `output_spec`: how the segmenter takes images and gives its output; `networks`: the description of each network by role;
     `homes`: the folder that holds each one's files;
     `sha256`: hex digest over bundle.json and the weights' digests; `anatomy`: what a plausible selection looks like, or None;
     `notice`: what every user must be told.
@@ -61,8 +61,8 @@ class Bundle:
     thresholds: tuple[tuple[float, tuple[float, ...]], ...]
     activation: Activation
     denoising: Denoising
-    feeding: Feeding
-    reading: Reading
+    input_spec: InputSpec
+    output_spec: OutputSpec
     networks: Mapping[str, Mapping[str, Any]]
     homes: Mapping[str, Path]
     weights_sha256: Mapping[str, str]
@@ -189,8 +189,8 @@ def _parse(fields: Any, *, folder: Path, content: bytes) -> Bundle:
         thresholds=tuple(_threshold(*pair, structures=len(fields["structures"])) for pair in fields.get("thresholds", ())),
         activation=activation,
         denoising=denoising,
-        feeding=Feeding.parse(networks[SEGMENTER].get("input", {}), channels=channels),
-        reading=Reading.parse(networks[SEGMENTER].get("output", {}), structures=fields["structures"], activation=activation),
+        input_spec=InputSpec.parse(networks[SEGMENTER].get("input", {}), channels=channels),
+        output_spec=OutputSpec.parse(networks[SEGMENTER].get("output", {}), structures=fields["structures"], activation=activation),
         networks=networks,
         homes=homes,
         weights_sha256=digests,

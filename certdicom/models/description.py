@@ -49,7 +49,7 @@ class Denoising:
 
 
 @dataclass(frozen=True)
-class Feeding:
+class InputSpec:
     """How a segmenter takes images: `channels` (1 or 3), and (u - mean) / std of the image u in [0, 1], per channel or for all.
 
     `factor`: how many times coarser its grid is than the bundle's, in each direction: it gets the means of factor × factor pixels, and
@@ -64,7 +64,7 @@ class Feeding:
     mirror: bool = False
 
     @classmethod
-    def parse(cls, fields: Mapping[str, Any], *, channels: int) -> Feeding:
+    def parse(cls, fields: Mapping[str, Any], *, channels: int) -> InputSpec:
         """From `{"channels": 3, "range": [-1, 1]}` or `{"mean": [...], "std": [...]}`; `channels` are the bundle's."""
         _known("input", fields, {"channels", "range", "mean", "std", "factor", "mirror"})
         if "range" in fields and ("mean" in fields or "std" in fields):
@@ -91,7 +91,7 @@ class Feeding:
 
 
 @dataclass(frozen=True)
-class Reading:
+class OutputSpec:
     """How a segmenter's output is read: `outputs` channels of "logits" or "probabilities"; per structure the channels that make it up."""
 
     outputs: int
@@ -99,7 +99,7 @@ class Reading:
     members: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def parse(cls, fields: Mapping[str, Any], *, structures: Sequence[Mapping[str, Any]], activation: Activation) -> Reading:
+    def parse(cls, fields: Mapping[str, Any], *, structures: Sequence[Mapping[str, Any]], activation: Activation) -> OutputSpec:
         """From `{"channels": 4, "kind": "probabilities"}` and each structure's `"channel"`, a number or a list.
 
         Without them: one logit per structure in order (sigmoid), or the background first (softmax).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydicom.uid import UID
 
 from certdicom.node.deliver.commitment import WELL_KNOWN_INSTANCE
-from certdicom.node.deliver.store_status import Answer, judge, meaning
+from certdicom.node.deliver.store_status import StoreOutcome, classify, meaning
 from certdicom.node.receive.receiving import STATUSES
 from certdicom.node.receive.rules import FILM_SOP_CLASSES, PHOTOGRAPH_SOP_CLASSES
 from certdicom.node.receive.scp import TRANSFER_SYNTAXES, storage_sop_classes
@@ -106,8 +106,8 @@ def conformance_statement() -> str:
             "",
             "| status | meaning | taken as |",
             "| --- | --- | --- |",
-            *(f"| 0x{status:04X} | {meaning(status)} | {_taken(judge(status))} |" for status in _ANSWERS),
-            f"| none | the association broke or timed out | {_taken(judge(None))} |",
+            *(f"| 0x{status:04X} | {meaning(status)} | {_taken(classify(status))} |" for status in _ANSWERS),
+            f"| none | the association broke or timed out | {_taken(classify(None))} |",
             "",
             "0x0111 counts as delivered when an earlier attempt sent the same bytes and was answered well or not at all; it is refused",
             "otherwise. Each object is one instance in a series of its own, in the study of its film, and refers to the",
@@ -131,7 +131,7 @@ def conformance_statement() -> str:
     )  # fmt: skip
 
 
-def _taken(answer: Answer) -> str:
+def _taken(answer: StoreOutcome) -> str:
     return {
         "stored": "delivered",
         "refused": "refused; tried again, given up after `delivery.refusals`",

@@ -28,9 +28,9 @@ from certdicom.node.store.ledger import Ledger
 from certdicom.node.store.spool import Spool
 from certdicom.node.work.certify import FilmCertifier, PipelineCertifier
 from certdicom.node.work.dispatcher import CERTIFY_QUEUE, Dispatcher, delivery_queue
-from certdicom.node.work.jobs.dbos_engine import DbosEngine
-from certdicom.node.work.jobs.port import JobEngine, Queue
-from certdicom.node.work.maintenance import Housekeeper
+from certdicom.node.work.jobs.dbos_queue import DbosQueue
+from certdicom.node.work.jobs.port import JobQueue, Queue
+from certdicom.node.work.maintenance import Maintenance
 from certdicom.node.work.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Service:
     """A node (`listens`) or a worker: everything made and checked in the constructor, running between `start` and `stop`."""
 
     def __init__(
-        self, configuration: Configuration, *, listens: bool = True, certifier: FilmCertifier | None = None, engine: JobEngine | None = None
+        self, configuration: Configuration, *, listens: bool = True, certifier: FilmCertifier | None = None, engine: JobQueue | None = None
     ) -> None:
         """`certifier`, `engine`: others than the bundle of the configuration and DBOS. UsageError for anything that cannot work."""
         _use_pynetdicom_frugally()
@@ -67,7 +67,7 @@ class Service:
             drift=configuration.number("certificate.abstain_drift"),
         )
         self._lock, self.executor_id = _claim_name(self.spool.root, "node" if listens else "worker")
-        self.engine = engine or DbosEngine(
+        self.engine = engine or DbosQueue(
             database_url=configuration.database_url, executor_id=self.executor_id, poll_s=configuration.number("jobs.poll_s")
         )
         titles = tuple(destination.ae_title for destination in configuration.destinations)
@@ -80,7 +80,7 @@ class Service:
             metrics=self.metrics,
             dispatcher=self.dispatcher,
         )
-        self.housekeeper = Housekeeper(
+        self.maintenance = Maintenance(
             configuration=configuration,
             spool=self.spool,
             ledger=self.ledger,
@@ -96,12 +96,12 @@ class Service:
     def start(self) -> None:
         """Take up what was left, then listen. UsageError when an address is taken."""
         number = self.configuration.whole
-        self.ledger.signs_of_life.beat(self.executor_id)
+        self.ledger.heartbeat.beat(self.executor_id)
         entered = reconcile(spool=self.spool, ledger=self.ledger, site_key=self.site_key) if self.scp is not None else 0
         certify = Queue(CERTIFY_QUEUE, self.tasks.certify, number("jobs.workers"))
         titles = [destination.ae_title for destination in self.configuration.destinations]
         self.engine.start([certify, *(Queue(delivery_queue(title), self.tasks.deliver, number("delivery.at_once")) for title in titles)])
-        self.housekeeper.start()
+        self.maintenance.start()
         if self.scp is not None:
             self.scp.start()
             LOG.info("listening", extra={"address": f"{self.configuration.text('node.host')}:{self.scp.port}", "count": entered})
@@ -131,11 +131,11 @@ class Service:
         if self.scp is not None:
             self.scp.stop(grace_s=min(10.0, grace))
         finished = self.engine.stop(max(0.0, grace - (time.monotonic() - started)))
-        self.housekeeper.stop()
+        self.maintenance.stop()
         if self.web is not None:
             self.web.stop()
         try:
-            self.ledger.signs_of_life.end(self.executor_id)
+            self.ledger.heartbeat.end(self.executor_id)
         except SQLAlchemyError as error:
             LOG.warning("could not sign off", extra={"error": type(error).__name__})
         self._lock.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 
 from certdicom.certification.certificate import Certificate, Structure
-from certdicom.errors import FilmRefusedError
+from certdicom.errors import ImageRefusedError
 from certdicom.imaging import header
 from certdicom.imaging.acceptance import is_of_chest
 from certdicom.outputs import codes
@@ -27,6 +27,6 @@ def region_of(film: Dataset, certificate: Certificate) -> codes.Concept | None:
             value, scheme, meaning = (str(item.get(keyword) or "") for keyword in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning"))
             if 0 < len(value) <= _SHORT_STRING and 0 < len(scheme) <= _SHORT_STRING and 0 < len(meaning) <= _LONG_STRING:
                 return value, scheme, meaning
-    except FilmRefusedError:
+    except ImageRefusedError:
         return None  # a damaged sequence says nothing
     return None

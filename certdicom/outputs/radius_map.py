@@ -68,7 +68,7 @@ def build_radius_map(
 
     `film`: its data set, pixel data not needed; `radii` (rows, columns) float32 of the film's size, `joint_radii` brought to the
     film. It lies in the same synthetic plane as the SEG with viewer geometry, and has the film's size: OHIF opens no other. Raises
-    FilmRefusedError for a film that nothing can refer to, UsageError for radii of another size or kind.
+    ImageRefusedError for a film that nothing can refer to, UsageError for radii of another size or kind.
     """
     wanted = (int(film.Rows), int(film.Columns))
     if radii.shape != wanted or radii.dtype != np.float32:

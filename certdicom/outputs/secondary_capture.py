@@ -39,7 +39,7 @@ def build_secondary_capture(
 
     `film`: its data set, pixel data not needed; `picture` (rows, columns, 3) uint8 RGB, of any size; `file_sha256`: digest of
     the film's bytes; `draw_identity`: fingerprint of the noise seed. It carries no pixel spacing: the picture is scaled
-    and has a legend, and nobody should measure in it. Raises FilmRefusedError for a film that nothing can refer to,
+    and has a legend, and nobody should measure in it. Raises ImageRefusedError for a film that nothing can refer to,
     UsageError for a picture that is none.
     """
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:

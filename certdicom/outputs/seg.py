@@ -65,7 +65,7 @@ def build_segmentation(
     leaves geometry out; `abstain`: "per-structure" puts one Abstain segment per structure before the union;
     `deflated`: Deflated Explicit VR Little Endian, about a hundredth of the size.
     Segment numbers follow the certificate's structures; the union Abstain segment is last and always there.
-    Raises FilmRefusedError for a film that a SEG cannot refer to, UsageError for decisions that do not fit it.
+    Raises ImageRefusedError for a film that a SEG cannot refer to, UsageError for decisions that do not fit it.
     """
     _require_options(geometry, abstain)
     require_fit(decisions, certificate, rows=int(film.Rows), columns=int(film.Columns))

@@ -15,7 +15,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DSfloat, validate_value
 
-from certdicom.errors import FilmRefusedError
+from certdicom.errors import ImageRefusedError
 from certdicom.outputs.uids import frame_of_reference_uid
 
 Geometry = Literal["viewer", "none"]
@@ -105,7 +105,7 @@ def describe_source(film: Dataset, *, geometry: Geometry) -> Source:
     """Take from `film` what a result refers to and inherits; the film's data set is not changed.
 
     Values that break their VR are left out with a note, but for those by which archives match patients.
-    Raises FilmRefusedError for a film that a segmentation cannot refer to.
+    Raises ImageRefusedError for a film that a segmentation cannot refer to.
     """
     notes: list[str] = []
     spacing = pixel_spacing(film)
@@ -150,13 +150,13 @@ def _references(film: Dataset) -> Dataset:
         element = _element(film, keyword)
         value = "" if element is None or element.value is None else str(element.value)
         if not re.fullmatch(r"[0-9.]{1,64}", value):
-            raise FilmRefusedError(f"the image's {keyword} is {value[:70]!r}, which nothing can refer to; correct its header")
+            raise ImageRefusedError(f"the image's {keyword} is {value[:70]!r}, which nothing can refer to; correct its header")
         setattr(image, keyword, value)
     if image.SOPClassUID not in SUPPORTED_SOP_CLASSES:
         name = image.SOPClassUID.name
-        raise FilmRefusedError(f"the image's SOP Class is {name}; send CR, DX, Secondary Capture, VL Photographic or VL Endoscopic")
+        raise ImageRefusedError(f"the image's SOP Class is {name}; send CR, DX, Secondary Capture, VL Photographic or VL Endoscopic")
     if int(film.get("NumberOfFrames") or 1) > 1:
-        raise FilmRefusedError(f"the image has {film.NumberOfFrames} frames; split it and send the frame that is meant")
+        raise ImageRefusedError(f"the image has {film.NumberOfFrames} frames; split it and send the frame that is meant")
     image.Modality = str(film.get("Modality") or "OT")
     image.Rows, image.Columns = int(film.Rows), int(film.Columns)
     return image

@@ -61,7 +61,7 @@ def build_measurement_report(
     """Build the report of one film or photograph; neither `film` nor `segmentation` is changed.
 
     `film`: its data set, pixel data not needed; `segmentation`: the SEG built from the same `decisions` (structures, rows,
-    columns) uint8 and the same certificate. Raises FilmRefusedError for a film that nothing can refer to, UsageError for
+    columns) uint8 and the same certificate. Raises ImageRefusedError for a film that nothing can refer to, UsageError for
     a segmentation of another film or other structures.
     """
     source = describe_source(film, geometry="none")

@@ -11,7 +11,7 @@ import pytest
 from pydicom import dcmread, dcmwrite
 from pydicom.encaps import encapsulate, generate_frames
 
-from certdicom.errors import FilmRefusedError, UsageError
+from certdicom.errors import ImageRefusedError, UsageError
 from certdicom.imaging.reading import read_radiograph
 from certdicom.imaging.synthetic import ENCODINGS, compress, film_bytes
 
@@ -168,5 +168,5 @@ def test_a_signed_codestream_mismatch_does_not_pass_silently(film):
     native = film()
     packed = compress(native, "jpeg-2000")
     packed.Rows = 119
-    with pytest.raises(FilmRefusedError, match="120 x 96 pixels but the header says 119 x 96"):
+    with pytest.raises(ImageRefusedError, match="120 x 96 pixels but the header says 119 x 96"):
         read_radiograph(film_bytes(packed))

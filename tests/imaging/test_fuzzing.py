@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from certdicom.errors import FilmRefusedError
+from certdicom.errors import ImageRefusedError
 from certdicom.imaging.describe import describe
 from certdicom.imaging.reading import read_radiograph
 from certdicom.imaging.synthetic import ENCODINGS, compress, film_bytes, synthetic_film
@@ -20,7 +20,7 @@ def attempt(data: bytes) -> bool:
     start = time.perf_counter()
     try:
         read = read_radiograph(data)
-    except FilmRefusedError as refusal:
+    except ImageRefusedError as refusal:
         message, accepted = str(refusal), False
     else:
         assert read.stored_values.shape == (read.dataset.Rows, read.dataset.Columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from certdicom.errors import FilmRefusedError
+from certdicom.errors import ImageRefusedError
 from certdicom.imaging.percentiles import percentile_window
 from certdicom.imaging.reading import read_radiograph
 from certdicom.imaging.resampling import box_average
@@ -68,7 +68,7 @@ def test_the_window_follows_a_shift_of_the_stored_values(chest):
 def test_one_odd_pixel_does_not_make_an_image():
     flat = np.full((200, 200), 7, np.int32)
     flat[100, 100] = 4000
-    with pytest.raises(FilmRefusedError, match="98 %"):
+    with pytest.raises(ImageRefusedError, match="98 %"):
         percentile_window(flat, padding=None)
 
 
@@ -133,7 +133,7 @@ def test_a_padding_value_that_occurs_nowhere_changes_nothing(read):
 def test_a_film_that_is_all_padding_is_refused(film):
     native = film()
     native.PixelPaddingValue, native.PixelPaddingRangeLimit = 0, 4095
-    with pytest.raises(FilmRefusedError, match="every pixel of the film is padding"):
+    with pytest.raises(ImageRefusedError, match="every pixel of the film is padding"):
         read_radiograph(film_bytes(native))
 
 
@@ -142,5 +142,5 @@ def test_padding_does_not_hide_a_constant_film(film):
     raw = np.full((120, 96), 1000, "<u2")
     raw[:, :30] = 0
     native.PixelData, native.PixelPaddingValue = raw.tobytes(), 0
-    with pytest.raises(FilmRefusedError, match=r"same value \(1000\)"):
+    with pytest.raises(ImageRefusedError, match=r"same value \(1000\)"):
         read_radiograph(film_bytes(native))

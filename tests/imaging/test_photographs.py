@@ -25,7 +25,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from certdicom import FilmRefusedError, Photograph, Radiograph, read_image, read_radiograph
+from certdicom import ImageRefusedError, Photograph, Radiograph, read_image, read_radiograph
 from certdicom.imaging.describe import describe
 from certdicom.imaging.grid import to_grid
 from certdicom.imaging.resampling import box_matrix, operator_norm
@@ -257,7 +257,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_captures_of_something_else_are_refused_unless_any_is_accepted(make_photograph, name):
     changes, message = REFUSED[name]
-    with pytest.raises(FilmRefusedError, match=message) as refusal:
+    with pytest.raises(ImageRefusedError, match=message) as refusal:
         read_image(film_bytes(make_photograph(**changes)))
     assert "--accept-any" in str(refusal.value)
     assert seen(make_photograph(**changes), accept_any=True).shape == (96, 128, 3)
@@ -295,7 +295,7 @@ TECHNICAL = {
 @pytest.mark.parametrize("accept_any", [False, True])
 def test_what_is_no_whole_photograph_is_refused_in_any_case(make_photograph, name, accept_any):
     changes, message = TECHNICAL[name]
-    with pytest.raises(FilmRefusedError, match=message) as refusal:
+    with pytest.raises(ImageRefusedError, match=message) as refusal:
         read_image(film_bytes(make_photograph(**changes)), accept_any=accept_any or name in ("ultrasound", "microscopy"))
     assert "\n" not in str(refusal.value)
 
@@ -306,14 +306,14 @@ def test_a_stream_of_another_number_of_colours_is_refused(make_photograph):
     Image.fromarray(picture(dataset)[..., 0]).save(stream, "JPEG")
     dataset = as_jpeg(dataset, photometric="YBR_FULL")
     dataset.PixelData = encapsulate([stream.getvalue()])
-    with pytest.raises(FilmRefusedError, match="1 components but the header says 3"):
+    with pytest.raises(ImageRefusedError, match="1 components but the header says 3"):
         read_image(film_bytes(dataset))
 
 
 def test_films_and_photographs_are_told_apart(make_photograph, make_film):
     film = film_bytes(make_film(rows=96, columns=96))
     assert type(read_image(film)) is type(read_radiograph(film)) is Radiograph
-    with pytest.raises(FilmRefusedError, match="not gray but a colour photograph"):
+    with pytest.raises(ImageRefusedError, match="not gray but a colour photograph"):
         read_radiograph(film_bytes(make_photograph()))
 
 
@@ -324,7 +324,7 @@ def test_a_photograph_is_described(make_photograph):
 
 def test_real_ultrasound_keeps_its_refusal(real):
     assert dcmread(real("US1_UNCR.dcm")).PhotometricInterpretation == "RGB"
-    with pytest.raises(FilmRefusedError, match="Modality US is not a plain radiograph"):
+    with pytest.raises(ImageRefusedError, match="Modality US is not a plain radiograph"):
         read_image(real("US1_UNCR.dcm"))
 
 
@@ -343,7 +343,7 @@ def test_whatever_is_wrong_with_the_bytes_the_refusal_is_one_line(real, name):
             data[generator.integers(132, min(len(data), 3000), 5)] = generator.integers(0, 256, 5)
         try:
             read_image(data.tobytes(), accept_any=True)
-        except FilmRefusedError as refusal:
+        except ImageRefusedError as refusal:
             refusals.append(str(refusal))
     assert len(refusals) >= 10
     assert all(refusal.isprintable() for refusal in refusals)

@@ -11,7 +11,7 @@ from pydicom import dcmread
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
-from certdicom.errors import FilmRefusedError
+from certdicom.errors import ImageRefusedError
 from certdicom.imaging.grid import to_grid
 from certdicom.imaging.reading import read_radiograph
 
@@ -41,7 +41,7 @@ def test_a_lossy_chest_film_is_read_like_the_original(real):
 
 @pytest.mark.parametrize("name", ["RG3_UNCR.dcm", "RG3_UNCI.dcm", "RG3_J2KR.dcm", "RG3_J2KI.dcm"])
 def test_a_leg_is_refused_by_its_body_part(real, name):
-    with pytest.raises(FilmRefusedError, match="BodyPartExamined EXTREMITY is not the chest"):
+    with pytest.raises(ImageRefusedError, match="BodyPartExamined EXTREMITY is not the chest"):
         read_radiograph(real(name))
     assert read_radiograph(real(name), accept_any=True).rows == 1760
 
@@ -64,7 +64,7 @@ def test_a_leg_is_refused_by_its_body_part(real, name):
     ],
 )
 def test_other_objects_are_refused(real, name, reason):
-    with pytest.raises(FilmRefusedError, match=reason):
+    with pytest.raises(ImageRefusedError, match=reason):
         read_radiograph(real(name))
 
 
@@ -81,7 +81,7 @@ def test_other_objects_are_refused(real, name, reason):
     ],
 )
 def test_accept_any_does_not_waive_technical_reasons(real, name, reason):
-    with pytest.raises(FilmRefusedError, match=reason):
+    with pytest.raises(ImageRefusedError, match=reason):
         read_radiograph(real(name), accept_any=True)
 
 
@@ -121,7 +121,7 @@ def test_a_jpeg_stream_without_its_end_is_refused(real):
         dataset.PixelData = encapsulate([frame[:length]])
         stream = io.BytesIO()
         dataset.save_as(stream)
-        with pytest.raises(FilmRefusedError, match="has no end marker: the file is truncated"):
+        with pytest.raises(ImageRefusedError, match="has no end marker: the file is truncated"):
             read_radiograph(stream.getvalue(), accept_any=True)
 
 

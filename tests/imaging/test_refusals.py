@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID
 
-from certdicom.errors import FilmRefusedError, UsageError
+from certdicom.errors import ImageRefusedError, UsageError
 from certdicom.imaging.acceptance import CHEST_CODES, FRONTAL_CODES
 from certdicom.imaging.parsing import MOST_BYTES
 from certdicom.imaging.reading import read_radiograph
@@ -68,7 +68,7 @@ SHOWN = {
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_header_that_says_it_is_something_else_is_refused(read, name):
     change, message = SHOWN[name]
-    with pytest.raises(FilmRefusedError, match=re.escape(message)) as refusal:
+    with pytest.raises(ImageRefusedError, match=re.escape(message)) as refusal:
         read(change)
     assert "--accept-any" in str(refusal.value)
 
@@ -170,7 +170,7 @@ TECHNICAL = {
 @pytest.mark.parametrize("accept_any", [False, True])
 def test_what_is_no_whole_gray_film_is_refused_in_any_case(read, name, accept_any):
     change, message = TECHNICAL[name]
-    with pytest.raises(FilmRefusedError, match=re.escape(message)):
+    with pytest.raises(ImageRefusedError, match=re.escape(message)):
         read(change, accept_any=accept_any)
 
 
@@ -178,7 +178,7 @@ def test_an_absurd_size_is_refused_before_anything_is_decoded(film, monkeypatch)
     packed = compress(film(), "jpeg-2000")
     packed.Rows = packed.Columns = 60000
     monkeypatch.setattr("certdicom.imaging.reading.decode", lambda *_, **__: pytest.fail("decoded"))
-    with pytest.raises(FilmRefusedError, match="60000 x 60000"):
+    with pytest.raises(ImageRefusedError, match="60000 x 60000"):
         read_radiograph(film_bytes(packed))
 
 
@@ -187,7 +187,7 @@ def test_a_codestream_of_another_size_is_refused_before_it_is_decoded(film, enco
     packed = compress(film(bits_stored=8), encoding)
     packed.Rows, packed.Columns = 96, 120
     monkeypatch.setattr("certdicom.imaging.pixels.get_decoder", lambda _: type("Decoder", (), {"is_available": True}))
-    with pytest.raises(FilmRefusedError, match=r"has 120 x 96 pixels but the header says 96 x 120"):
+    with pytest.raises(ImageRefusedError, match=r"has 120 x 96 pixels but the header says 96 x 120"):
         read_radiograph(film_bytes(packed))
 
 
@@ -199,32 +199,32 @@ def test_a_codestream_that_is_cut_off_within_whole_fragments_is_refused(film, en
     packed = compress(film(bits_stored=8), encoding)
     (frame,) = generate_frames(packed.PixelData, number_of_frames=1)
     packed.PixelData = encapsulate([frame[: int(len(frame) * share) // 2 * 2]])
-    with pytest.raises(FilmRefusedError, match=r"truncated|damaged"):
+    with pytest.raises(ImageRefusedError, match=r"truncated|damaged"):
         read_radiograph(film_bytes(packed))
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"hello", b"\0" * 1000, b"%PDF-1.7" + b"x" * 500, b"\x89PNG\r\n\x1a\n" * 50, b"DICM"])
 def test_what_is_not_dicom_is_refused(data):
-    with pytest.raises(FilmRefusedError, match=r"empty|not a DICOM file"):
+    with pytest.raises(ImageRefusedError, match=r"empty|not a DICOM file"):
         read_radiograph(data)
 
 
 def test_a_prefix_with_nothing_behind_it_is_truncated():
-    with pytest.raises(FilmRefusedError, match="truncated"):
+    with pytest.raises(ImageRefusedError, match="truncated"):
         read_radiograph(b"\0" * 128 + b"DICM")
 
 
 @pytest.mark.parametrize("value", [0, 1, 2000])
 def test_a_constant_image_is_refused(read, value):
     pixels = np.full(120 * 96, value, "<u2").tobytes()
-    with pytest.raises(FilmRefusedError, match=rf"all pixels have the same value \({value}\)"):
+    with pytest.raises(ImageRefusedError, match=rf"all pixels have the same value \({value}\)"):
         read(put(PixelData=pixels))
 
 
 def test_a_nearly_constant_image_without_a_window_is_refused(read):
     pixels = np.full(120 * 96, 7, "<u2")
     pixels[5000] = 4000
-    with pytest.raises(FilmRefusedError, match="98 % of the film has the same value"):
+    with pytest.raises(ImageRefusedError, match="98 % of the film has the same value"):
         read(put(PixelData=pixels.tobytes()), modality="CR", window=None)
 
 
@@ -244,7 +244,7 @@ def test_a_transfer_syntax_that_cannot_be_read_is_refused(film, syntax, message)
     dataset["PixelData"].is_undefined_length = True
     buffer = BytesIO()
     dataset.save_as(buffer, enforce_file_format=True, implicit_vr=False, little_endian=True)
-    with pytest.raises(FilmRefusedError, match=message):
+    with pytest.raises(ImageRefusedError, match=message):
         read_radiograph(buffer.getvalue())
 
 
@@ -254,7 +254,7 @@ def test_a_deflated_bomb_is_refused_without_filling_the_memory(film):
     squeezer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     block = bytes(1 << 24)
     bomb = b"".join(squeezer.compress(block) for _ in range(MOST_BYTES // len(block) + 1)) + squeezer.flush()
-    with pytest.raises(FilmRefusedError, match="grows beyond"):
+    with pytest.raises(ImageRefusedError, match="grows beyond"):
         read_radiograph(data[:meta_end] + bomb)
 
 
@@ -283,5 +283,5 @@ def test_a_file_beyond_all_films_is_refused_before_it_is_read(tmp_path):
     path = tmp_path / "huge.dcm"
     with path.open("wb") as file:
         file.truncate(MOST_BYTES + 1)  # sparse: takes no room
-    with pytest.raises(FilmRefusedError, match="more than"):
+    with pytest.raises(ImageRefusedError, match="more than"):
         read_radiograph(path)

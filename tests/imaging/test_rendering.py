@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from certdicom.certification.certificate import Window
-from certdicom.errors import FilmRefusedError
+from certdicom.errors import ImageRefusedError
 from certdicom.imaging.reading import read_radiograph
 from certdicom.imaging.rendering import DisplayTable, Rendering
 from certdicom.imaging.synthetic import compress, film_bytes
@@ -206,7 +206,7 @@ def set_window(centre, width, function=None):
     ],
 )
 def test_a_senseless_window_or_rescale_is_refused(read, change, message):
-    with pytest.raises(FilmRefusedError, match=message):
+    with pytest.raises(ImageRefusedError, match=message):
         read(change)
 
 
@@ -216,7 +216,7 @@ def test_a_number_that_is_none_is_refused(film, keyword, value):
     dataset = film()
     setattr(dataset, keyword, 1111)
     data = film_bytes(dataset).replace(b"1111", value)
-    with pytest.raises(FilmRefusedError, match=f"{keyword}.*(number|cannot be read)"):
+    with pytest.raises(ImageRefusedError, match=f"{keyword}.*(number|cannot be read)"):
         read_radiograph(data)
 
 
@@ -255,7 +255,7 @@ def edit_lut(**changes):
     ],
 )
 def test_a_damaged_table_is_refused(read, arguments, change, message):
-    with pytest.raises(FilmRefusedError, match=message):
+    with pytest.raises(ImageRefusedError, match=message):
         read(change, **arguments)
 
 
@@ -321,7 +321,7 @@ def test_a_modality_lut_is_named_with_the_window_that_follows_it(read):
 
 
 def test_rendering_refuses_a_window_of_no_width():
-    with pytest.raises(FilmRefusedError, match="shows nothing"):
+    with pytest.raises(ImageRefusedError, match="shows nothing"):
         Rendering(window=Window(5.0, 5.0, "test"))
 
 

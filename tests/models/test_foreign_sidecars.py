@@ -23,8 +23,8 @@ from torch import nn
 from certdicom.errors import BundleError
 from certdicom.models.backends.torch import load_network
 from certdicom.models.bundle import load_bundle
-from certdicom.models.description import Feeding, Reading
-from certdicom.models.networks.adapter import FittedSegmenter
+from certdicom.models.description import InputSpec, OutputSpec
+from certdicom.models.networks.adapter import SegmenterAdapter
 
 pytestmark = SAVING_WARNS
 
@@ -45,11 +45,11 @@ def test_the_sidecar_says_how_a_network_is_fed_and_read(tmp_path: Path) -> None:
 
 
 def test_mean_and_std_are_per_channel() -> None:
-    feeding = Feeding.parse({"mean": [0.1, 0.2, 0.3], "std": [1, 2, 4]}, channels=3)
-    fitted = FittedSegmenter(
+    input_spec = InputSpec.parse({"mean": [0.1, 0.2, 0.3], "std": [1, 2, 4]}, channels=3)
+    fitted = SegmenterAdapter(
         nn.Identity(),
-        feeding=feeding,
-        reading=Reading.parse({}, structures=[LUNGS, HEART, LUNGS], activation="sigmoid"),
+        input_spec=input_spec,
+        output_spec=OutputSpec.parse({}, structures=[LUNGS, HEART, LUNGS], activation="sigmoid"),
         activation="sigmoid",
     )
     found = fitted(torch.full((1, 3, 2, 2), 0.5))[0, :, 0, 0]
@@ -58,8 +58,10 @@ def test_mean_and_std_are_per_channel() -> None:
 
 def test_probabilities_are_turned_into_logits_and_united() -> None:
     """Two channels, the left and the right lung, make one structure: it is there where either is."""
-    reading = Reading.parse({"kind": "probabilities", "channels": 2}, structures=[{**LUNGS, "channel": [0, 1]}], activation="sigmoid")
-    fitted = FittedSegmenter(nn.Identity(), feeding=Feeding(2), reading=reading, activation="sigmoid")
+    output_spec = OutputSpec.parse(
+        {"kind": "probabilities", "channels": 2}, structures=[{**LUNGS, "channel": [0, 1]}], activation="sigmoid"
+    )
+    fitted = SegmenterAdapter(nn.Identity(), input_spec=InputSpec(2), output_spec=output_spec, activation="sigmoid")
     chances = torch.tensor([[0.2, 0.9, 1.0], [0.4, 0.1, 0.0]]).view(1, 2, 1, 3)
     expected = torch.tensor([0.4, 0.9, 1 - 1e-7]).logit()
     torch.testing.assert_close(fitted(chances)[0, 0, 0], expected, atol=1e-3, rtol=1e-3)

@@ -14,7 +14,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from certdicom.certification.noise import standard_normal
 from certdicom.certification.schedule import CosineSchedule, LinearSchedule, ScaledLinearSchedule, schedule_from
 from certdicom.errors import BundleError, UsageError
-from certdicom.models.backends.calls import OneByOne
+from certdicom.models.backends.calls import PerImage
 from certdicom.models.backends.denoisers import CoarseDenoiser, DirectDenoiser, MultiStepDenoiser, OneShotDenoiser, reverse_steps
 from certdicom.models.backends.torch import load_denoiser
 from certdicom.models.bundle import load_bundle
@@ -158,7 +158,7 @@ def test_each_image_is_computed_alone_and_in_order_on_one_thread() -> None:
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        assert torch.equal(OneByOne(note)(batch), batch + 1)
+        assert torch.equal(PerImage(note)(batch), batch + 1)
         assert sizes == [1] * 5
         assert torch.get_num_threads() == 3, "the workers' setting stays theirs"
     finally:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from certdicom import FilmRefusedError, SmoothingParameters, load_bundle, read_radiograph
+from certdicom import ImageRefusedError, SmoothingParameters, load_bundle, read_radiograph
 from certdicom.imaging.grid import to_grid
 from certdicom.imaging.synthetic import film_bytes, synthetic_film
 from certdicom.models.backends.torch import load_network
@@ -68,6 +68,6 @@ def test_the_refusal_comes_after_the_selection_and_can_be_waived() -> None:
     film = read_radiograph(film_bytes(dataset))
     certifier = Certifier(load_bundle(), SmoothingParameters(n0=2, n=67))
     seen = []
-    with pytest.raises(FilmRefusedError, match="does not look like a frontal chest film"):
+    with pytest.raises(ImageRefusedError, match="does not look like a frontal chest film"):
         certifier.certify(film, progress=lambda done, _: seen.append(done))
     assert max(seen) == 2, "no draw of the long count was spent"

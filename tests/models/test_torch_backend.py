@@ -13,7 +13,7 @@ from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.sampling import certify_grids
 from certdicom.errors import BundleError
 from certdicom.models.backends import calls
-from certdicom.models.backends.calls import FixedBatches, OneByOne, fixed_calls
+from certdicom.models.backends.calls import FixedBatches, PerImage, fixed_calls
 from certdicom.models.backends.torch import TorchBackend
 from certdicom.models.bundle import Bundle
 from tests.tiny import write_tiny_bundle
@@ -49,7 +49,7 @@ def test_a_function_is_called_with_one_number_of_images_whatever_it_is_handed() 
         assert torch.equal(FixedBatches(note, size=4)(batch), batch + 1)
     assert set(sizes) == {4}
     assert len(sizes) == 1 + 1 + 2 + 4
-    assert isinstance(fixed_calls(note, torch.device("cpu")), OneByOne)
+    assert isinstance(fixed_calls(note, torch.device("cpu")), PerImage)
     assert isinstance(fixed_calls(note, torch.device("cuda")), FixedBatches)
 
 

@@ -20,7 +20,7 @@ from processes import PostgreSql
 from certdicom.imaging.synthetic import film_bytes, synthetic_film
 from certdicom.node.configuration import load_configuration
 from certdicom.node.service import Service
-from certdicom.node.work.jobs.memory import MemoryEngine
+from certdicom.node.work.jobs.memory import MemoryQueue
 
 
 def pytest_collection_modifyitems(items):
@@ -91,7 +91,7 @@ def run_node():
     services = []
 
     def start(configuration, certifier=None):
-        service = Service(configuration, certifier=certifier or CheapCertifier(), engine=MemoryEngine())
+        service = Service(configuration, certifier=certifier or CheapCertifier(), engine=MemoryQueue())
         services.append(service)
         service.start()
         return service

@@ -61,7 +61,7 @@ def main() -> int:
     service.PipelineCertifier = lambda *_: CopyingCertifier(kill_dir, certifying)
     before(ledger.Ledger, "enter", "received")
     after(ledger.Ledger, "enter", "entered")
-    before(ledger.Ledger, "mark_told", "enqueued")
+    before(ledger.Ledger, "mark_enqueued", "enqueued")
     before(spool.Spool, "adopt", "made")
     after(spool.Spool, "adopt", "written")
     after(ledger.Ledger, "certified", "recorded")

@@ -18,7 +18,7 @@ from certdicom.node.identity import Work
 from certdicom.node.service import Service
 from certdicom.node.settings import DESTINATION_SETTINGS, SETTINGS
 from certdicom.node.work.certify import PipelineCertifier
-from certdicom.node.work.jobs.memory import MemoryEngine
+from certdicom.node.work.jobs.memory import MemoryQueue
 from tests.tiny import write_tiny_bundle
 
 NODE_DOCS = Path(__file__).parents[2] / "docs" / "node.md"
@@ -159,7 +159,7 @@ def test_a_node_certifies_as_it_is_configured(tmp_path, make_film):
 
 def test_a_fallback_to_structures_that_the_bundle_has_not_ends_the_start(configure):
     with pytest.raises(UsageError, match="fallback lungs,heart: bundle test has no structure 'heart'; it has lungs"):
-        Service(configure(certificate__fallback="lungs,heart"), certifier=CheapCertifier(), engine=MemoryEngine())
+        Service(configure(certificate__fallback="lungs,heart"), certifier=CheapCertifier(), engine=MemoryQueue())
 
 
 def test_a_missing_file_is_one_clear_line(tmp_path):

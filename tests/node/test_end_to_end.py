@@ -83,6 +83,6 @@ storage_commitment = true
 
 
 def test_the_node_does_not_import_torch_before_it_certifies():
-    modules = (f"certdicom.node.{module}" for module in ("service", "web.server", "doctor", "queue", "work.jobs.dbos_engine"))
+    modules = (f"certdicom.node.{module}" for module in ("service", "web.server", "doctor", "queue", "work.jobs.dbos_queue"))
     code = f"import sys, {', '.join(modules)}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=120, env={**os.environ})

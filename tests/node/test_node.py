@@ -184,12 +184,12 @@ def test_rows_of_finished_films_are_forgotten_after_their_time_and_a_film_that_c
     assert send(node, other) == [0]
     wait_until(lambda: sorted(states(node)) == ["done", "failed"])
     wait_until(lambda: len(list(node.spool.film_ids())) == 1, what="the film's removal")
-    node.housekeeper.sweep()
+    node.maintenance.sweep()
     assert sorted(states(node)) == ["done", "failed"], "forgotten before its time"
     with pytest.MonkeyPatch.context() as later:
         now = time.time() + 2 * 86400
         later.setattr(maintenance.time, "time", lambda: now)
-        node.housekeeper.sweep()
+        node.maintenance.sweep()
     assert states(node) == ["failed"], "what is not delivered must be kept"
     archive.behaviour = lambda number: 0x0000
     assert send(node, film) == [0]

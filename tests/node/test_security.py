@@ -127,10 +127,10 @@ def test_an_instance_that_is_too_large_is_cut_off_and_leaves_nothing(run_node, c
 def test_a_request_with_a_uid_that_is_none_is_refused_and_the_node_goes_on_serving(run_node, configure, make_film, send, uid):
     node = run_node(configure())
     film = dcmread(make_film())
-    arrival = node.scp._receiver.expect(
+    incoming = node.scp._receiver.expect(
         sop_class_uid=film.SOPClassUID, sop_instance_uid=uid, transfer_syntax_uid=str(ExplicitVRLittleEndian)
     )
-    instance = receiving.Instance(film.SOPClassUID, uid, ExplicitVRLittleEndian, arrival, "CR")
+    instance = receiving.Instance(film.SOPClassUID, uid, ExplicitVRLittleEndian, incoming, "CR")
     assert node.scp._receiver.store(instance) in (receiving.CANNOT_UNDERSTAND, receiving.NOT_THIS_SOP_CLASS)
     assert list(node.spool.incoming.iterdir()) == []
     assert send(node, make_film(2)) == [0]
@@ -150,7 +150,7 @@ def test_what_a_sender_that_breaks_off_had_sent_is_removed(run_node, configure, 
     values = [bytes([3]) + encode(request, True, True), bytes([0]) + b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100"]
     body = b"".join(struct.pack(">LB", len(value) + 1, context) + value for value in values)
     association.dul.socket.socket.sendall(struct.pack(">BBL", 0x04, 0, len(body)) + body)
-    wait_until(lambda: len(list(node.spool.incoming.iterdir())) == 1, 10, "the arrival")
+    wait_until(lambda: len(list(node.spool.incoming.iterdir())) == 1, 10, "the incoming")
     association.abort()
     wait_until(lambda: not list(node.spool.incoming.iterdir()), 10, "the removal of what had come")
 
@@ -182,9 +182,9 @@ def test_a_truncated_film_is_stored_and_put_aside(run_node, configure, make_film
 def arrived(receiver, sop_class_uid: str, sop_instance_uid: str, content: bytes) -> receiving.Instance:
     """An instance with `content` as its data set, as it stands when all of it has come."""
     names = {"sop_class_uid": sop_class_uid, "sop_instance_uid": sop_instance_uid, "transfer_syntax_uid": ExplicitVRLittleEndian}
-    arrival = receiver.expect(**names)
-    arrival.write(content)
-    return receiving.Instance(**names, arrival=arrival, sender="CR")
+    incoming = receiver.expect(**names)
+    incoming.write(content)
+    return receiving.Instance(**names, incoming=incoming, sender="CR")
 
 
 def test_what_cannot_be_read_is_refused(run_node, configure, make_film):

@@ -22,7 +22,7 @@ DEVICE_BATCH = 10
 
 def fixed_calls(function: BatchFunction, device: torch.device) -> BatchFunction:
     """`function` of a batch (B, …) in calls of one shape: image by image on CPUs, DEVICE_BATCH images elsewhere."""
-    return OneByOne(function) if device.type == "cpu" else FixedBatches(function, size=DEVICE_BATCH)
+    return PerImage(function) if device.type == "cpu" else FixedBatches(function, size=DEVICE_BATCH)
 
 
 class FixedBatches:
@@ -42,7 +42,7 @@ class FixedBatches:
         return self._function(full)[: len(part)]
 
 
-class OneByOne:
+class PerImage:
     """`function` image by image; several images at once, each on a thread of its own."""
 
     def __init__(self, function: BatchFunction) -> None:

@@ -19,15 +19,15 @@ from certdicom.models.backends.calls import BatchFunction, fixed_calls
 from certdicom.models.backends.denoisers import CoarseDenoiser, Denoise, DirectDenoiser, MultiStepDenoiser, OneShotDenoiser, unchanged
 from certdicom.models.description import DENOISER, SEGMENTER
 from certdicom.models.networks import build_network
-from certdicom.models.networks.adapter import FittedSegmenter
-from certdicom.models.networks.precision import from_disk
+from certdicom.models.networks.adapter import SegmenterAdapter
+from certdicom.models.networks.precision import to_float32
 
 if TYPE_CHECKING:
     from certdicom.models.bundle import Bundle
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-_ASIDE = frozenset({"input", "output", "file"})
+_NOT_ARGUMENTS = frozenset({"input", "output", "file"})
 """Of a network's description, what is not an argument of its constructor."""
 
 _log = logging.getLogger(__name__)
@@ -78,9 +78,9 @@ def load_network(bundle: Bundle, role: str) -> nn.Module:
         network = load_foreign(description, bundle.files(role))
     else:
         network = _own(bundle, role)
-    as_it_is = bundle.feeding.plain and bundle.feeding.channels == bundle.channels and bundle.reading.plain(bundle.activation)
+    as_it_is = bundle.input_spec.plain and bundle.input_spec.channels == bundle.channels and bundle.output_spec.plain(bundle.activation)
     if role == SEGMENTER and not as_it_is:
-        network = FittedSegmenter(network, feeding=bundle.feeding, reading=bundle.reading, activation=bundle.activation)
+        network = SegmenterAdapter(network, input_spec=bundle.input_spec, output_spec=bundle.output_spec, activation=bundle.activation)
     network = network.eval().requires_grad_(False)
     if "format" in description and role == SEGMENTER:
         _require_one_function(bundle, network)
@@ -89,9 +89,9 @@ def load_network(bundle: Bundle, role: str) -> nn.Module:
 
 def _own(bundle: Bundle, role: str) -> nn.Module:
     """A network that certdicom builds itself."""
-    network = build_network({name: value for name, value in bundle.networks[role].items() if name not in _ASIDE})
+    network = build_network({name: value for name, value in bundle.networks[role].items() if name not in _NOT_ARGUMENTS})
     try:
-        network.load_state_dict(from_disk(load(bundle.weights(role))))
+        network.load_state_dict(to_float32(load(bundle.weights(role))))
     except (SafetensorError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise BundleError(f"the {role} weights of bundle {bundle.name} do not fit its description: {reason}") from error
@@ -141,10 +141,10 @@ def load_denoiser(bundle: Bundle, *, sigma: float, device: torch.device, precisi
             )
     if denoising.factor == 1:
         return denoise
-    return CoarseDenoiser(denoise, factor=denoising.factor, smooth=bundle.feeding.factor % denoising.factor != 0)
+    return CoarseDenoiser(denoise, factor=denoising.factor, smooth=bundle.input_spec.factor % denoising.factor != 0)
 
 
-class Fit(Protocol):
+class ImageAdapter(Protocol):
     """Where noise is drawn on other images than the model's: how its images come out of those, and its logits go back; hashable."""
 
     def to_model(self, images: Tensor) -> Tensor: ...
@@ -173,8 +173,8 @@ class TorchBackend:
         """What computes, with its version."""
         return f"PyTorch {torch.__version__}"
 
-    def base_segmenter(self, bundle: Bundle, *, sigma: float, fit: Fit | None = None) -> BaseSegmenter:
-        """The bundle's base segmenter where `sigma` is the noise on its own images, whatever `fit` stands around it.
+    def base_segmenter(self, bundle: Bundle, *, sigma: float, adapter: ImageAdapter | None = None) -> BaseSegmenter:
+        """The bundle's base segmenter where `sigma` is the noise on its own images, whatever `adapter` stands around it.
 
         BundleError for noise that the bundle was not made for. SegCertify is asked for any noise: the paper judges it beyond its own.
         """
@@ -182,21 +182,23 @@ class TorchBackend:
             bundle.require_sigma(sigma)
         if bundle.notice:
             _log.warning("bundle %s: %s", bundle.name, bundle.notice)
-        return self._assembled(bundle, self._denoised(bundle, sigma, fit), self.precision, fit, bundle.threshold(sigma))
+        return self._assembled(bundle, self._denoised(bundle, sigma, adapter), self.precision, adapter, bundle.threshold(sigma))
 
-    def clean_segmenter(self, bundle: Bundle, *, fit: Fit | None = None) -> BaseSegmenter:
+    def clean_segmenter(self, bundle: Bundle, *, adapter: ImageAdapter | None = None) -> BaseSegmenter:
         """The bundle's segmenter alone, in float32 and at the middle threshold, for images without noise."""
-        return self._assembled(bundle, self._fed(fit), "float32", fit, (0.0,) * len(bundle.structures))
+        return self._assembled(bundle, self._fed(adapter), "float32", adapter, (0.0,) * len(bundle.structures))
 
-    def _assembled(self, bundle: Bundle, clean: _Stage, precision: str, fit: Fit | None, thresholds: tuple[float, ...]) -> BaseSegmenter:
+    def _assembled(
+        self, bundle: Bundle, clean: _Stage, precision: str, adapter: ImageAdapter | None, thresholds: tuple[float, ...]
+    ) -> BaseSegmenter:
         def load() -> BatchFunction:
             dtype = PRECISIONS[precision]
             network = load_network(bundle, SEGMENTER).to(device=self.device, dtype=dtype)
             return fixed_calls(lambda images: network(images.to(dtype)).float(), self.device)
 
         logits = self._stage(self._once(("segmenter", bundle.sha256, precision), load), after=clean)
-        if fit is not None:
-            logits = self._stage(fit.from_model, after=logits)
+        if adapter is not None:
+            logits = self._stage(adapter.from_model, after=logits)
 
         def count(batch: Batch, planes: Callable[[Tensor], list[Tensor]]) -> NDArray[np.int32]:
             found = logits(batch.noisy)
@@ -211,19 +213,19 @@ class TorchBackend:
             count_where_computed=count if self.counts_on_device else None,
         )
 
-    def _fed(self, fit: Fit | None) -> _Stage:
+    def _fed(self, adapter: ImageAdapter | None) -> _Stage:
         uploaded = self._stage(self._upload, after=None)
-        return uploaded if fit is None else self._stage(fit.to_model, after=uploaded)
+        return uploaded if adapter is None else self._stage(adapter.to_model, after=uploaded)
 
     def _upload(self, noisy: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(noisy).to(self.device)
 
-    def _denoised(self, bundle: Bundle, sigma: float, fit: Fit | None) -> _Stage:
-        fed = self._fed(fit)
+    def _denoised(self, bundle: Bundle, sigma: float, adapter: ImageAdapter | None) -> _Stage:
+        fed = self._fed(adapter)
         if bundle.denoising.method == "segcertify":
             return fed
         digests = tuple(digest for role, digest in sorted(bundle.weights_sha256.items()) if role != SEGMENTER)
-        key = ("denoiser", bundle.denoising, bundle.schedule, bundle.feeding.factor, digests, sigma)
+        key = ("denoiser", bundle.denoising, bundle.schedule, bundle.input_spec.factor, digests, sigma)
 
         def load() -> BatchFunction:
             return fixed_calls(load_denoiser(bundle, sigma=sigma, device=self.device, precision=self.precision), self.device)

@@ -8,54 +8,54 @@ import torch
 from torch import Tensor, nn
 
 from certdicom.errors import BundleError
-from certdicom.models.description import Activation, Feeding, Reading
+from certdicom.models.description import Activation, InputSpec, OutputSpec
 from certdicom.models.networks.coarse import block_means, enlarged
 
 _TINY = 1e-7
 """Probabilities are kept this far from 0 and 1, so that their logits are finite."""
 
 
-class FittedSegmenter(nn.Module):
+class SegmenterAdapter(nn.Module):
     """(B, channels, rows, columns) images in [0, 1] → logits: (B, structures, …) for sigmoid, for softmax the background's first.
 
     Gray images are repeated for a colour network, and colour ones averaged for a gray network. BundleError when the network gives
     another shape than the description says.
     """
 
-    def __init__(self, network: nn.Module, *, feeding: Feeding, reading: Reading, activation: Activation) -> None:
+    def __init__(self, network: nn.Module, *, input_spec: InputSpec, output_spec: OutputSpec, activation: Activation) -> None:
         super().__init__()
         self.network = network
-        self._feeding = feeding
-        self._reading = reading
+        self._input_spec = input_spec
+        self._output_spec = output_spec
         self._activation = activation
 
     def forward(self, image: Tensor) -> Tensor:
-        answer = mirrored(self._logits) if self._feeding.mirror else self._logits
-        return coarsely(answer, image, factor=self._feeding.factor)
+        answer = mirrored(self._logits) if self._input_spec.mirror else self._logits
+        return coarsely(answer, image, factor=self._input_spec.factor)
 
     def _logits(self, image: Tensor) -> Tensor:
         output = self.network(self._fed(image))
-        expected = (len(image), self._reading.outputs, *image.shape[-2:])
+        expected = (len(image), self._output_spec.outputs, *image.shape[-2:])
         if not isinstance(output, Tensor) or tuple(output.shape) != expected:
             found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise BundleError(f"the segmenter gave {found} for an image of {tuple(image.shape)}; its description promises {expected}")
         return self._read(output)
 
     def _fed(self, image: Tensor) -> Tensor:
-        wanted = self._feeding.channels
+        wanted = self._input_spec.channels
         if image.shape[1] != wanted:
             image = image.expand(-1, wanted, -1, -1) if image.shape[1] == 1 else image.mean(1, keepdim=True)
-        mean, std = (image.new_tensor(values).view(1, -1, 1, 1) for values in (self._feeding.mean, self._feeding.std))
+        mean, std = (image.new_tensor(values).view(1, -1, 1, 1) for values in (self._input_spec.mean, self._input_spec.std))
         return (image - mean) / std
 
     def _read(self, output: Tensor) -> Tensor:
-        if self._reading.kind == "probabilities":
+        if self._output_spec.kind == "probabilities":
             output = output.float().clamp(_TINY, 1.0 - _TINY)
             output = output.logit() if self._activation == "sigmoid" else output.log()
-        planes = [output[:, list(members)].amax(1) for members in self._reading.members]
+        planes = [output[:, list(members)].amax(1) for members in self._output_spec.members]
         if self._activation == "softmax":
-            taken = {member for members in self._reading.members for member in members}
-            background = [channel for channel in range(self._reading.outputs) if channel not in taken]
+            taken = {member for members in self._output_spec.members for member in members}
+            background = [channel for channel in range(self._output_spec.outputs) if channel not in taken]
             planes.insert(0, output[:, background].amax(1))
         return torch.stack(planes, dim=1)
 

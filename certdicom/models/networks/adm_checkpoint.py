@@ -19,7 +19,7 @@ from torch import Tensor
 from certdicom.errors import BundleError, UnreadableError, one_line
 from certdicom.files import write_atomically
 from certdicom.models.networks.adm import ADMUNet
-from certdicom.models.networks.precision import for_disk
+from certdicom.models.networks.precision import to_half
 
 NOTICE = (
     "ADM weights by OpenAI: their model card says that they are not intended for commercial deployment, "
@@ -44,7 +44,7 @@ def convert_adm_checkpoint(checkpoint: Path, target: Path, *, flags: Mapping[str
         raise BundleError(f"{checkpoint} is no plain PyTorch state dict: {one_line(error)[:200]}") from error
     weights = converted_weights(state, flags=flags)
     try:
-        content = save(for_disk(weights), metadata={"notice": NOTICE})
+        content = save(to_half(weights), metadata={"notice": NOTICE})
     except ValueError as error:
         raise BundleError(f"{checkpoint} is damaged: {error}") from error
     write_atomically(target, content, force=force)

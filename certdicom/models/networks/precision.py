@@ -14,7 +14,7 @@ from torch import Tensor
 _STATISTICS = ("running_mean", "running_var")
 
 
-def for_disk(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict on the CPU, contiguous, as safetensors wants it, in float16 but for statistics and what does not fit.
 
     ValueError, naming the weight, for values that are not finite.
@@ -23,7 +23,7 @@ def for_disk(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: _narrowed(name, value.detach().cpu()).contiguous() for name, value in state.items()}
 
 
-def from_disk(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict in float32; counters and other whole numbers unchanged. ValueError for values that are not finite."""
     _require_finite(state)
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}

@@ -13,7 +13,7 @@ from pynetdicom.association import Association
 
 from certdicom.node.configuration import Configuration, Destination
 from certdicom.node.deliver.peers import associate, local_entity
-from certdicom.node.deliver.store_status import Answer, judge
+from certdicom.node.deliver.store_status import StoreOutcome, classify
 
 
 class Notes(Protocol):
@@ -26,7 +26,7 @@ class Notes(Protocol):
         """Called when the other side has said that it did not take the file."""
 
 
-def send(configuration: Configuration, destination: Destination, paths: Sequence[Path], notes: Notes) -> Answer:
+def send(configuration: Configuration, destination: Destination, paths: Sequence[Path], notes: Notes) -> StoreOutcome:
     """Send files, one after the other; stored when each of them is, otherwise the first answer that says something else."""
     if destination.stow_url:
         from certdicom.node.deliver.stow import store
@@ -35,7 +35,7 @@ def send(configuration: Configuration, destination: Destination, paths: Sequence
     return _send_by_dimse(configuration, destination, paths, notes)
 
 
-def _send_by_dimse(configuration: Configuration, destination: Destination, paths: Sequence[Path], notes: Notes) -> Answer:
+def _send_by_dimse(configuration: Configuration, destination: Destination, paths: Sequence[Path], notes: Notes) -> StoreOutcome:
     """All on one association. Bytes go as they are unless the destination takes Implicit VR Little Endian only."""
     entity = local_entity(configuration)
     metas = {path: file_meta(path) for path in paths}
@@ -47,7 +47,7 @@ def _send_by_dimse(configuration: Configuration, destination: Destination, paths
         return _rejected(association)
     if not association.is_established:
         accepted = association.accepted_contexts
-        return Answer("unreachable", "no association" if not accepted else "the association was aborted")
+        return StoreOutcome("unreachable", "no association" if not accepted else "the association was aborted")
     try:
         return _each(paths, notes, lambda path: _store(association, path, metas[path], notes))
     finally:
@@ -60,7 +60,7 @@ def file_meta(path: Path) -> FileMetaDataset:
     return dcmread(path, specific_tags=["SOPInstanceUID"], stop_before_pixels=True).file_meta
 
 
-def _each(paths: Sequence[Path], notes: Notes, store: Callable[[Path], Answer]) -> Answer:
+def _each(paths: Sequence[Path], notes: Notes, store: Callable[[Path], StoreOutcome]) -> StoreOutcome:
     reasons = []
     for path in paths:
         answer = store(path)
@@ -68,19 +68,19 @@ def _each(paths: Sequence[Path], notes: Notes, store: Callable[[Path], Answer]) 
         if answer.verdict != "stored":
             if not answer.lost:
                 notes.forget(path)
-            return Answer(answer.verdict, reason, lost=answer.lost)
+            return StoreOutcome(answer.verdict, reason, lost=answer.lost)
         reasons.append(reason)
-    return Answer("stored", "; ".join(filter(None, reasons)))
+    return StoreOutcome("stored", "; ".join(filter(None, reasons)))
 
 
-def _store(association: Association, path: Path, meta: FileMetaDataset, notes: Notes) -> Answer:
+def _store(association: Association, path: Path, meta: FileMetaDataset, notes: Notes) -> StoreOutcome:
     if not association.is_established:
-        return judge(None)
+        return classify(None)
     sop_class, syntax = meta.MediaStorageSOPClassUID, UID(meta.TransferSyntaxUID)
     contexts = [context for context in association.accepted_contexts if context.abstract_syntax == sop_class]
     taken = {context.transfer_syntax[0] for context in contexts if context.transfer_syntax}
     if syntax not in taken and (ImplicitVRLittleEndian not in taken or syntax.is_encapsulated):
-        return Answer("refused", f"it accepts no presentation context for {sop_class.name}")
+        return StoreOutcome("refused", f"it accepts no presentation context for {sop_class.name}")
     sent_before = notes.begin(path)
     if syntax in taken:
         status = association.send_c_store(path)
@@ -89,12 +89,12 @@ def _store(association: Association, path: Path, meta: FileMetaDataset, notes: N
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
         dataset.set_original_encoding(is_implicit_vr=True, is_little_endian=True)
         status = association.send_c_store(dataset)
-    return judge(int(status.Status) if "Status" in status else None, sent_before=sent_before)
+    return classify(int(status.Status) if "Status" in status else None, sent_before=sent_before)
 
 
-def _rejected(association: Association) -> Answer:
+def _rejected(association: Association) -> StoreOutcome:
     primitive = association.acceptor.primitive
     reason = getattr(primitive, "reason_str", "") if primitive is not None else ""
     text = f"association rejected{': ' + reason if reason else ''}"
     # Result 1 is "rejected permanent" (PS3.8 9.3.4), which people may mend on the other side: it is tried again all the same.
-    return Answer("unreachable", text)
+    return StoreOutcome("unreachable", text)

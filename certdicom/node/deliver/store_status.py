@@ -24,7 +24,7 @@ _MEANINGS: Final = {
 
 
 @dataclass(frozen=True)
-class Answer:
+class StoreOutcome:
     """`stored`: the archive has it; `refused`: it does not want it; `unreachable`: try again later.
 
     `lost`: no answer came, so that nobody knows what became of it.
@@ -35,25 +35,29 @@ class Answer:
     lost: bool = False
 
 
-def judge(status: int | None, *, sent_before: bool = False) -> Answer:
+def classify(status: int | None, *, sent_before: bool = False) -> StoreOutcome:
     """What a C-STORE status means for the delivery; None: the association broke before an answer came.
 
     `sent_before`: an earlier attempt sent the same bytes, and was answered well or not at all.
     """
     if status is None:
-        return Answer("unreachable", "no answer: the association broke or timed out", lost=True)
+        return StoreOutcome("unreachable", "no answer: the association broke or timed out", lost=True)
     if status == 0x0000:
-        return Answer("stored")
+        return StoreOutcome("stored")
     text = f"status 0x{status:04X}, {meaning(status)}"
     if status == DUPLICATE_SOP_INSTANCE:
         # Nobody but us makes this UID. After an attempt whose answer was lost it is its bytes that the archive has; otherwise it
         # has other contents under our UID, from a node whose spool was lost: no proof that this result is there.
-        return Answer("stored", text) if sent_before else Answer("refused", f"{text}: it has other contents under the UID of this result")
+        return (
+            StoreOutcome("stored", text)
+            if sent_before
+            else StoreOutcome("refused", f"{text}: it has other contents under the UID of this result")
+        )
     if status >> 12 == 0xB:
-        return Answer("stored", text)
+        return StoreOutcome("stored", text)
     if status >> 8 == 0xA7 or status == 0x0124:
-        return Answer("unreachable", text)
-    return Answer("refused", text)
+        return StoreOutcome("unreachable", text)
+    return StoreOutcome("refused", text)
 
 
 def meaning(status: int) -> str:

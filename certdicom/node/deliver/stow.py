@@ -12,7 +12,7 @@ import httpx
 from certdicom.errors import UsageError
 from certdicom.node.configuration import Configuration, Destination
 from certdicom.node.deliver.delivery import Notes
-from certdicom.node.deliver.store_status import Answer, judge
+from certdicom.node.deliver.store_status import StoreOutcome, classify
 
 _CHUNK: Final = 1024 * 1024
 _FAILED, _REASON = "00081198", "00081197"
@@ -40,7 +40,7 @@ def client(configuration: Configuration, destination: Destination) -> httpx.Clie
     return httpx.Client(headers=headers, verify=context, timeout=configuration.number("delivery.timeout_s"), follow_redirects=False)
 
 
-def store(configuration: Configuration, destination: Destination, path: Path, notes: Notes) -> Answer:
+def store(configuration: Configuration, destination: Destination, path: Path, notes: Notes) -> StoreOutcome:
     """Send one file; what is wrong with the way there is as temporary as an archive that is down."""
     boundary = secrets.token_hex(16)
     head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
@@ -54,10 +54,10 @@ def store(configuration: Configuration, destination: Destination, path: Path, no
             sent_before = notes.begin(path)
             response = http.post(f"{destination.stow_url.rstrip('/')}/studies", content=_body(head, path, tail), headers=headers)
     except UsageError as error:
-        return Answer("unreachable", str(error))
+        return StoreOutcome("unreachable", str(error))
     except httpx.HTTPError as error:
-        return Answer("unreachable", f"no answer: {type(error).__name__}", lost=True)
-    return _judge(response, sent_before=sent_before)
+        return StoreOutcome("unreachable", f"no answer: {type(error).__name__}", lost=True)
+    return _classify(response, sent_before=sent_before)
 
 
 def _body(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
@@ -68,20 +68,20 @@ def _body(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
     yield tail
 
 
-def _judge(response: httpx.Response, *, sent_before: bool) -> Answer:
+def _classify(response: httpx.Response, *, sent_before: bool) -> StoreOutcome:
     code = response.status_code
     said = f"HTTP {code}"  # without the server's own words, which may quote what it was sent
     if code in (200, 202, 409):
         # 200: stored, perhaps with warnings; 202 and 409: some, here all, failed. What it says of the instance counts.
         failed, stored = (_statuses(response, *keys) for keys in ((_FAILED, _REASON), (_STORED, _WARNING)))
         if failed:
-            return judge(failed[0], sent_before=sent_before) if failed[0] else Answer("refused", f"{said}, without a reason")
+            return classify(failed[0], sent_before=sent_before) if failed[0] else StoreOutcome("refused", f"{said}, without a reason")
         if code != 409 and stored:
-            return Answer("stored", f"warning 0x{stored[0]:04X}" if stored[0] else "")
-        return Answer("refused", f"{said}, and it does not say what became of the instance")
+            return StoreOutcome("stored", f"warning 0x{stored[0]:04X}" if stored[0] else "")
+        return StoreOutcome("refused", f"{said}, and it does not say what became of the instance")
     if code in _LATER or code >= 500:
-        return Answer("unreachable", said)
-    return Answer("refused", said)
+        return StoreOutcome("unreachable", said)
+    return StoreOutcome("refused", said)
 
 
 def _statuses(response: httpx.Response, sequence: str, status: str) -> list[int]:

@@ -19,7 +19,7 @@ _LOOK_EVERY: Final = 16 * 1024 * 1024
 """Bytes between two looks at the free disk space."""
 
 
-class Arrival(BytesIO):
+class Incoming(BytesIO):
     """Stands in for the BytesIO in which pynetdicom collects a data set: what is written to it goes to a file in `incoming`.
 
     `objection`: why it is not kept, "" if it is; what comes after an objection is taken and thrown away, so that the sender

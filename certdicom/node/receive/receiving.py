@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from certdicom.errors import CertdicomError
 from certdicom.node.identity import Work, pseudonym
 from certdicom.node.metrics import Metrics
-from certdicom.node.receive.incoming import Arrival
+from certdicom.node.receive.incoming import Incoming
 from certdicom.node.receive.rules import Rules
 from certdicom.node.store.ledger import Ledger
 from certdicom.node.store.spool import Spool
@@ -47,12 +47,12 @@ STATUSES: Final = {
 
 @dataclass(frozen=True)
 class Instance:
-    """An instance as it came: what its request says, and `arrival`, what came."""
+    """An instance as it came: what its request says, and `incoming`, what came."""
 
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
-    arrival: Arrival
+    incoming: Incoming
     sender: str
 
 
@@ -76,35 +76,35 @@ class Receiver:
         self._rules, self._work, self._site_key = rules, work, site_key
         self._metrics, self._min_free = metrics, min_free
 
-    def expect(self, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Arrival:
+    def expect(self, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Incoming:
         """Where the data set of a request goes, asked before any of it has come; below the watermark it goes nowhere."""
         try:
             head = _file_head(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
         except Exception:  # noqa: BLE001  # whatever such a request says, it is answered when all of it has come
             head = b""
-        return Arrival(self._spool, head=head, salt=transfer_syntax_uid.encode() + b"\0", min_free=self._min_free)
+        return Incoming(self._spool, head=head, salt=transfer_syntax_uid.encode() + b"\0", min_free=self._min_free)
 
     def store(self, instance: Instance) -> int:
         """Take in one instance that has come whole; returns the C-STORE status. Nothing of it is left unless that is 0x0000."""
         try:
             status = self._store(instance)
         finally:
-            instance.arrival.discard()
+            instance.incoming.discard()
         self._metrics.received.labels(status=f"0x{status:04X}").inc()
         return status
 
     def _store(self, instance: Instance) -> int:
-        arrival = instance.arrival
-        if arrival.objection:
-            LOG.error("refused an instance", extra={"reason": arrival.objection, "sender": instance.sender})
+        incoming = instance.incoming
+        if incoming.objection:
+            LOG.error("refused an instance", extra={"reason": incoming.objection, "sender": instance.sender})
             return OUT_OF_RESOURCES
         try:
-            header = read_header(arrival.path)
+            header = read_header(incoming.path)
         except OSError as error:
             LOG.error("refused an instance: it could not be stored", extra={"error": type(error).__name__, "sender": instance.sender})
             return OUT_OF_RESOURCES
         if header is None:
-            LOG.warning("refused an instance that cannot be read", extra={"sender": instance.sender, "size": arrival.size})
+            LOG.warning("refused an instance that cannot be read", extra={"sender": instance.sender, "size": incoming.size})
             return CANNOT_UNDERSTAND
         if (
             str(header.get("SOPInstanceUID", "")) != instance.sop_instance_uid
@@ -112,7 +112,7 @@ class Receiver:
         ):
             LOG.warning("refused an instance whose data set has other UIDs than its request", extra={"sender": instance.sender})
             return NOT_THIS_SOP_CLASS
-        job_id = self._work.job_id(sop_instance_uid=instance.sop_instance_uid, dataset_sha256=arrival.digest())
+        job_id = self._work.job_id(sop_instance_uid=instance.sop_instance_uid, dataset_sha256=incoming.digest())
         objection = self._rules.objection(sop_class_uid=instance.sop_class_uid, header=header)
         try:
             return self._enter(job_id, instance, objection)
@@ -122,19 +122,19 @@ class Receiver:
             return OUT_OF_RESOURCES
 
     def _enter(self, job_id: str, instance: Instance, objection: str | None) -> int:
-        subject, arrival = pseudonym(instance.sop_instance_uid, self._site_key), instance.arrival
+        subject, incoming = pseudonym(instance.sop_instance_uid, self._site_key), instance.incoming
         same_uid = self._ledger.jobs(subject=subject)
         known = next((job for job in same_uid if job.job_id == job_id), None)
         if known is not None and known.state not in ("failed", "dropped"):
             LOG.info("an instance came again", extra={"job": job_id, "state": known.state})
             self._metrics.duplicates.inc()
             if known.state in ("queued", "certifying") and not self._spool.film(job_id).exists():
-                arrival.keep(self._spool.film(job_id))
+                incoming.keep(self._spool.film(job_id))
             return SUCCESS
         if known is None and same_uid:
             LOG.warning("an instance came with the UID of another and different contents; both are certified", extra={"job": job_id})
-        size = arrival.size
-        arrival.keep(self._spool.film(job_id) if objection is None else self._spool.ignored_instance(job_id))
+        size = incoming.size
+        incoming.keep(self._spool.film(job_id) if objection is None else self._spool.ignored_instance(job_id))
         if known is not None:
             self._ledger.retry(job_id)  # who sends a failed film again wants another try
         else:

@@ -31,7 +31,7 @@ from certdicom.node.configuration import Configuration
 from certdicom.node.deliver import commitment
 from certdicom.node.metrics import Metrics
 from certdicom.node.receive.association_server import BoundedServer
-from certdicom.node.receive.incoming import Arrival
+from certdicom.node.receive.incoming import Incoming
 from certdicom.node.receive.receiving import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Instance, Receiver
 from certdicom.node.store.ledger import Ledger
 from certdicom.node.tls import server_context
@@ -126,17 +126,17 @@ class StorageScp:
     def _store(self, event: evt.Event) -> int:
         request: Any = event.request
         started = time.perf_counter()
-        arrival = request.DataSet
-        if not isinstance(arrival, Arrival):
+        incoming = request.DataSet
+        if not isinstance(incoming, Incoming):
             return CANNOT_UNDERSTAND  # a request without a data set
-        if not arrival.claim():
+        if not incoming.claim():
             return OUT_OF_RESOURCES  # the association ended before we came to it
         try:
             instance = Instance(
                 sop_class_uid=str(request.AffectedSOPClassUID),
                 sop_instance_uid=str(request.AffectedSOPInstanceUID),
                 transfer_syntax_uid=str(event.context.transfer_syntax),
-                arrival=arrival,
+                incoming=incoming,
                 sender=_shown(event.assoc.requestor.ae_title),
             )
             return self._receiver.store(instance)

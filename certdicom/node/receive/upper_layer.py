@@ -20,7 +20,7 @@ from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket
 
-from certdicom.node.receive.incoming import Arrival
+from certdicom.node.receive.incoming import Incoming
 
 _LONGEST_WAIT_S: Final = 0.1
 """How long a thread sleeps without looking at timers."""
@@ -29,7 +29,7 @@ _LONGEST_WAIT_S: Final = 0.1
 class Expect(Protocol):
     """Says where the data set of a C-STORE request goes, before any of it has come."""
 
-    def __call__(self, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Arrival: ...
+    def __call__(self, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Incoming: ...
 
 
 class BoundedSocket(AssociationSocket):
@@ -96,7 +96,7 @@ class StreamingDimse(DIMSEServiceProvider):
     def __init__(self, association: Association, expect: Expect) -> None:
         super().__init__(association)
         self._expect = expect
-        self._arrivals: list[Arrival] = []
+        self._incoming: list[Incoming] = []
         # A release or an abort wakes the thread that waits for messages.
         association.dul.to_user_queue = _Announced(lambda: self.msg_queue.put((None, None)))
 
@@ -121,26 +121,26 @@ class StreamingDimse(DIMSEServiceProvider):
             single.presentation_data_value_list = [list(value)]  # type: ignore[list-item]  # its setter asks for lists
             super().receive_primitive(single)
             message = self.message
-            if isinstance(message, C_STORE_RQ) and not isinstance(message.data_set, Arrival):
+            if isinstance(message, C_STORE_RQ) and not isinstance(message.data_set, Incoming):
                 message.data_set = self._open(message)
 
     def discard(self) -> None:
         """Discard what nobody has claimed: the association has ended."""
-        for arrival in self._arrivals:
-            if arrival.claim():
-                arrival.discard()
-        self._arrivals.clear()
+        for incoming in self._incoming:
+            if incoming.claim():
+                incoming.discard()
+        self._incoming.clear()
 
-    def _open(self, message: C_STORE_RQ) -> Arrival:
+    def _open(self, message: C_STORE_RQ) -> Incoming:
         command: Any = message.command_set
         context = self.assoc._accepted_cx.get(message.context_id) if message.context_id is not None else None
-        arrival = self._expect(
+        incoming = self._expect(
             sop_class_uid=str(command.get("AffectedSOPClassUID", "")),
             sop_instance_uid=str(command.get("AffectedSOPInstanceUID", "")),
             transfer_syntax_uid=str(context.transfer_syntax[0]) if context is not None and context.transfer_syntax else "",
         )
-        self._arrivals = [*(other for other in self._arrivals if not other.claimed), arrival]
-        return arrival
+        self._incoming = [*(other for other in self._incoming if not other.claimed), incoming]
+        return incoming
 
 
 class _Announced(queue.Queue[Any]):

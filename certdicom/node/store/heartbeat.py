@@ -8,7 +8,7 @@ from certdicom.node.store.database import clock
 from certdicom.node.store.tables import EXECUTORS
 
 
-class SignsOfLife:
+class Heartbeat:
     """A row for each living process."""
 
     def __init__(self, engine: sa.Engine) -> None:

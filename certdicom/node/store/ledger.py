@@ -1,7 +1,7 @@
 """The ledger: what should happen to each film, and what did. People see the node through it.
 
 Rows hold pseudonyms, states and reasons; no pixels, and nothing about a patient. A row is written before the job engine is
-told, and marked afterwards: `untold` is what a dead process left to say.
+told, and marked afterwards: `outbox` is what a dead process left to say.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from certdicom.errors import UsageError
 from certdicom.node.store.database import insert_once
 from certdicom.node.store.delivery_log import Commitments, Sendings
-from certdicom.node.store.heartbeat import SignsOfLife
-from certdicom.node.store.records import JOB_STATES, Delivery, DeliveryState, Job, JobState, Order, Result
+from certdicom.node.store.heartbeat import Heartbeat
+from certdicom.node.store.records import JOB_STATES, Delivery, DeliveryState, Job, JobState, OutboxEntry, Result
 from certdicom.node.store.tables import COMMITMENTS, DELIVERIES, JOBS, META, METADATA, SENDINGS
 
 _PURGED_AT_ONCE: Final = 500
@@ -30,7 +30,7 @@ class Ledger:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self.commitments, self.sendings, self.signs_of_life = Commitments(engine), Sendings(engine), SignsOfLife(engine)
+        self.commitments, self.sendings, self.heartbeat = Commitments(engine), Sendings(engine), Heartbeat(engine)
 
     def prepare(self, *, spool: str) -> None:
         """Make the tables, and tie the database to its spool. UsageError when it belongs to another one."""
@@ -56,7 +56,7 @@ class Ledger:
         """Enter a film; False when its job is known already."""
         now = time.time()
         row = {"job_id": job_id, "subject": subject, "state": state, "reason": reason, "sender": sender, "size": size}
-        fresh = {"told": state != "queued", "generation": 1, "attempts": 0, "seg_sha256": "", "seconds": "{}"}
+        fresh = {"enqueued": state != "queued", "generation": 1, "attempts": 0, "seg_sha256": "", "seconds": "{}"}
         with self._engine.begin() as connection:
             return insert_once(connection, JOBS, **row, **fresh, received_at=now, updated_at=now)
 
@@ -127,7 +127,13 @@ class Ledger:
                 if destination not in known:
                     connection.execute(
                         sa.insert(DELIVERIES).values(
-                            job_id=job_id, destination=destination, state="queued", reason="", told=False, created_at=now, updated_at=now
+                            job_id=job_id,
+                            destination=destination,
+                            state="queued",
+                            reason="",
+                            enqueued=False,
+                            created_at=now,
+                            updated_at=now,
                         )
                     )
             open_deliveries = bool(set(destinations) - known) or self._open_deliveries(connection, job_id) > 0
@@ -190,12 +196,12 @@ class Ledger:
             job = _require(connection, job_id, _RETRIED, "started again")
             if job.seg_sha256:
                 failed = (DELIVERIES.c.job_id == job_id) & (DELIVERIES.c.state == "failed")
-                fresh = {"state": "queued", "reason": "", "told": False, "refusals": 0, "created_at": time.time()}
+                fresh = {"state": "queued", "reason": "", "enqueued": False, "refusals": 0, "created_at": time.time()}
                 connection.execute(sa.update(DELIVERIES).where(failed).values(**fresh, generation=DELIVERIES.c.generation + 1))
                 connection.execute(_change(JOBS, job_id, state="delivering", reason=""))
             else:
                 connection.execute(
-                    _change(JOBS, job_id, state="queued", reason="", told=False, attempts=0, generation=JOBS.c.generation + 1)
+                    _change(JOBS, job_id, state="queued", reason="", enqueued=False, attempts=0, generation=JOBS.c.generation + 1)
                 )
             return _read(connection, job_id)
 
@@ -224,22 +230,22 @@ class Ledger:
 
     # the engine
 
-    def untold(self) -> list[Order]:
+    def outbox(self) -> list[OutboxEntry]:
         """What the engine has not been told yet."""
-        jobs = sa.select(JOBS.c.job_id, JOBS.c.generation).where(~JOBS.c.told, JOBS.c.state == "queued")
-        deliveries = sa.select(DELIVERIES.c.job_id, DELIVERIES.c.generation, DELIVERIES.c.destination).where(~DELIVERIES.c.told)
+        jobs = sa.select(JOBS.c.job_id, JOBS.c.generation).where(~JOBS.c.enqueued, JOBS.c.state == "queued")
+        deliveries = sa.select(DELIVERIES.c.job_id, DELIVERIES.c.generation, DELIVERIES.c.destination).where(~DELIVERIES.c.enqueued)
         with self._engine.connect() as connection:
-            orders = [Order(row.job_id, row.generation) for row in connection.execute(jobs)]
-            return orders + [Order(row.job_id, row.generation, row.destination) for row in connection.execute(deliveries)]
+            orders = [OutboxEntry(row.job_id, row.generation) for row in connection.execute(jobs)]
+            return orders + [OutboxEntry(row.job_id, row.generation, row.destination) for row in connection.execute(deliveries)]
 
-    def mark_told(self, orders: Iterable[Order]) -> None:
+    def mark_enqueued(self, orders: Iterable[OutboxEntry]) -> None:
         with self._engine.begin() as connection:
             for order in orders:
                 table = JOBS if order.destination is None else DELIVERIES
                 mine = (table.c.job_id == order.job_id) & (table.c.generation == order.generation)
                 if order.destination is not None:
                     mine &= DELIVERIES.c.destination == order.destination
-                connection.execute(sa.update(table).where(mine).values(told=True))
+                connection.execute(sa.update(table).where(mine).values(enqueued=True))
 
 
 def _change(table: sa.Table, job_id: str, **values: Any) -> sa.Update:

@@ -47,7 +47,7 @@ class Delivery:
 
 
 @dataclass(frozen=True)
-class Order:
+class OutboxEntry:
     """Something that the engine is to be told: certify a job, or deliver it to `destination`."""
 
     job_id: str

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
-from certdicom.errors import FilmRefusedError
+from certdicom.errors import ImageRefusedError
 from certdicom.node.configuration import Configuration
 from certdicom.node.store.records import Result
 from certdicom.node.store.spool import CAPTURE, MEASUREMENTS, PREVIEW, RADIUS_MAP, REPORT, SEGMENTATION
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class FilmCertifier(Protocol):
     """Certifies one film into an empty folder: seg.dcm, preview.png and report.json, and what `[results]` asks for.
 
-    Raises FilmRefusedError for a film that cannot be certified, OutputError when the folder cannot be written to.
+    Raises ImageRefusedError for a film that cannot be certified, OutputError when the folder cannot be written to.
     """
 
     def certify(self, film: Path, folder: Path) -> None: ...
@@ -76,7 +76,7 @@ _PRIVATE = (
 )  # fmt: skip
 
 
-def public_reason(error: FilmRefusedError, film: Path) -> str:
+def public_reason(error: ImageRefusedError, film: Path) -> str:
     """The reason of a refusal without anything that names the patient, wherever in the header it stood."""
     import warnings
 

@@ -6,8 +6,8 @@ import threading
 from typing import Final
 
 from certdicom.node.store.ledger import Ledger
-from certdicom.node.store.records import Order
-from certdicom.node.work.jobs.port import JobEngine
+from certdicom.node.store.records import OutboxEntry
+from certdicom.node.work.jobs.port import JobQueue
 
 CERTIFY_QUEUE = "certify"
 _AT_ONCE: Final = 50
@@ -21,7 +21,7 @@ def delivery_queue(destination: str) -> str:
 class Dispatcher:
     """Hands orders to the engine and marks them as told; telling twice does no harm."""
 
-    def __init__(self, ledger: Ledger, engine: JobEngine, destinations: tuple[str, ...]) -> None:
+    def __init__(self, ledger: Ledger, engine: JobQueue, destinations: tuple[str, ...]) -> None:
         self._ledger, self._engine, self._destinations = ledger, engine, destinations
         self.nudged = threading.Event()
 
@@ -31,16 +31,16 @@ class Dispatcher:
 
     def tell_all(self) -> int:
         """Tell everything that has not been told; returns how much there was."""
-        # What is for a destination that is not configured stays untold until it is again; `certdicom doctor` names it.
-        orders = [order for order in self._ledger.untold() if order.destination is None or order.destination in self._destinations]
+        # What is for a destination that is not configured stays outbox until it is again; `certdicom doctor` names it.
+        orders = [order for order in self._ledger.outbox() if order.destination is None or order.destination in self._destinations]
         for start in range(0, len(orders), _AT_ONCE):
             some = orders[start : start + _AT_ONCE]
             for order in some:
                 self._tell(order)
-            self._ledger.mark_told(some)
+            self._ledger.mark_enqueued(some)
         return len(orders)
 
-    def _tell(self, order: Order) -> None:
+    def _tell(self, order: OutboxEntry) -> None:
         if order.destination is None:
             self._engine.enqueue(CERTIFY_QUEUE, order.run_id, order.job_id)
         else:

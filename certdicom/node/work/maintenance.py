@@ -15,7 +15,7 @@ from certdicom.node.store.ledger import Ledger
 from certdicom.node.store.records import Job
 from certdicom.node.store.spool import Spool
 from certdicom.node.work.dispatcher import Dispatcher
-from certdicom.node.work.jobs.port import JobEngine
+from certdicom.node.work.jobs.port import JobQueue
 
 LOG = logging.getLogger("certdicom.node.work.maintenance")
 
@@ -25,7 +25,7 @@ _DAY_S: Final = 86400.0
 _KEEP_RUNS_S: Final = 7 * _DAY_S
 
 
-class Housekeeper:
+class Maintenance:
     """One thread in each process; every duty may be done by several processes at once."""
 
     def __init__(
@@ -34,7 +34,7 @@ class Housekeeper:
         configuration: Configuration,
         spool: Spool,
         ledger: Ledger,
-        engine: JobEngine,
+        engine: JobQueue,
         dispatcher: Dispatcher,
         metrics: Metrics,
         executor_id: str,
@@ -57,7 +57,7 @@ class Housekeeper:
 
     def round(self) -> None:
         """Do all duties once. SQLAlchemyError when the database does not answer."""
-        self._ledger.signs_of_life.beat(self._executor_id)
+        self._ledger.heartbeat.beat(self._executor_id)
         self._dispatcher.tell_all()
         self.reap()
         if time.monotonic() - self._last_sweep > _SWEEP_S or not self._last_sweep:
@@ -70,7 +70,7 @@ class Housekeeper:
         unfinished = self._engine.unfinished()
         if not unfinished:
             return 0
-        alive = self._ledger.signs_of_life.alive(self._configuration.number("jobs.stale_after_s")) | {self._executor_id}
+        alive = self._ledger.heartbeat.alive(self._configuration.number("jobs.stale_after_s")) | {self._executor_id}
         orphans = [orphan for orphan in unfinished if orphan.executor_id not in alive]
         for orphan in orphans:
             self._engine.take_over(orphan)

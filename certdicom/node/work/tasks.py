@@ -16,7 +16,7 @@ from typing import Literal
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from certdicom.errors import CertdicomError, FilmRefusedError, OutputError
+from certdicom.errors import CertdicomError, ImageRefusedError, OutputError
 from certdicom.node.configuration import Configuration, Destination
 from certdicom.node.deliver import commitment, delivery
 from certdicom.node.metrics import Metrics
@@ -109,7 +109,7 @@ class Tasks:
         try:
             self.certifier.certify(film, folder)
             self.spool.adopt(folder, job_id)
-        except FilmRefusedError as error:
+        except ImageRefusedError as error:
             reason = public_reason(error, film)
             self.ledger.move(job_id, "ignored", reason)
             self.spool.ignore(job_id)

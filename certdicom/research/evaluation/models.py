@@ -1,4 +1,4 @@
-"""What is evaluated: bundles, each in one of the ways to a smoothed model, as base segmenters of a frame's images."""
+"""What is evaluated: bundles, each in one of the ways to a smoothed model, as base segmenters of images on a noise grid."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from certdicom.certification.sampling import BaseSegmenter
 from certdicom.errors import UsageError
 from certdicom.models.bundle import Bundle
 from certdicom.models.description import Method
-from certdicom.research.evaluation.protocol import Frame, fit
+from certdicom.research.evaluation.protocol import NoiseGrid, adapter_for
 
 if TYPE_CHECKING:
     from certdicom.models.backends.torch import TorchBackend
@@ -44,21 +44,21 @@ class Candidate:
             raise UsageError(f"bundle {self.bundle.name} is made for {own.method} and has no network for {method}; choose another bundle")
         return replace(self.bundle, denoising=replace(own, method=cast("Method", method), steps=int(steps) if steps else own.steps))
 
-    def require_sigma(self, sigma: float, frame: Frame) -> None:
-        """UsageError when the networks cannot be asked for noise `sigma` on `frame`; nothing is loaded.
+    def require_sigma(self, sigma: float, noise_grid: NoiseGrid) -> None:
+        """UsageError when the networks cannot be asked for noise `sigma` on `noise_grid`; nothing is loaded.
 
         SegCertify is judged beyond the noise that it was trained with, as in the paper.
         """
-        bundle, meets = self.denoised(), self.meets(sigma, frame)
+        bundle, meets = self.denoised(), self.meets(sigma, noise_grid)
         if self.method != SEGCERTIFY:
             bundle.require_sigma(meets)
 
-    def meets(self, sigma: float, frame: Frame) -> float:
-        """The noise on the model's grid when it is `sigma` on `frame`.
+    def meets(self, sigma: float, noise_grid: NoiseGrid) -> float:
+        """The noise on the model's grid when it is `sigma` on `noise_grid`.
 
         Denoisers of one level each are named by rounded levels: one within 1 % stands for it.
         """
-        meets = sigma * fit(frame, self.bundle).shrinks
+        meets = sigma * adapter_for(noise_grid, self.bundle).shrinks
         levels = [float(level) for _, at, level in (role.partition("@") for role in self.bundle.networks) if at]
         return next((level for level in levels if abs(level - meets) <= 0.01 * meets), meets)
 
@@ -69,14 +69,14 @@ def can(bundle: Bundle, method: str) -> bool:
     return method == own or {method, own} <= _ALIKE
 
 
-def base_segmenter(backend: TorchBackend, candidate: Candidate, frame: Frame, *, sigma: float) -> BaseSegmenter:
-    """The base segmenter for noise `sigma` on `frame`; sigma 0 is the segmenter alone, in float32, at the middle threshold.
+def base_segmenter(backend: TorchBackend, candidate: Candidate, noise_grid: NoiseGrid, *, sigma: float) -> BaseSegmenter:
+    """The base segmenter for noise `sigma` on `noise_grid`; sigma 0 is the segmenter alone, in float32, at the middle threshold.
 
     UsageError for a method that the bundle has no network for, or noise that it was not trained for.
     """
-    fits = fit(frame, candidate.bundle)
+    fits = adapter_for(noise_grid, candidate.bundle)
     around = None if fits.plain else fits
     if not sigma:
-        return backend.clean_segmenter(candidate.bundle, fit=around)
-    candidate.require_sigma(sigma, frame)
-    return backend.base_segmenter(candidate.denoised(), sigma=candidate.meets(sigma, frame), fit=around)
+        return backend.clean_segmenter(candidate.bundle, adapter=around)
+    candidate.require_sigma(sigma, noise_grid)
+    return backend.base_segmenter(candidate.denoised(), sigma=candidate.meets(sigma, noise_grid), adapter=around)

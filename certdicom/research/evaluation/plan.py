@@ -15,7 +15,7 @@ from certdicom.models.bundle import Bundle
 from certdicom.research.datasets.dataset import Dataset, Sample
 from certdicom.research.datasets.structures import match
 from certdicom.research.evaluation.models import CLEAN, Candidate
-from certdicom.research.evaluation.protocol import Frame, ProtocolName, frame_of
+from certdicom.research.evaluation.protocol import NoiseGrid, ProtocolName, noise_grid_of
 from certdicom.research.evaluation.rows import Key
 
 
@@ -50,9 +50,9 @@ class Plan:
         unions = [(" or ".join(labels[index] for index in members), members) for members in self.unions_of(bundle)]
         return (*((label, (index,)) for index, label in enumerate(labels)), *unions)
 
-    def frame_of(self, candidate: Candidate) -> Frame:
+    def noise_grid_of(self, candidate: Candidate) -> NoiseGrid:
         """Where the noise is drawn for a candidate."""
-        return frame_of(self.protocol, candidate.bundle, self.dataset)
+        return noise_grid_of(self.protocol, candidate.bundle, self.dataset)
 
     def names_of(self, bundle: Bundle) -> list[str]:
         """The data set's name of each of the bundle's structures, empty where it has no such masks. UsageError when it has none."""
@@ -89,12 +89,14 @@ class Plan:
     def require_certifiable(self) -> None:
         """Raise UsageError, before any slow work, when something cannot be certified at all."""
         for candidate in self.candidates:
-            bundle, frame = candidate.bundle, self.frame_of(candidate)
+            bundle, noise_grid = candidate.bundle, self.noise_grid_of(candidate)
             self.names_of(bundle), self.unions_of(bundle)
             for sigma in self.sigmas:
                 parameters = self.parameters_for(bundle, sigma=sigma)
-                Hypotheses(len(bundle.structures), parameters.unions).require_certifiable(parameters, cells=frame.grid[0] * frame.grid[1])
-                candidate.require_sigma(sigma, frame)
+                Hypotheses(len(bundle.structures), parameters.unions).require_certifiable(
+                    parameters, cells=noise_grid.grid[0] * noise_grid.grid[1]
+                )
+                candidate.require_sigma(sigma, noise_grid)
 
 
 @dataclass(frozen=True)

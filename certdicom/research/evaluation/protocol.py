@@ -30,7 +30,7 @@ _PAPER_FILM: Final = (512, 512)
 
 
 @dataclass(frozen=True)
-class Frame:
+class NoiseGrid:
     """The images that noise is added to: `grid` (rows, columns) and `channels`. sigma and R are in its units, [0, 1]."""
 
     grid: tuple[int, int]
@@ -38,8 +38,8 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Fit:
-    """How a model's images come out of a frame's: the mean of `channels_joined` channels and of `factor` × `factor` pixels.
+class NoiseGridAdapter:
+    """How a model's images come out of those on the noise grid: the mean of `channels_joined` channels and of `factor` × `factor` pixels.
 
     Both are means over disjoint sets, so that noise stays independent and Gaussian; the model meets sigma · `shrinks`.
     """
@@ -49,7 +49,7 @@ class Fit:
 
     @property
     def plain(self) -> bool:
-        """Whether the frame's images are the model's."""
+        """Whether the images on the noise grid are the model's."""
         return self.channels_joined == self.factor == 1
 
     @property
@@ -58,43 +58,45 @@ class Fit:
         return 1.0 / (self.factor * sqrt(self.channels_joined))
 
     def to_model(self, images: Tensor) -> Tensor:
-        """(B, channels, rows, columns) of the frame → the model's images, float32."""
+        """(B, channels, rows, columns) on the noise grid → the model's images, float32."""
         if self.channels_joined > 1:
             images = images.mean(1, keepdim=True)
         return block_means(images, self.factor)
 
     def from_model(self, logits: Tensor) -> Tensor:
-        """The model's logits → the frame's, linear between the centres of the model's pixels."""
+        """The model's logits → the noise grid's, linear between the centres of the model's pixels."""
         return enlarged(logits, self.factor)
 
 
-def frame_of(protocol: ProtocolName, bundle: Bundle, dataset: Dataset) -> Frame:
+def noise_grid_of(protocol: ProtocolName, bundle: Bundle, dataset: Dataset) -> NoiseGrid:
     """Where `protocol` draws its noise for a model and a data set.
 
     "native": the model's own grid and channels. "paper": 512 × 512 films, gray repeated to RGB with independent noise in each channel;
     384 × 512 skin lesions and 288 × 384 polyps.
     """
-    own = Frame(bundle.shape, bundle.channels)
+    own = NoiseGrid(bundle.shape, bundle.channels)
     if protocol == "native":
         return own
     if dataset.channels == 1:
-        return Frame(_PAPER_FILM, 3)
+        return NoiseGrid(_PAPER_FILM, 3)
     structures = {*dataset.structures, *(structure_of(structure.label) for structure in bundle.structures)}
-    return Frame(next((grid for name, grid in PAPER_GRIDS.items() if name in structures), own.grid), 3)
+    return NoiseGrid(next((grid for name, grid in PAPER_GRIDS.items() if name in structures), own.grid), 3)
 
 
-def fit(frame: Frame, bundle: Bundle) -> Fit:
-    """How the model of `bundle` is fed from `frame`. UsageError when the frame is no whole multiple of the model's grid."""
+def adapter_for(noise_grid: NoiseGrid, bundle: Bundle) -> NoiseGridAdapter:
+    """How the model of `bundle` is fed from `noise_grid`. UsageError when the noise grid is no whole multiple of the model's grid."""
     grid = bundle.shape
-    factor = frame.grid[0] // grid[0]
-    if not factor or (grid[0] * factor, grid[1] * factor) != frame.grid:
+    factor = noise_grid.grid[0] // grid[0]
+    if not factor or (grid[0] * factor, grid[1] * factor) != noise_grid.grid:
         raise UsageError(
-            f"the frame of {frame.grid[0]} × {frame.grid[1]} is no whole multiple of the grid {grid[0]} × {grid[1]} "
+            f"the noise grid of {noise_grid.grid[0]} × {noise_grid.grid[1]} is no whole multiple of the grid {grid[0]} × {grid[1]} "
             f"of bundle {bundle.name}; "
             "use --protocol native or another bundle"
         )
-    if frame.channels == bundle.channels:
-        return Fit(1, factor)
+    if noise_grid.channels == bundle.channels:
+        return NoiseGridAdapter(1, factor)
     if bundle.channels != 1:
-        raise UsageError(f"bundle {bundle.name} takes {bundle.channels} channels and the images have {frame.channels}; use another bundle")
-    return Fit(frame.channels, factor)
+        raise UsageError(
+            f"bundle {bundle.name} takes {bundle.channels} channels and the images have {noise_grid.channels}; use another bundle"
+        )
+    return NoiseGridAdapter(noise_grid.channels, factor)

@@ -25,7 +25,7 @@ from certdicom.research.datasets.picture import GridPicture, Picture
 from certdicom.research.evaluation.models import base_segmenter
 from certdicom.research.evaluation.outcome import Outcome, outcome_of, without_noise
 from certdicom.research.evaluation.plan import Plan, Task, tasks_of
-from certdicom.research.evaluation.protocol import Frame
+from certdicom.research.evaluation.protocol import NoiseGrid
 from certdicom.research.evaluation.rows import Key, Row, RowFile, score_columns
 from certdicom.version import METHOD_VERSION
 
@@ -73,10 +73,10 @@ def evaluate(
 
 
 def _groups(tasks: Sequence[Task], plan: Plan) -> list[list[Task]]:
-    """Tasks that share their noise images: equal sigma and equal frame."""
-    groups: dict[tuple[float, Frame], list[Task]] = {}
+    """Tasks that share their noise images: equal sigma and equal noise grid."""
+    groups: dict[tuple[float, NoiseGrid], list[Task]] = {}
     for task in tasks:
-        groups.setdefault((task.sigma, plan.frame_of(task.candidate)), []).append(task)
+        groups.setdefault((task.sigma, plan.noise_grid_of(task.candidate)), []).append(task)
     return list(groups.values())
 
 
@@ -86,7 +86,7 @@ class _Together:
     def __init__(self, plan: Plan, samples: Sequence[Sample]) -> None:
         self.plan = plan
         self.samples = samples
-        self._views: dict[tuple[Frame, str], list[GridPicture]] = {}
+        self._views: dict[tuple[NoiseGrid, str], list[GridPicture]] = {}
 
     @cached_property
     def _pictures(self) -> list[Picture]:
@@ -94,19 +94,21 @@ class _Together:
 
     def views(self, task: Task) -> list[GridPicture]:
         """The images where the task's noise is drawn, with masks of the bundle's structures."""
-        bundle, frame = task.candidate.bundle, self.plan.frame_of(task.candidate)
-        key = frame, bundle.sha256
+        bundle, noise_grid = task.candidate.bundle, self.plan.noise_grid_of(task.candidate)
+        key = noise_grid, bundle.sha256
         if key not in self._views:
             names = self.plan.names_of(bundle)
-            self._views[key] = [picture.on_grid(frame.grid, channels=frame.channels, structures=names) for picture in self._pictures]
+            self._views[key] = [
+                picture.on_grid(noise_grid.grid, channels=noise_grid.channels, structures=names) for picture in self._pictures
+            ]
         return self._views[key]
 
 
 def _compute(together: _Together, tasks: Sequence[Task], *, backend: TorchBackend, batch_size: int) -> dict[Key, list[Row]]:
     plan, samples, sigma = together.plan, together.samples, tasks[0].sigma
     views = [together.views(task) for task in tasks]
-    frame = plan.frame_of(tasks[0].candidate)
-    segmenters = [base_segmenter(backend, task.candidate, frame, sigma=sigma) for task in tasks]
+    noise_grid = plan.noise_grid_of(tasks[0].candidate)
+    segmenters = [base_segmenter(backend, task.candidate, noise_grid, sigma=sigma) for task in tasks]
     images = [view.u for view in views[0]]
     started = time.perf_counter()
     if sigma:
@@ -131,7 +133,10 @@ def certified_outcomes(
     names: Sequence[str],
     batch_size: int,
 ) -> list[list[Outcome]]:
-    """What each segmenter, with its `parameters`, decides about each image of one frame: one list an image; draws are seeded by `names`."""
+    """What each segmenter, with its `parameters`, decides about each image on one noise grid: one list an image.
+
+    Draws are seeded by `names`.
+    """
     seeds = [seed_of(name) for name in names]
     results = certify_grids(images, segmenters, parameters, seeds=seeds, batch_size=batch_size)
     return [[outcome_of(result, own) for result, own in zip(row, parameters, strict=True)] for row in results]

@@ -20,7 +20,7 @@ from certdicom.research.datasets.splits import select
 from certdicom.research.datasets.structures import match
 from certdicom.research.evaluation.figures import PanelRow, paint, panel_figure, photograph
 from certdicom.research.evaluation.models import ONE_SHOT, SEGCERTIFY, Candidate, base_segmenter
-from certdicom.research.evaluation.protocol import SIGMAS, frame_of
+from certdicom.research.evaluation.protocol import SIGMAS, noise_grid_of
 from certdicom.research.evaluation.run import certified_outcomes
 from certdicom.research.paper.inventory import Missing, find_bundle, find_dataset, how_to_make, other_bundles
 from certdicom.research.paper.paper import MODELS
@@ -91,7 +91,7 @@ def _row(
     panels: dict[str, np.ndarray] = {}
     for method, candidate in shown.items():
         bundle = candidate.bundle
-        frame = frame_of("paper", bundle, dataset)
+        frame = noise_grid_of("paper", bundle, dataset)
         labels = [structure.label for structure in bundle.structures]
         names = match(labels, dataset.structures, where=str(dataset.folder))
         view = sample.read().on_grid(frame.grid, channels=frame.channels, structures=[names.get(label, "") for label in labels])

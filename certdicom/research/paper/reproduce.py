@@ -16,7 +16,7 @@ from certdicom.research.datasets.splits import select
 from certdicom.research.datasets.structures import match, structure_of
 from certdicom.research.evaluation.models import CLEAN, MULTI_STEP, ONE_SHOT, Candidate
 from certdicom.research.evaluation.plan import Plan, subset
-from certdicom.research.evaluation.protocol import fit, frame_of
+from certdicom.research.evaluation.protocol import adapter_for, noise_grid_of
 from certdicom.research.evaluation.run import evaluate
 from certdicom.research.evaluation.summary import Summary, summarise
 from certdicom.research.evaluation.tables import Table, without_nan
@@ -82,7 +82,7 @@ def _candidate(
 def _objection(bundle: Bundle, dataset: Dataset) -> str | None:
     """Why a bundle cannot be run in the paper's setting; None if it can."""
     try:
-        fit(frame_of("paper", bundle, dataset), bundle)
+        adapter_for(noise_grid_of("paper", bundle, dataset), bundle)
     except UsageError as error:
         return one_line(error)
     return None

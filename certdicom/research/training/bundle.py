@@ -15,7 +15,7 @@ from torch import nn
 from certdicom.errors import UsageError
 from certdicom.models.bundle import BORROWED, DESCRIPTION, load_bundle
 from certdicom.models.description import DENOISER, SEGMENTER, Method
-from certdicom.models.networks.precision import for_disk
+from certdicom.models.networks.precision import to_half
 from certdicom.outputs import codes
 from certdicom.outputs.palette import STRUCTURE_RGB
 from certdicom.research.training.anatomy import CHEST, fit_anatomy
@@ -103,7 +103,7 @@ def _write_weights(folder: Path, networks: Mapping[str, nn.Module]) -> dict[str,
     folder.mkdir(parents=True, exist_ok=True)
     digests = {}
     for role, network in networks.items():
-        content = save(for_disk(network.state_dict()))
+        content = save(to_half(network.state_dict()))
         (folder / f"{role}.safetensors").write_bytes(content)
         digests[role] = hashlib.sha256(content).hexdigest()
     return digests
@@ -135,8 +135,8 @@ def _description(name: str, networks: Mapping[str, Trained], packing: Packing, *
     if packing.borrow is not None:
         described[DENOISER] = {BORROWED: packing.borrow}
     coarser = packing.factor * int(networks[SEGMENTER].record.get("factor", 1))
-    if feeding := {**({"factor": coarser} if coarser > 1 else {}), **({"mirror": True} if packing.mirror else {})}:
-        described[SEGMENTER]["input"] = feeding
+    if input_spec := {**({"factor": coarser} if coarser > 1 else {}), **({"mirror": True} if packing.mirror else {})}:
+        described[SEGMENTER]["input"] = input_spec
     rows, columns = (packing.factor * side for side in packing.grid)
     method, sigma_range = _method(described, factor=packing.factor, noise=noise)
     return {

@@ -18,7 +18,7 @@ _METHODS = {
     "segcertify": "the noisy image is segmented as it is by a network that was trained under noise (SegCertify, Fischer et al. 2021)",
 }
 
-_ASIDE = {"data", "began_with", "denoiser", "network", "val_dice", "val_rmse", "seconds", "what"}
+_SHOWN_ELSEWHERE = {"data", "began_with", "denoiser", "network", "val_dice", "val_rmse", "seconds", "what"}
 """Parts of a record that have a place of their own in the card."""
 
 
@@ -69,10 +69,10 @@ def _networks(bundle: Bundle) -> Iterator[str]:
         yield f"* **{role.capitalize()}**: {description['architecture']}{lender} ({arguments}). SHA-256 of the weights {digest}…"
     kind = "gray" if bundle.channels == 1 else "red, green and blue"
     yield f"* **Images**: {rows} × {columns} pixels, {kind}, values in [0, 1]; images are squashed to the grid."
-    for role, factor in (("denoiser", bundle.denoising.factor), ("segmenter", bundle.feeding.factor)):
+    for role, factor in (("denoiser", bundle.denoising.factor), ("segmenter", bundle.input_spec.factor)):
         if factor > 1:
             yield f"* The {role} works on {rows // factor} × {columns // factor} means of {factor} × {factor} pixels."
-    if bundle.feeding.mirror:
+    if bundle.input_spec.mirror:
         yield "* The segmenter is asked about the image and its mirror image, and the mean of both answers is taken."
     low, high = bundle.sigma_range
     overlap = "; structures may overlap" if len(bundle.structures) > 1 and bundle.activation == "sigmoid" else ""
@@ -120,7 +120,9 @@ def _training(role: str, record: Mapping[str, Any]) -> Iterator[str]:
         if note := stage.get("note"):  # of a training that certdicom did not record itself
             yield f"1. {note[:1].upper()}{note[1:]}."
             continue
-        settings = "; ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in stage.items() if name not in _ASIDE and value)
+        settings = "; ".join(
+            f"{name.replace('_', ' ')} {_plain(value)}" for name, value in stage.items() if name not in _SHOWN_ELSEWHERE and value
+        )
         yield f"1. {_way(stage)}, {stage.get('seconds', 0) / 60:.0f} minutes on {', '.join(stage.get('data', {}))}: {settings}."
         yield from _scores(stage)
     yield ""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CURVES = "learning.jsonl"
-_ASIDE = ("step", "seconds")
+_NOT_CURVES = ("step", "seconds")
 
 
 def read_curves(path: Path) -> list[dict[str, Any]]:
@@ -26,7 +26,7 @@ def learning_figure(lines: list[dict[str, Any]], *, structures: tuple[str, ...])
     figure = blank_figure(10, 4)
     losses, scores = figure.subplots(1, 2)
     steps = [line["step"] for line in lines]
-    for name in (name for name, value in lines[0].items() if isinstance(value, float) and name not in _ASIDE):
+    for name in (name for name, value in lines[0].items() if isinstance(value, float) and name not in _NOT_CURVES):
         losses.plot(steps, [line[name] for line in lines], label=name)
     series: dict[str, list[float]] = {}
     for line in lines:

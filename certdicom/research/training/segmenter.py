@@ -56,9 +56,9 @@ class SegmenterRecipe:
 
     `noise`: standard deviation of the Gaussian noise on [0, 1] that every film gets, as SegCertify trains; not with `denoising`. The
     augmentation's strength goes from the first to the second of `strength`. `factor`: how many times coarser the network's grid is than
-    that of films, noise and denoiser, as in `models.fitting.coarsely`. `recount`: what the average's batch norms counted while training, of
-    augmented images and of other weights than its own (Izmailov et al., UAI 2018), is counted anew over images as they are. It matters
-    where a few features are very large, as behind ResUNet++'s attention.
+    that of films, noise and denoiser, as in `models.networks.coarse.coarsely`. `recount`: recompute the averaged weights' batch-norm
+    statistics over unaugmented images (Izmailov et al., UAI 2018). It matters where a few features are very large, as behind
+    ResUNet++'s attention.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ from torch import nn
 from certdicom.errors import UsageError, one_line
 from certdicom.files import write_atomically
 from certdicom.models.networks import build_network
-from certdicom.models.networks.precision import for_disk, from_disk
+from certdicom.models.networks.precision import to_float32, to_half
 
 _NETWORK, _RECORD = "network", "record"
 
@@ -49,7 +49,7 @@ def save_network(network: nn.Module, path: Path, *, description: Mapping[str, An
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {_NETWORK: json.dumps(description), _RECORD: json.dumps(record or {})}
     try:
-        state = for_disk(network.state_dict())
+        state = to_half(network.state_dict())
     except ValueError as error:
         raise UsageError(f"cannot write {path}: {error}") from error
     write_atomically(path, save(state, metadata=metadata), force=True)
@@ -71,7 +71,7 @@ def load_network(path: Path) -> Trained:
             metadata = file.metadata() or {}
         description, record = json.loads(metadata[_NETWORK]), json.loads(metadata.get(_RECORD, "{}"))
         network = build_network(description)
-        network.load_state_dict(from_disk(load_file(path)))
+        network.load_state_dict(to_float32(load_file(path)))
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"{path} holds no network of certdicom train ({one_line(error)}); give a .safetensors file that it wrote"

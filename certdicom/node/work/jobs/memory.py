@@ -26,8 +26,8 @@ class _Waiting:
     before_start: deque[tuple[str, str]] = field(default_factory=deque)
 
 
-class MemoryEngine:
-    """Keeps the contract of `JobEngine` within one process's life. `errors` collects what tasks raised."""
+class MemoryQueue:
+    """Keeps the contract of `JobQueue` within one process's life. `errors` collects what tasks raised."""
 
     def __init__(self) -> None:
         self.errors: list[BaseException] = []

@@ -41,7 +41,7 @@ class Orphan:
     executor_id: str
 
 
-class JobEngine(Protocol):
+class JobQueue(Protocol):
     """Runs tasks durably: what is enqueued is run to its end once, through restarts and on whichever host is alive."""
 
     def start(self, queues: Sequence[Queue]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from certdicom import FilmRefusedError
+from certdicom import ImageRefusedError
 from certdicom.certification.certificate import ABSTAIN, PRESENT, Structure, Window
 from certdicom.imaging.reading import read_image
 from certdicom.imaging.synthetic import film_bytes
@@ -113,5 +113,5 @@ def test_a_lesion_is_no_anatomy_and_lies_where_the_header_says_not_in_the_chest(
 def test_the_picture_of_a_result_is_not_certified_again(written):
     paths, _ = written()
     for accept_any in (False, True):
-        with pytest.raises(FilmRefusedError, match="the picture of a result that certdicom wrote"):
+        with pytest.raises(ImageRefusedError, match="the picture of a result that certdicom wrote"):
             read_image(paths["sc"], accept_any=accept_any)

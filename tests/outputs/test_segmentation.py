@@ -17,7 +17,7 @@ from pydicom.data import get_testdata_file
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT, Structure
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.errors import FilmRefusedError, OutputError, UsageError
+from certdicom.errors import ImageRefusedError, OutputError, UsageError
 from certdicom.outputs.seg import build_segmentation, save
 
 KINDS = ("overlapping", "no abstention", "all abstain", "all absent", "noise")
@@ -287,17 +287,17 @@ def test_private_and_oddly_typed_elements_do_no_harm(build, make_film, make_deci
 
 @pytest.mark.parametrize("keyword", ["SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID"])
 def test_a_film_that_cannot_be_referred_to_is_refused(build, make_film, make_decisions, keyword):
-    with pytest.raises(FilmRefusedError, match=keyword):
+    with pytest.raises(ImageRefusedError, match=keyword):
         build(make_film(**{keyword: None}), make_decisions("overlapping"))
 
 
 def test_a_slice_is_refused(build, make_film, make_decisions):
-    with pytest.raises(FilmRefusedError, match="CT Image Storage"):
+    with pytest.raises(ImageRefusedError, match="CT Image Storage"):
         build(make_film(SOPClassUID="1.2.840.10008.5.1.4.1.1.2"), make_decisions("overlapping"))
 
 
 def test_several_frames_are_refused(build, make_film, make_decisions):
-    with pytest.raises(FilmRefusedError, match="2 frames"):
+    with pytest.raises(ImageRefusedError, match="2 frames"):
         build(make_film("SC", NumberOfFrames=2), make_decisions("overlapping"))
 
 

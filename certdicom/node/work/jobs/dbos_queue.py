@@ -24,7 +24,7 @@ _VERSION: Final = "certdicom-tasks-1"
 """Changes when the sequence of steps of a task changes in a way that half-finished runs cannot follow."""
 
 
-class DbosEngine:
+class DbosQueue:
     """`executor_id` names this process and must be the same after a restart, and no other living process's."""
 
     def __init__(self, *, database_url: str, executor_id: str, poll_s: float) -> None:

@@ -15,7 +15,7 @@ from certdicom.certification.sampling import BaseSegmenter, certify_grids
 from certdicom.certification.scores import score
 from certdicom.errors import UsageError
 from certdicom.research.evaluation.outcome import RADII_PER_SIGMA, Outcome, outcome_of
-from certdicom.research.evaluation.protocol import Fit, Frame, fit
+from certdicom.research.evaluation.protocol import NoiseGrid, NoiseGridAdapter, adapter_for
 
 PARAMETERS = SmoothingParameters(sigma=0.2, n0=5, n=60)
 
@@ -85,7 +85,7 @@ def test_radii_after_several_looks_pay_for_all_of_them() -> None:
 
 def test_what_reaches_the_model_is_independent_noise_of_a_known_size() -> None:
     """The mean of 3 channels and of 2 × 2 pixels: sigma / (2 · √3), as the paper's 0.25 is 0.072 on our grid."""
-    fits = Fit(channels_joined=3, factor=2)
+    fits = NoiseGridAdapter(channels_joined=3, factor=2)
     assert 0.25 * fits.shrinks == pytest.approx(0.072, abs=2e-4)
     noise = torch.randn(4, 3, 256, 256, generator=torch.Generator().manual_seed(0))
     met = fits.to_model(noise)
@@ -97,6 +97,6 @@ def test_what_reaches_the_model_is_independent_noise_of_a_known_size() -> None:
 
 
 def test_a_grid_that_does_not_divide_is_refused(bundle) -> None:
-    assert fit(Frame((64, 64), 3), bundle) == Fit(3, 4)
+    assert adapter_for(NoiseGrid((64, 64), 3), bundle) == NoiseGridAdapter(3, 4)
     with pytest.raises(UsageError, match="no whole multiple"):
-        fit(Frame((40, 40), 1), bundle)
+        adapter_for(NoiseGrid((40, 40), 1), bundle)

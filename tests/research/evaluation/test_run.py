@@ -140,7 +140,7 @@ def test_a_union_is_scored_against_the_union_of_its_masks(plan: Plan, backend: T
     assert math.isnan(rows["F3", "one-shot"].dice_certified), "where the heart's mask is missing nobody knows the union"
     sample = without_heart.samples[0]
     view = sample.read().on_grid((16, 16), channels=1, structures=("lungs", "heart"))
-    segmenter = base_segmenter(backend, plan.candidates[0], plan.frame_of(plan.candidates[0]), sigma=0)
+    segmenter = base_segmenter(backend, plan.candidates[0], plan.noise_grid_of(plan.candidates[0]), sigma=0)
     decided = segmenter.decide_image(view.u).any(0)
     expected = score(decided.astype(np.uint8), view.masks.any(0))
     assert rows["F2", "clean"].dice_certified == expected.certified[0]
