@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.research.datasets.conftest import HEART, LEFT, RIGHT, SIDE, film, photograph, save
 
 from certdicom.errors import UnreadableError, UsageError
 from certdicom.research.datasets.loading import load_dataset
+from tests.research.datasets.conftest import HEART, LEFT, RIGHT, SIDE, film, photograph, save
 
 GRID = (32, 32)
 
