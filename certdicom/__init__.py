@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from certdicom.certification.certificate import Certificate
     from certdicom.certification.parameters import SmoothingParameters
-    from certdicom.errors import BundleError, CertdicomError, ImageRefusedError, OutputError, UsageError
+    from certdicom.errors import BundleError, CertdicomError, ImageRefusedError, OutputError, UnreadableError, UsageError
     from certdicom.imaging.photograph import Photograph
     from certdicom.imaging.radiograph import Radiograph
     from certdicom.imaging.reading import read_image, read_radiograph
+    from certdicom.models.backends.smoothed import Smoothed
     from certdicom.models.bundle import Bundle, load_bundle
-    from certdicom.pipeline import certify, write_segmentation
+    from certdicom.outputs.result import Result
+    from certdicom.pipeline import Certifier, Computation, certify, write_segmentation
 
 from certdicom.version import VERSION
 
@@ -26,12 +28,17 @@ _HOMES = {
     "Bundle": "certdicom.models.bundle",
     "BundleError": "certdicom.errors",
     "CertdicomError": "certdicom.errors",
+    "Certifier": "certdicom.pipeline",
     "Certificate": "certdicom.certification.certificate",
+    "Computation": "certdicom.pipeline",
     "ImageRefusedError": "certdicom.errors",
     "OutputError": "certdicom.errors",
     "Photograph": "certdicom.imaging.photograph",
     "Radiograph": "certdicom.imaging.radiograph",
+    "Result": "certdicom.outputs.result",
+    "Smoothed": "certdicom.models.backends.smoothed",
     "SmoothingParameters": "certdicom.certification.parameters",
+    "UnreadableError": "certdicom.errors",
     "UsageError": "certdicom.errors",
     "certify": "certdicom.pipeline",
     "load_bundle": "certdicom.models.bundle",
@@ -45,11 +52,16 @@ __all__ = [
     "BundleError",
     "CertdicomError",
     "Certificate",
+    "Certifier",
+    "Computation",
     "ImageRefusedError",
     "OutputError",
     "Photograph",
     "Radiograph",
+    "Result",
+    "Smoothed",
     "SmoothingParameters",
+    "UnreadableError",
     "UsageError",
     "__version__",
     "certify",

@@ -1,19 +1,18 @@
-"""One image from file to objects: the only place that joins imaging, certification, models, DICOM and presentation.
+"""One image from a file to a result: the only place that joins imaging, certification, models and outputs.
 
-The command line and the node both come through here.
+The command line, the node and Python all come through here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,32 +22,23 @@ from certdicom.certification.hypotheses import Hypotheses
 from certdicom.certification.noise import derive_seed
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.sampling import Progress, certify_grids
-from certdicom.files import write_atomically
-from certdicom.models.bundle import Bundle, load_bundle
+from certdicom.errors import CertdicomError, ImageRefusedError, UnreadableError, UsageError
+from certdicom.models.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from certdicom.progress import moved
 from certdicom.suitability import judge_picture, notes_for, require_suitable
 
 if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
     from certdicom.certification.certificate import SeedKind
     from certdicom.certification.sampling import BaseSegmenter
     from certdicom.imaging.image import SourceImage
     from certdicom.models.backends.torch import TorchBackend
-    from certdicom.outputs.explanation_picture import StructureExplanation
+    from certdicom.outputs.result import Result, Stopwatch
+    from certdicom.outputs.segments import AbstainSegments
+    from certdicom.outputs.source import Geometry
 
-Geometry = Literal["viewer", "none"]
-AbstainSegments = Literal["union", "per-structure"]
-
-TARGETS = {
-    "output": ".seg.dcm",
-    "sr": ".sr.dcm",
-    "sc": ".sc.dcm",
-    "radius_map": ".radius.dcm",
-    "preview": ".png",
-    "report": ".json",
-    "explain": ".why.png",
-    "nrrd": ".seg.nrrd",
-    "nifti": ".nii.gz",
-}
-"""What can be written of a result, and the ending of its file's name."""
+    AnyImage: TypeAlias = SourceImage | Dataset | str | Path | bytes
 
 DEFAULT_BATCH = 10
 
@@ -68,35 +58,34 @@ class Computation:
     site_key: bytes | None = None
 
 
-class _Stopwatch:
-    """Seconds per named stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    def stage(self, name: str) -> AbstractContextManager[None]:
-        @contextmanager
-        def timed() -> Iterator[None]:
-            start = time.perf_counter()
-            try:
-                yield
-            finally:
-                self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-        return timed()
-
-
 class Certifier:
-    """A bundle at one noise level, ready on a device: load once, certify many films."""
+    """A bundle at one noise level, ready on a device: load once, certify many images."""
 
-    def __init__(self, bundle: Bundle, parameters: SmoothingParameters, computation: Computation | None = None) -> None:
-        """Check the request before any slow work; networks are loaded on first use. UsageError when it is impossible."""
-        bundle.require_sigma(parameters.sigma)
-        Hypotheses(len(bundle.structures), parameters.unions).require_certifiable(parameters, cells=bundle.cells)
-        self.bundle = bundle
-        self.parameters = parameters
+    def __init__(
+        self,
+        bundle: Bundle | str | Path | None = None,
+        parameters: SmoothingParameters | None = None,
+        computation: Computation | None = None,
+        *,
+        sigma: float | None = None,
+    ) -> None:
+        """Check the request before any slow work; networks are loaded on first use. UsageError when it is impossible.
+
+        `bundle`: one that is loaded, the name of a shipped one, or a folder (None: the default
+        one); `sigma` alone stands for parameters with that noise level and the defaults.
+        """
+        if parameters is not None and sigma is not None:
+            raise UsageError("sigma is given twice: give it in the parameters, or alone")
+        self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle or DEFAULT_BUNDLE)
+        self.parameters = parameters or (SmoothingParameters() if sigma is None else SmoothingParameters(sigma=sigma))
         self.computation = computation or Computation()
+        self.bundle.require_sigma(self.parameters.sigma)
+        hypotheses = Hypotheses(len(self.bundle.structures), self.parameters.unions)
+        hypotheses.require_certifiable(self.parameters, cells=self.bundle.cells)
         self._loaded: tuple[TorchBackend, BaseSegmenter] | None = None
+
+    def __repr__(self) -> str:
+        return f"Certifier({self.bundle.name!r}, sigma={self.parameters.sigma:g})"
 
     def load(self) -> tuple[TorchBackend, BaseSegmenter]:
         """What runs the networks, imported and loaded on the first call."""
@@ -107,29 +96,72 @@ class Certifier:
             self._loaded = backend, backend.base_segmenter(self.bundle, sigma=self.parameters.sigma)
         return self._loaded
 
-    def certify(self, film: SourceImage, *, accept_any: bool = False, progress: Progress | None = None) -> Certificate:
-        """Certify one film or photograph. ImageRefusedError when the bundle is not for such an image, or the picture implausible.
+    def certify(
+        self,
+        image: AnyImage,
+        *,
+        geometry: Geometry = "viewer",
+        abstain: AbstainSegments = "union",
+        accept_any: bool = False,
+        progress: Progress | bool | None = None,
+        stopwatch: Stopwatch | None = None,
+    ) -> Result:
+        """Certify one image: one that was read, a data set, or the path or the bytes of a DICOM file.
 
-        `accept_any` waives both, but for colours in a bundle that takes gray films.
+        `geometry`, `abstain`: of the objects that may be written of it, see `Result`; `accept_any` waives what header and picture say
+        the bundle is not for, but for colours in a bundle that takes gray films; `progress`: True for a bar on standard error, or a
+        function of (draws done, draws in all); `stopwatch`: started earlier. UnreadableError for a path that cannot be read,
+        ImageRefusedError when the image cannot be certified, or the bundle is not for such an image.
         """
-        require_suitable(film, self.bundle, accept_any=accept_any)
-        watch = _Stopwatch()
+        from certdicom.outputs.result import Result, Stopwatch
+
+        watch = stopwatch or Stopwatch()
+        source = _read(image, accept_any=accept_any)
+        with moved(progress) as bar:
+            certificate = self._certificate(source, accept_any=accept_any, progress=bar, watch=watch)
+        return Result(source, certificate, geometry=geometry, abstain=abstain, stopwatch=watch)
+
+    def certify_many(
+        self,
+        images: Iterable[AnyImage],
+        *,
+        accept_any: bool = False,
+        progress: Progress | bool | None = None,
+        refused: Callable[[AnyImage, CertdicomError], object] | None = None,
+    ) -> Iterator[Result]:
+        """Certify one image after the other, with the networks loaded once.
+
+        An image that cannot be read or certified is given to `refused` with its error, and left out; without `refused` the error is
+        raised.
+        """
+        for image in images:
+            try:
+                result = self.certify(image, accept_any=accept_any, progress=progress)
+            except (ImageRefusedError, UnreadableError) as error:
+                if refused is None:
+                    raise
+                refused(image, error)
+            else:
+                yield result
+
+    def _certificate(self, image: SourceImage, *, accept_any: bool, progress: Progress | None, watch: Stopwatch) -> Certificate:
+        require_suitable(image, self.bundle, accept_any=accept_any)
         with watch.stage("networks"):
             backend, segmenter = self.load()
         with watch.stage("grid"):
             from certdicom.imaging.grid import to_grid
 
-            image = to_grid(film, self.bundle.shape)
-        seed, seed_kind = self._seed(film)
-        notes = [*image.notes, *notes_for(film, self.bundle)]
-        repeated = self.bundle.channels // film.channels
+            grid = to_grid(image, self.bundle.shape)
+        seed, seed_kind = self._seed(image)
+        notes = [*grid.notes, *notes_for(image, self.bundle)]
+        repeated = self.bundle.channels // image.channels
 
         def judge(selected: NDArray[np.bool_]) -> None:
-            notes.extend(judge_picture(selected, image.u[0], self.bundle, accept_any=accept_any))
+            notes.extend(judge_picture(selected, grid.u[0], self.bundle, accept_any=accept_any))
 
         with watch.stage("draws"):
             ((result,),) = certify_grids(
-                [np.concatenate([image.u] * repeated)],
+                [np.concatenate([grid.u] * repeated)],
                 [segmenter],
                 [self.parameters],
                 seeds=[seed],
@@ -142,9 +174,9 @@ class Certifier:
             counts=result.counts,
             parameters=self.parameters,
             structures=self.bundle.structures,
-            native_scale=image.native_scale / math.sqrt(repeated),  # a change of d on a gray film is one of d·√repeated on its copies
-            native_unit=image.native_unit,
-            window=image.window,
+            native_scale=grid.native_scale / math.sqrt(repeated),  # a change of d on a gray film is one of d·√repeated on its copies
+            native_unit=grid.native_unit,
+            window=grid.window,
             bundle_name=self.bundle.name,
             bundle_sha256=self.bundle.sha256,
             seed_kind=seed_kind,
@@ -154,15 +186,15 @@ class Certifier:
             precision=backend.precision,
             unions=result.unions,
             stopped_at=result.draws if result.draws < self.parameters.n else None,
-            medium=film.medium,
+            medium=image.medium,
             notes=tuple(notes),
-            seconds=watch.seconds,
+            seconds=dict(watch.seconds),
         )
 
-    def _seed(self, film: SourceImage) -> tuple[bytes, SeedKind]:
+    def _seed(self, image: SourceImage) -> tuple[bytes, SeedKind]:
         """The seed of this image's draws. It depends on pixels, bundle and parameters, and on nothing by which anybody could draw again."""
         asked = {**self.parameters.as_dict(), "bundle": self.bundle.sha256}
-        return derive_seed(self.computation.site_key, pixels_sha256=_digest_of_pixels(film.stored_values), parameters=asked)
+        return derive_seed(self.computation.site_key, pixels_sha256=_digest_of_pixels(image.stored_values), parameters=asked)
 
 
 def _digest_of_pixels(stored: NDArray[np.integer]) -> bytes:
@@ -174,189 +206,79 @@ def _digest_of_pixels(stored: NDArray[np.integer]) -> bytes:
 
 
 def certify(
-    film: SourceImage,
-    bundle: Bundle | None = None,
+    image: AnyImage,
+    bundle: Bundle | str | Path | None = None,
     parameters: SmoothingParameters | None = None,
     *,
+    sigma: float | None = None,
     computation: Computation | None = None,
+    geometry: Geometry = "viewer",
+    abstain: AbstainSegments = "union",
     accept_any: bool = False,
-    progress: Progress | None = None,
-) -> Certificate:
-    """Certify one film or photograph with `bundle` (the default one when None): see Certificate for what the result claims.
+    progress: Progress | bool | None = None,
+) -> Result:
+    """Certify one image with a bundle, see `Certifier`; the networks of the last call are kept.
 
-    UsageError for an impossible request, ImageRefusedError when image and bundle do not go together (`Certifier.certify`).
+    UsageError for an impossible request, ImageRefusedError when image and bundle do not go together.
     """
-    certifier = Certifier(bundle or load_bundle(), parameters or SmoothingParameters(), computation)
-    return certifier.certify(film, accept_any=accept_any, progress=progress)
+    certifier = _kept(Certifier(bundle, parameters, computation, sigma=sigma))
+    return certifier.certify(image, geometry=geometry, abstain=abstain, accept_any=accept_any, progress=progress)
 
 
-def film_decisions(certificate: Certificate, film: SourceImage) -> NDArray[np.uint8]:
-    """The certificate's decisions on the film: uint8 (structures, rows, columns); each stored pixel takes its grid cell's."""
-    from certdicom.imaging.grid import to_film
-
-    return to_film(certificate.decisions, rows=film.rows, columns=film.columns).astype(np.uint8, copy=False)
+_LAST: list[Certifier] = []
+"""The certifier of the last call of `certify`, with its networks: notebooks call it film by film."""
 
 
-def film_unions(certificate: Certificate, film: SourceImage) -> NDArray[np.uint8] | None:
-    """The decisions about unions on the film, like `film_decisions`: uint8 (unions, rows, columns); None where there are none."""
-    from certdicom.imaging.grid import to_film
+def _kept(certifier: Certifier) -> Certifier:
+    """The last certifier where it is the same request, or else this one, kept from now on."""
 
-    if certificate.unions is None:
-        return None
-    return to_film(certificate.unions.decisions, rows=film.rows, columns=film.columns).astype(np.uint8, copy=False)
+    def asked(one: Certifier) -> object:
+        return one.bundle.sha256, one.bundle.denoising, one.parameters, one.computation
+
+    if not _LAST or asked(_LAST[0]) != asked(certifier):
+        _LAST[:] = [certifier]
+    return _LAST[0]
 
 
 def write_segmentation(
-    certificate: Certificate,
-    film: SourceImage,
+    result: Result | Certificate,
+    image: SourceImage,
     path: str | Path,
     *,
     geometry: Geometry = "viewer",
     abstain: AbstainSegments = "union",
     force: bool = False,
 ) -> None:
-    """Write the certified segmentation of `film` as a DICOM SEG file, atomically.
+    """Write the certified segmentation of `image` as a DICOM SEG file, atomically.
 
     OutputError when it cannot be written, or exists and not `force`.
     """
-    write_results(certificate, film, {"output": Path(path)}, geometry=geometry, abstain=abstain, force=force)
+    from certdicom.outputs.result import Result
+
+    certificate = result if isinstance(result, Certificate) else result.certificate
+    Result(image, certificate, geometry=geometry, abstain=abstain).save(path, kind="seg", force=force)
 
 
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Libraries' warnings quote values of the film, which may be private: they must reach neither screen nor log."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def _read(image: AnyImage, *, accept_any: bool) -> SourceImage:
+    from pydicom.dataset import Dataset
+
+    from certdicom.imaging.image import SourceImage
+    from certdicom.imaging.reading import read_image
+
+    if isinstance(image, SourceImage):
+        return image
+    return read_image(_file_of(image) if isinstance(image, Dataset) else image, accept_any=accept_any)
 
 
-@_without_warnings()
-def write_results(
-    certificate: Certificate,
-    film: SourceImage,
-    targets: Mapping[str, Path],
-    *,
-    geometry: Geometry = "viewer",
-    abstain: AbstainSegments = "union",
-    force: bool = False,
-    started: float | None = None,
-) -> dict[str, Any]:
-    """Write what `targets` names (a subset of TARGETS, each with its file) and return the report.
-
-    `started`: a `time.perf_counter()` from which the report's total time counts. Each file is written atomically, the report
-    last. OutputError when one cannot be written, or exists and not `force`.
-    """
-    from certdicom.outputs.report_json import build_report, report_json
-
-    watch = _Stopwatch()
-    decisions, unions = film_decisions(certificate, film), film_unions(certificate, film)
-    if "output" in targets or "sr" in targets:  # the report points at the segmentation, whether or not that is written too
-        from certdicom.outputs.seg import build_segmentation, save
-
-        with watch.stage("seg"):
-            segmentation = build_segmentation(
-                film.dataset,
-                decisions,
-                certificate,
-                geometry=geometry,
-                abstain=abstain,
-                file_sha256=film.file_sha256,
-                draw_identity=certificate.draw_identity,
-            )
-            if "output" in targets:
-                save(segmentation, targets["output"], force=force)
-        if "sr" in targets:
-            from certdicom.outputs.sr import build_measurement_report
-
-            with watch.stage("sr"):
-                save(build_measurement_report(film.dataset, segmentation, decisions, certificate), targets["sr"], force=force)
-    if "preview" in targets or "sc" in targets:
-        _write_pictures(certificate, film, decisions, unions, targets, watch=watch, force=force)
-    if "radius_map" in targets:
-        with watch.stage("radius_map"):
-            _write_radius_map(certificate, film, targets["radius_map"], force=force)
-    if "nrrd" in targets:
-        from certdicom.outputs.nrrd import save_seg_nrrd
-
-        with watch.stage("nrrd"):
-            save_seg_nrrd(film.dataset, decisions, certificate, targets["nrrd"], abstain=abstain, force=force)
-    if "nifti" in targets:
-        from certdicom.outputs.nifti import save_nifti
-
-        with watch.stage("nifti"):
-            save_nifti(film.dataset, decisions, certificate, targets["nifti"], abstain=abstain, force=force)
-    with watch.stage("explanation"):
-        explanation = _explain(certificate, film, decisions, targets.get("explain"), force=force)
-    seconds = {**certificate.seconds, **watch.seconds}
-    seconds["total"] = time.perf_counter() - started if started is not None else sum(seconds.values())
-    report = build_report(
-        certificate,
-        decisions,
-        unions=unions,
-        explanation=explanation,
-        sop_instance_uid=film.sop_instance_uid,
-        file_sha256=film.file_sha256,
-        seconds=seconds,
-    )
-    if "report" in targets:
-        write_atomically(targets["report"], report_json(report), force=force)
-    return report
-
-
-def _write_pictures(
-    certificate: Certificate,
-    film: SourceImage,
-    decisions: NDArray[np.uint8],
-    unions: NDArray[np.uint8] | None,
-    targets: Mapping[str, Path],
-    *,
-    watch: _Stopwatch,
-    force: bool,
-) -> None:
-    from certdicom.outputs.preview import render_preview, save_preview
-
-    with watch.stage("preview"):
-        picture = render_preview(film.display(), decisions, certificate, unions=unions)
-        if "preview" in targets:
-            save_preview(picture, targets["preview"], force=force)
-    if "sc" in targets:
-        from certdicom.outputs.secondary_capture import build_secondary_capture
-        from certdicom.outputs.seg import save
-
-        with watch.stage("sc"):
-            capture = build_secondary_capture(
-                film.dataset,
-                np.asarray(picture),
-                certificate,
-                file_sha256=film.file_sha256,
-                draw_identity=certificate.draw_identity,
-            )
-            save(capture, targets["sc"], force=force)
-
-
-def _explain(
-    certificate: Certificate, film: SourceImage, decisions: NDArray[np.uint8], picture: Path | None, *, force: bool
-) -> list[StructureExplanation]:
-    """Why each structure abstains; drawn to `picture` if it is given."""
-    from certdicom.certification.explanation import explain_certificate
-    from certdicom.imaging.grid import to_film
-    from certdicom.outputs.explanation_picture import render_explanation, summarize
-    from certdicom.outputs.preview import save_preview
-
-    explanation = explain_certificate(certificate)
-    reasons = to_film(explanation.reasons, rows=film.rows, columns=film.columns).astype(np.uint8, copy=False)
-    summary = summarize(explanation, reasons, certificate)
-    if picture is not None:
-        display = film.display()
-        save_preview(render_explanation(display, decisions, reasons, certificate, summary), picture, force=force)
-    return summary
-
-
-def _write_radius_map(certificate: Certificate, film: SourceImage, path: Path, *, force: bool) -> None:
-    from certdicom.imaging.grid import to_film
-    from certdicom.outputs.radius_map import build_radius_map, joint_radii
-    from certdicom.outputs.seg import save
-
-    radii = to_film(joint_radii(certificate), rows=film.rows, columns=film.columns).astype(np.float32, copy=False)
-    radius_map = build_radius_map(film.dataset, radii, certificate, file_sha256=film.file_sha256, draw_identity=certificate.draw_identity)
-    save(radius_map, path, force=force)
+def _file_of(dataset: Dataset) -> bytes:
+    stream = BytesIO()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they quote values, which may be private
+            dataset.save_as(stream, enforce_file_format=True)
+    except (AttributeError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+        raise UsageError(
+            "the data set cannot be written as a DICOM file, which has to know its transfer syntax: "
+            "set file_meta.TransferSyntaxUID, or give the file's path"
+        ) from error
+    return stream.getvalue()

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,8 @@ from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.sampling import Progress
 from certdicom.errors import BundleError
 from certdicom.models.bundle import Bundle
-from certdicom.pipeline import Certifier, Computation, film_decisions, write_segmentation
+from certdicom.outputs.result import Result
+from certdicom.pipeline import Certifier, Computation
 
 EXPECTATION = "selftest.json"
 _SITE_KEY = b"certdicom self-test, not a secret"
@@ -41,16 +41,15 @@ class Check:
 def run_selftest(bundle: Bundle, *, device: str = "auto", precision: str = "auto", progress: Progress | None = None) -> Iterator[Check]:
     """All checks, one after the other. UsageError when the device or precision asked for is not there."""
     yield _known_probabilities()
-    certificate, film = certify_synthetic_film(bundle, device=device, precision=precision, progress=progress)
+    result = certify_synthetic_film(bundle, device=device, precision=precision, progress=progress)
+    certificate = result.certificate
     place = f"{certificate.device}, {certificate.precision}"
     yield _against_expectation(bundle, measurements(certificate), place)
-    yield _written_and_read_back(certificate, film)
+    yield _written_and_read_back(result)
 
 
-def certify_synthetic_film(
-    bundle: Bundle, *, device: str = "auto", precision: str = "auto", progress: Progress | None = None
-) -> tuple[Certificate, Any]:
-    """The certificate of the synthetic film, with draws keyed by a published key, and the film."""
+def certify_synthetic_film(bundle: Bundle, *, device: str = "auto", precision: str = "auto", progress: Progress | None = None) -> Result:
+    """The synthetic film's result, with draws keyed by a published key."""
     from certdicom.imaging.reading import read_radiograph
     from certdicom.imaging.synthetic import film_bytes, synthetic_film
 
@@ -58,8 +57,7 @@ def certify_synthetic_film(
     film = read_radiograph(film_bytes(dataset))
     computation = Computation(device=device, precision=precision, site_key=_SITE_KEY)
     parameters = SmoothingParameters(sigma=bundle.nearest_sigma(SmoothingParameters().sigma))
-    certificate = Certifier(bundle, parameters, computation).certify(film, accept_any=True, progress=progress)
-    return certificate, film
+    return Certifier(bundle, parameters, computation).certify(film, accept_any=True, progress=progress)
 
 
 def measurements(certificate: Certificate) -> dict[str, float]:
@@ -96,20 +94,19 @@ def _against_expectation(bundle: Bundle, seen: dict[str, float], place: str) -> 
     return Check(f"certificate of the synthetic film on {place}", worst <= _TOLERANCE, shown)
 
 
-def _written_and_read_back(certificate: Certificate, film: Any) -> Check:
+def _written_and_read_back(result: Result) -> Check:
     from pydicom import dcmread
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "seg.dcm"
-        write_segmentation(certificate, film, path)
+        result.save(path)
         planes = np.atleast_3d(dcmread(path).pixel_array)
-    decisions = film_decisions(certificate, film)
-    expected = np.stack([*(plane == PRESENT for plane in decisions), (decisions == ABSTAIN).any(axis=0)])
+    expected = np.stack([*map(result.mask, result.structures), result.abstained])
     same = planes.shape == expected.shape and bool((planes.astype(bool) == expected).all())
     return Check("SEG written and read back", same, f"{len(expected)} segments of {expected.shape[2]} × {expected.shape[1]} pixels")
 
 
 def record_expectation(bundle: Bundle, write: Callable[[str], object]) -> None:
     """Write what the networks give in float32 on this machine, as the bundle's expectation."""
-    certificate, _ = certify_synthetic_film(bundle, device="cpu", precision="float32")
-    write(json.dumps(measurements(certificate), indent=2) + "\n")
+    result = certify_synthetic_film(bundle, device="cpu", precision="float32")
+    write(json.dumps(measurements(result.certificate), indent=2) + "\n")

@@ -13,12 +13,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 API: dict[str, tuple[str, ...]] = {
-    "Films to certificates": (
+    "Images to results": (
         "pipeline.certify",
         "pipeline.Certifier",
         "pipeline.Computation",
+        "outputs.result.Result",
         "pipeline.write_segmentation",
-        "pipeline.write_results",
     ),
     "Values": (
         "certification.parameters.SmoothingParameters",

@@ -22,6 +22,7 @@ from certdicom.certification.hypotheses import Array, Hypotheses, decide
 from certdicom.certification.looks import LookByLook
 from certdicom.certification.noise import noisy_image
 from certdicom.certification.parameters import SmoothingParameters
+from certdicom.certification.rounding import rounded_down
 from certdicom.certification.unions import UnionLayer
 from certdicom.errors import BundleError, UsageError
 
@@ -41,20 +42,36 @@ _NOISE_THREADS = max(1, (os.cpu_count() or 1) // 2)
 """A thread of its own for the noise where there are few cores, and several where a fast device waits for it."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GridResult:
     """What was decided at every structure and pixel, arrays of shape (structures, H, W).
 
     `decisions` uint8 of 0 absent, 1 present, 2 abstain; `counts` int32, votes among `draws` for the selected decision;
-    `selected` bool, the decision that n0 draws selected; `draws`: n, or the look at which the test stopped; `unions`: the same
-    about the unions of structures that the parameters name, None where they name none.
+    `selected` bool, the decision that n0 draws selected; `draws`: n, or the look at which the test stopped; `parameters`: what was asked
+    for; `unions`: the same about the unions of structures that the parameters name, None where they name none.
     """
 
     decisions: NDArray[np.uint8]
     counts: NDArray[np.int32]
     selected: NDArray[np.bool_]
     draws: int
+    parameters: SmoothingParameters
     unions: UnionLayer | None = None
+
+    def __repr__(self) -> str:
+        structures, rows, columns = self.decisions.shape
+        shape = f"{structures} structures, {rows} × {columns}"
+        return f"GridResult({shape}; R = {rounded_down(self.radius)}, {self.abstain_fraction:.1%} abstained)"
+
+    @property
+    def radius(self) -> float:
+        """Certified L2 radius of every decision that is not ABSTAIN."""
+        return self.parameters.radius
+
+    @property
+    def abstain_fraction(self) -> float:
+        """Share of pixels at which at least one structure's decision is not certified."""
+        return float((self.decisions == ABSTAIN).any(axis=0).mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -376,5 +393,6 @@ class _Family:
             counts=test.counts[:leaves],
             selected=self._selected[:leaves],
             draws=test.draws,
+            parameters=self._parameters,
             unions=UnionLayer(self.unions, decisions[leaves:], test.counts[leaves:]) if self.unions else None,
         )

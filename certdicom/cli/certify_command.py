@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+from certdicom import outputs
 from certdicom.certification.options import HELP, unions_from
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.cli.progress import progress_bar
 from certdicom.cli.smoothing_options import add_smoothing_arguments, smoothing_parameters
 from certdicom.cli.summary import print_explanation, print_films, print_result
 from certdicom.errors import CertdicomError, ImageRefusedError, OutputError, UnreadableError, UsageError, one_line
 from certdicom.models.bundle import DEFAULT_BUNDLE, load_bundle
-from certdicom.pipeline import DEFAULT_BATCH, TARGETS, Certifier, Computation, write_results
+from certdicom.outputs import SEG, Output
+from certdicom.pipeline import DEFAULT_BATCH, Certifier, Computation
+from certdicom.progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
+        dest=SEG.name,
         required=True,
         metavar="OUT",
         type=Path,
@@ -55,24 +57,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--geometry", choices=("viewer", "none"), default="viewer", help="viewer: with the plane that OHIF and Slicer need (default)"
     )
     output.add_argument("--abstain", choices=("union", "per-structure"), default="union", help="abstain segments (default %(default)s)")
-    output.add_argument("--sr", metavar="FILE", type=Path, help="write a DICOM SR: certified areas and cardiothoracic ratio with bounds")
-    output.add_argument("--sc", metavar="FILE", type=Path, help="write the picture as a DICOM Secondary Capture")
-    output.add_argument("--radius-map", metavar="FILE", type=Path, help="write the certified radius per pixel as a DICOM Parametric Map")
-    output.add_argument("--preview", metavar="PNG", type=Path, help="write a picture of the result")
-    output.add_argument("--report", metavar="JSON", type=Path, help="write the certificate and its figures")
-    output.add_argument("--nrrd", metavar="FILE", type=Path, help="write a 3D Slicer segmentation (.seg.nrrd)")
-    output.add_argument("--nifti", metavar="FILE", type=Path, help="write NIfTI (.nii.gz), one volume for each segment")
-    output.add_argument("--explain", metavar="PNG", type=Path, help="say, and draw, where it abstains and why: too few draws, or unstable")
+    for extra in outputs.OUTPUTS:
+        if extra != SEG:
+            output.add_argument(extra.option, dest=extra.name, metavar="FILE", type=Path, help=f"write {extra.help}")
     output.add_argument("--force", action="store_true", help="overwrite existing files")
     output.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One film and the files to write for it, by option."""
+    """One film and the files to write for it."""
 
     film: Path
-    targets: dict[str, Path]
+    targets: dict[Output, Path]
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -148,12 +145,12 @@ def _plan(arguments: argparse.Namespace) -> tuple[bool, list[_Job]]:
     """Whether there are several films, and each film with its files, checked as far as can be before any slow work."""
     films = _find_films(arguments.films)
     several = len(arguments.films) > 1 or arguments.films[0].is_dir()
-    wanted = {option: getattr(arguments, option) for option in TARGETS if getattr(arguments, option) is not None}
-    for option, path in wanted.items():
+    wanted = {output: getattr(arguments, output.name) for output in outputs.OUTPUTS if getattr(arguments, output.name) is not None}
+    for output, path in wanted.items():
         if several and path.exists() and not path.is_dir():
-            raise UsageError(f"--{option.replace('_', '-')} {path} is a file; with several films it must be a folder")
+            raise UsageError(f"{_option(output)} {path} is a file; with several films it must be a folder")
     jobs = [
-        _Job(film, {option: _in_folder(path, name, option) if several or path.is_dir() else path for option, path in wanted.items()})
+        _Job(film, {output: _in_folder(path, name, output) if several or path.is_dir() else path for output, path in wanted.items()})
         for film, name in films
     ]
     _check_names(jobs)
@@ -187,9 +184,13 @@ def _check_names(jobs: list[_Job]) -> None:
             owners[path] = job.film
 
 
-def _in_folder(folder: Path, name: Path, option: str) -> Path:
+def _in_folder(folder: Path, name: Path, output: Output) -> Path:
     stem = name.name[: -len(".dcm")] if name.name.lower().endswith(".dcm") else name.name
-    return folder / name.parent / (stem + TARGETS[option])
+    return folder / name.parent / (stem + output.suffix)
+
+
+def _option(output: Output) -> str:
+    return "--output" if output == SEG else output.option
 
 
 def _make_folder(folder: Path) -> None:
@@ -199,7 +200,7 @@ def _make_folder(folder: Path) -> None:
         raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from error
 
 
-def _check_writable(targets: dict[str, Path], *, force: bool) -> None:
+def _check_writable(targets: dict[Output, Path], *, force: bool) -> None:
     """Fail before the long work where an output cannot be written after it."""
     for path in targets.values():
         if path.exists() and not force:
@@ -213,16 +214,25 @@ def _check_writable(targets: dict[str, Path], *, force: bool) -> None:
 def _run_one(job: _Job, certifier: Certifier, arguments: argparse.Namespace, *, label: str = "") -> str:
     """Certify one film and write its files; returns one line about the result. Nothing is written before all is computed."""
     from certdicom.imaging.reading import read_image
+    from certdicom.outputs.report_json import report_of
+    from certdicom.outputs.result import Stopwatch
+    from certdicom.outputs.writing import write_outputs
 
-    started = time.perf_counter()
-    film = read_image(job.film, accept_any=arguments.accept_any)
+    stopwatch = Stopwatch()
+    image = read_image(job.film, accept_any=arguments.accept_any)
     with progress_bar(f"{label}{job.film.name}", quiet=arguments.quiet) as progress:
-        certificate = certifier.certify(film, accept_any=arguments.accept_any, progress=progress)
-    report = write_results(
-        certificate, film, job.targets, geometry=arguments.geometry, abstain=arguments.abstain, force=arguments.force, started=started
-    )
+        result = certifier.certify(
+            image,
+            geometry=arguments.geometry,
+            abstain=arguments.abstain,
+            accept_any=arguments.accept_any,
+            progress=progress,
+            stopwatch=stopwatch,
+        )
+    write_outputs(result, job.targets, force=arguments.force)
+    report = report_of(result)
     if not arguments.quiet:
-        print_result(report, files=job.targets)
-        if "explain" in job.targets:
+        print_result(report, files={_option(output).lstrip("-"): path for output, path in job.targets.items()})
+        if arguments.explain is not None:
             print_explanation(report)
     return f"{report['abstain_fraction']:.1%} abstained, {report['timing']['total_s']:.1f} s"

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from certdicom.cli.progress import progress_bar
 from certdicom.cli.smoothing_options import add_smoothing_arguments, smoothing_parameters
 from certdicom.errors import UsageError
 from certdicom.models.bundle import DEFAULT_BUNDLE, load_bundle
+from certdicom.progress import progress_bar
 
 if TYPE_CHECKING:
     from certdicom.research.evaluation.plan import Plan

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from certdicom.cli.evaluate_command import add_computing_arguments, add_subset_arguments, sizes
-from certdicom.cli.progress import progress_bar
 from certdicom.errors import UsageError
+from certdicom.progress import progress_bar
 
 if TYPE_CHECKING:
     from certdicom.certification.sampling import Progress

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from certdicom.cli.progress import progress_bar
 from certdicom.models.bundle import DEFAULT_BUNDLE, load_bundle
+from certdicom.progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

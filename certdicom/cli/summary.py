@@ -40,7 +40,7 @@ def print_result(report: Mapping[str, Any], *, files: Mapping[str, Path]) -> Non
         f"window {window['lo']:.6g} … {window['hi']:.6g} from {window['source']}",
         *(f"note: {note}" for note in report["notes"]),
         f"{report['timing']['total_s']:.1f} s on {report['device']} in {report['precision']}, draws keyed by {report['seed']['kind']}",
-        *(f"{option.replace('_', '-'):10} {path}" for option, path in files.items()),
+        *(f"{option:10} {path}" for option, path in files.items()),
         "Stability under bounded perturbation, not correctness. Research use only, not a medical device.",
     ]
     for line in lines:

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from certdicom.cli.progress import progress_bar
 from certdicom.errors import UsageError
+from certdicom.progress import progress_bar
 
 if TYPE_CHECKING:
     import torch

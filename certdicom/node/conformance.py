@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from pydicom.uid import UID
 
+from certdicom import outputs
 from certdicom.node.deliver.commitment import WELL_KNOWN_INSTANCE
 from certdicom.node.deliver.store_status import StoreOutcome, classify, meaning
 from certdicom.node.receive.receiving import STATUSES
 from certdicom.node.receive.rules import FILM_SOP_CLASSES, PHOTOGRAPH_SOP_CLASSES
 from certdicom.node.receive.scp import TRANSFER_SYNTAXES, storage_sop_classes
 from certdicom.node.settings import SETTINGS, Setting
+from certdicom.outputs import Output
 from certdicom.outputs.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
-_SENT = {
-    UID("1.2.840.10008.5.1.4.1.1.66.4"): "",
-    UID("1.2.840.10008.5.1.4.1.1.88.34"): ", with `results.sr`",
-    UID("1.2.840.10008.5.1.4.1.1.7"): ", with `results.sc`",
-    UID("1.2.840.10008.5.1.4.1.1.30"): ", with `results.radius_map`",
-}
 _COMMITMENT = UID("1.2.840.10008.1.20.1")
 _VERIFICATION = UID("1.2.840.10008.1.1")
 _SECTIONS = ("node", "access", "limits", "rules", "results", "tls")
@@ -95,7 +91,7 @@ def conformance_statement() -> str:
             "",
             "## As a requestor",
             "",
-            *(f"* {uid.name} ({uid}), SCU{when}" for uid, when in _SENT.items()),
+            *(_sent(output) for output in outputs.OUTPUTS if output.sop_class),
             f"* {_COMMITMENT.name} ({_COMMITMENT}), SCU, SOP instance {WELL_KNOWN_INSTANCE}, a fresh Transaction UID with each request",
             f"* {_VERIFICATION.name} ({_VERIFICATION}), SCU, by `certdicom doctor`",
             "",
@@ -129,6 +125,11 @@ def conformance_statement() -> str:
             "",
         ]
     )  # fmt: skip
+
+
+def _sent(output: Output) -> str:
+    uid = UID(output.sop_class)
+    return f"* {uid.name} ({uid}), SCU" + ("" if output.always else f", with `results.{output.name}`")
 
 
 def _taken(answer: StoreOutcome) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from certdicom import outputs
 from certdicom.certification.options import HELP
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.models.bundle import DEFAULT_BUNDLE
@@ -80,7 +81,7 @@ SECTIONS: Final = {
     "limits": "What one sender may take.",
     "rules": "Which instances are certified; all others are stored and left alone, with the reason.",
     "certificate": "What is certified, and how.",
-    "results": "What goes to the destinations beside the segmentation.",
+    "results": "What is made beside the segmentation; DICOM objects go to the destinations, other files stay in the spool.",
     "jobs": "The queue.",
     "spool": "What is kept on disk, and for how long. Nothing is deleted before every destination has confirmed it.",
     "delivery": "Sending results.",
@@ -146,9 +147,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "alarm when the mean share of the last 50 films is further than this from the expected one",
         highest=1.0,
     ),
-    _flag("results.sr", default=False, help_line="a structured report (TID 1500) with guaranteed bounds of areas"),
-    _flag("results.sc", default=False, help_line="a Secondary Capture of the film with its certified segments"),
-    _flag("results.radius_map", default=False, help_line="a Parametric Map of the certified radius"),
+    *(_flag(f"results.{output.name}", default=False, help_line=output.help) for output in outputs.OUTPUTS if not output.always),
     _text("jobs.database_url", "", "sqlite:///FILE or postgresql://…; empty: a SQLite file in state_dir"),
     _whole("jobs.workers", 1, "films certified at a time in this process; 0: only receive", highest=64),
     _whole("jobs.max_attempts", 5, "times that certifying a film may be interrupted before the film is set aside as failed", lowest=1),

@@ -1,18 +1,18 @@
-"""Where a result abstains and why: one film for each structure, in three patterns, and the figures for report and table."""
+"""Where a result abstains and why, drawn: the image once for each structure, its reasons in three patterns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from certdicom.certification.certificate import PRESENT, Certificate
-from certdicom.certification.explanation import TOO_FEW_DRAWS, UNSETTLED, UNSTABLE, Explanation
+from certdicom.certification.explanation import TOO_FEW_DRAWS, UNSETTLED, UNSTABLE
 from certdicom.outputs import palette, statements
+from certdicom.outputs.explanation import StructureExplanation
 from certdicom.outputs.fit import require_fit
 from certdicom.outputs.overlay import (
     Canvas,
@@ -25,6 +25,10 @@ from certdicom.outputs.overlay import (
     resize_nearest,
 )
 from certdicom.outputs.panel import FAINT, INK, PAPER, Pen, beside, swatch, write_panel
+from certdicom.outputs.picture_file import png
+
+if TYPE_CHECKING:
+    from certdicom.outputs.result import Result
 
 LONG_SIDE = 1000
 _TITLE = 52
@@ -38,44 +42,12 @@ MEANINGS = {
 """What people read of each reason."""
 
 
-@dataclass(frozen=True)
-class StructureExplanation:
-    """Why one structure abstains, in pixels of the film; together the three reasons are all of its abstained pixels.
-
-    `draws_for_half`, `draws_for_all`: the n at which half, or all, of what has too few draws would be expected to be certified,
-    None where nothing has.
-    """
-
-    label: str
-    too_few_draws_px: int
-    unsettled_px: int
-    unstable_px: int
-    draws_for_half: int | None
-    draws_for_all: int | None
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def summarize(explanation: Explanation, reasons: NDArray[np.uint8], certificate: Certificate) -> list[StructureExplanation]:
-    """The figures of each structure; `explanation` on the grid, `reasons` (structures, rows, columns) the same on the film."""
-    summary = []
-    for structure, grid_reasons, needed, plane in zip(
-        certificate.structures, explanation.reasons, explanation.needed, reasons, strict=True
-    ):
-        counts = np.bincount(plane.ravel(), minlength=UNSTABLE + 1)
-        ahead = np.sort(needed[grid_reasons == TOO_FEW_DRAWS])
-        summary.append(
-            StructureExplanation(
-                label=structure.label,
-                too_few_draws_px=int(counts[TOO_FEW_DRAWS]),
-                unsettled_px=int(counts[UNSETTLED]),
-                unstable_px=int(counts[UNSTABLE]),
-                draws_for_half=int(ahead[(ahead.size - 1) // 2]) if ahead.size else None,
-                draws_for_all=int(ahead[-1]) if ahead.size else None,
-            )
-        )
-    return summary
+def encode(result: Result) -> bytes:
+    """The picture as PNG."""
+    explanation = result.explanation
+    return png(
+        render_explanation(result.image.display(), result.decisions, explanation.reasons, result.certificate, explanation.structures)
+    )
 
 
 def render_explanation(

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import SimpleITK as sitk  # noqa: N813  # the abbreviation that its own documentation uses
 
 from certdicom.errors import OutputError
+from certdicom.outputs.source import pixel_spacing
+
+if TYPE_CHECKING:
+    from certdicom.outputs.result import Result
+
+
+def decisions_image(result: Result) -> sitk.Image:
+    """The decisions as a vector image of one slice, a component per structure, with the image's spacing in mm."""
+    image = sitk.GetImageFromArray(np.moveaxis(result.decisions, 0, -1)[np.newaxis], isVector=True)
+    spacing = pixel_spacing(result.image.dataset)
+    image.SetSpacing((float(spacing.column), float(spacing.row), 1.0))
+    return image
 
 
 def encoded(image: sitk.Image, ending: str) -> bytes:

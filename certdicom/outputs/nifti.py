@@ -5,8 +5,7 @@ NIfTI-1 holds no names, so the order is that of the SEG's segments, and `descrip
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813  # the abbreviation that its own documentation uses
@@ -14,30 +13,41 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from certdicom.certification.certificate import Certificate
-from certdicom.files import write_atomically
 from certdicom.outputs.fit import require_fit
 from certdicom.outputs.itk_file import encoded
 from certdicom.outputs.segments import AbstainSegments, segments_of
 from certdicom.outputs.source import pixel_spacing
 
+if TYPE_CHECKING:
+    from certdicom.outputs.result import Result
+
 _DESCRIPTION = 79
 
 
-def save_nifti(
+def encode(result: Result) -> bytes:
+    """The segmentation as `.nii.gz`."""
+    return encode_nifti(result.image.dataset, result.decisions, result.certificate, abstain=result.abstain)
+
+
+def encode_uncompressed(result: Result) -> bytes:
+    """The segmentation as `.nii`."""
+    return encode_nifti(result.image.dataset, result.decisions, result.certificate, abstain=result.abstain, compressed=False)
+
+
+def encode_nifti(
     film: Dataset,
     decisions: NDArray[np.uint8],
     certificate: Certificate,
-    path: str | os.PathLike[str],
     *,
     abstain: AbstainSegments = "union",
-    force: bool = False,
-) -> Path:
-    """Write `decisions` (structures, rows, columns) uint8, of the film's size, as `.nii.gz` with 0 and 1 in (x, y, 1, segment).
+    compressed: bool = True,
+) -> bytes:
+    """`decisions` (structures, rows, columns) uint8, of the film's size, as NIfTI with 0 and 1 in (x, y, 1, segment).
 
     Segments overlap, so that one label map could not hold them. The plane is that of the SEG with viewer geometry; NIfTI's axes
     run to the right, the front and above where DICOM's run to the left, the back and above, so that the affine has the film's
-    spacing (column, row) with negative signs, and 1 mm slices. A name that ends in `.nii` is written uncompressed. Raises
-    UsageError for decisions of another size; see `write_atomically` for the rest.
+    spacing (column, row) with negative signs, and 1 mm slices. `compressed`: by gzip. Raises UsageError for decisions of
+    another size.
     """
     require_fit(decisions, certificate, rows=int(film.Rows), columns=int(film.Columns))
     segments = segments_of(decisions, certificate, abstain=abstain)
@@ -50,4 +60,4 @@ def save_nifti(
     image = sitk.JoinSeries(volumes)
     names = "|".join(segment.structure.label for segment in segments)
     image.SetMetaData("ITK_FileNotes", names.encode("ascii", "replace").decode()[:_DESCRIPTION])
-    return write_atomically(path, encoded(image, ".nii" if str(path).endswith(".nii") else ".nii.gz"), force=force)
+    return encoded(image, ".nii.gz" if compressed else ".nii")

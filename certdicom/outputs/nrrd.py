@@ -5,9 +5,8 @@ Slicer keeps what overlaps in layers: a list of label maps over one plane, each 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813  # the abbreviation that its own documentation uses
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from certdicom.certification.certificate import Certificate
-from certdicom.files import write_atomically
 from certdicom.outputs import codes
 from certdicom.outputs.body_region import region_of
 from certdicom.outputs.fit import require_fit
@@ -23,23 +21,29 @@ from certdicom.outputs.itk_file import encoded
 from certdicom.outputs.segments import AbstainSegments, Segment, segments_of
 from certdicom.outputs.source import pixel_spacing
 
+if TYPE_CHECKING:
+    from certdicom.outputs.result import Result
+
 _TERMINOLOGY = "Segmentation category and type - DICOM master list"
 _ANATOMY = "Anatomic codes - DICOM master list"
 
 
-def save_seg_nrrd(
+def encode(result: Result) -> bytes:
+    """The segmentation as `.seg.nrrd`."""
+    return encode_seg_nrrd(result.image.dataset, result.decisions, result.certificate, abstain=result.abstain)
+
+
+def encode_seg_nrrd(
     film: Dataset,
     decisions: NDArray[np.uint8],
     certificate: Certificate,
-    path: str | os.PathLike[str],
     *,
     abstain: AbstainSegments = "union",
-    force: bool = False,
-) -> Path:
-    """Write `decisions` (structures, rows, columns) uint8, of the film's size, as a Slicer segmentation.
+) -> bytes:
+    """`decisions` (structures, rows, columns) uint8, of the film's size, as a Slicer segmentation.
 
     The plane is that of the SEG with viewer geometry: identity orientation, origin 0, the film's spacing in mm, and the
-    segments are its segments. Raises UsageError for decisions of another size; see `write_atomically` for the rest.
+    segments are its segments. Raises UsageError for decisions of another size.
     """
     require_fit(decisions, certificate, rows=int(film.Rows), columns=int(film.Columns))
     segments = segments_of(decisions, certificate, abstain=abstain)
@@ -54,7 +58,7 @@ def save_seg_nrrd(
     image.SetSpacing((float(spacing.column), float(spacing.row), 1.0))
     for key, text in _metadata(segments, places, region_of(film, certificate)):
         image.SetMetaData(key, text)
-    return write_atomically(path, _with_layers(encoded(image, ".nrrd")), force=force)
+    return _with_layers(encoded(image, ".nrrd"))
 
 
 def assign_layers(masks: Sequence[NDArray[np.bool_]]) -> list[tuple[int, int]]:

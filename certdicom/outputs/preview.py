@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +12,36 @@ from PIL import Image
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT, Certificate, Medium
 from certdicom.certification.unions import fallback
-from certdicom.files import write_atomically
 from certdicom.outputs import palette, statements
 from certdicom.outputs.fit import require_fit
 from certdicom.outputs.labels import point_at, write_names
 from certdicom.outputs.overlay import Mask, canvas_of, draw_hatch, draw_outlines, resize_nearest
 from certdicom.outputs.panel import FAINT, Pen, beside, swatch, write_panel
+from certdicom.outputs.picture_file import jpeg, png
+
+if TYPE_CHECKING:
+    from certdicom.outputs.result import Result
 
 LONG_SIDE = 1400
+
+
+def encode(result: Result) -> bytes:
+    """The picture as PNG."""
+    return png(picture_of(result))
+
+
+def encode_jpeg(result: Result) -> bytes:
+    """The picture as JPEG."""
+    return jpeg(picture_of(result))
+
+
+def picture_of(result: Result) -> Image.Image:
+    """The picture of a result, drawn once: the capture shows it too."""
+    return result.once(_drawn)
+
+
+def _drawn(result: Result) -> Image.Image:
+    return render_preview(result.image.display(), result.decisions, result.certificate, unions=result.unions)
 
 
 def render_preview(
@@ -49,11 +70,6 @@ def render_preview(
     point_at(picture, hatched, "abstain", palette.ABSTAIN, avoid=np.logical_or.reduce([hatched, *outlined]))
     legend = [*_legend(decisions, certificate), *(row.legend() for row in fallbacks)]
     return beside(picture, write_panel(lambda pen: _write(pen, legend, certificate)))
-
-
-def save_preview(picture: Image.Image, path: str | os.PathLike[str], *, force: bool = False) -> Path:
-    """Write the picture as PNG, whole or not at all; see `write_atomically` for the errors."""
-    return write_atomically(path, lambda stream: picture.save(stream, format="PNG"), force=force)
 
 
 @dataclass(frozen=True)

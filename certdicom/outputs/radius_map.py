@@ -13,7 +13,7 @@ majority is sure.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from highdicom import PixelMeasuresSequence, PlanePositionSequence, VOILUTTransformation
@@ -27,6 +27,7 @@ from scipy.special import ndtri
 from certdicom.certification.certificate import Certificate
 from certdicom.certification.statistics import simultaneous_lower_bounds
 from certdicom.errors import UsageError
+from certdicom.imaging.grid import to_film
 from certdicom.outputs import codes, statements
 from certdicom.outputs.body_region import region_of
 from certdicom.outputs.derived import (
@@ -37,12 +38,25 @@ from certdicom.outputs.derived import (
     device_serial_number,
     inherit,
 )
+from certdicom.outputs.dicom_file import encoded
 from certdicom.outputs.source import PixelSpacing, Source, describe_source
 from certdicom.outputs.uids import ResultIdentity, derive_uid
 from certdicom.version import VERSION
 
+if TYPE_CHECKING:
+    from certdicom.outputs.result import Result
+
 SERIES_DESCRIPTION: Final = "Certified radius map, research use only"
 SERIES_NUMBER: Final = 9004
+
+
+def encode(result: Result) -> bytes:
+    """The map as a DICOM file."""
+    image, certificate = result.image, result.certificate
+    radii = to_film(joint_radii(certificate), rows=image.rows, columns=image.columns).astype(np.float32, copy=False)
+    return encoded(
+        build_radius_map(image.dataset, radii, certificate, file_sha256=image.file_sha256, draw_identity=certificate.draw_identity)
+    )
 
 
 def joint_radii(certificate: Certificate) -> NDArray[np.float32]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,38 @@ from numpy.typing import NDArray
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT, Certificate
 from certdicom.certification.rounding import rounded_down
 from certdicom.certification.unions import fallback
-from certdicom.outputs.explanation_picture import StructureExplanation
+from certdicom.outputs.explanation import StructureExplanation
 from certdicom.version import RESEARCH_USE, VERSION
 
+if TYPE_CHECKING:
+    from certdicom.outputs.result import Result
+
 SCHEMA_VERSION = "1.0"
+
+
+def encode(result: Result) -> bytes:
+    """The report as a JSON file."""
+    return report_json(report_of(result))
+
+
+def report_of(result: Result) -> dict[str, Any]:
+    """The report of a result, made once: what is printed is what is written."""
+    return result.once(_made)
+
+
+def _made(result: Result) -> dict[str, Any]:
+    with result.stopwatch.stage("explanation"):
+        explanation = result.explanation.structures
+    return build_report(
+        result.certificate,
+        result.decisions,
+        unions=result.unions,
+        explanation=explanation,
+        omissions=result.omissions,
+        sop_instance_uid=result.image.sop_instance_uid,
+        file_sha256=result.image.file_sha256,
+        seconds={**result.certificate.seconds, **result.stopwatch.seconds, "total": result.stopwatch.total},
+    )
 
 
 def build_report(
@@ -24,6 +52,7 @@ def build_report(
     *,
     unions: NDArray[np.uint8] | None = None,
     explanation: Sequence[StructureExplanation] | None = None,
+    omissions: Mapping[str, str] | None = None,
     sop_instance_uid: str,
     file_sha256: str,
     seconds: Mapping[str, float],
@@ -31,7 +60,8 @@ def build_report(
     """The report as plain JSON types.
 
     Pixels are those of the image: `decisions` is uint8 (structures, rows, columns), `unions` (unions, rows, columns) or None.
-    `explanation`: why each structure abstains; without it the report has no such section.
+    `explanation`: why each structure abstains; without it the report has no such section; `omissions`: outputs that could not be
+    made, with the kind of error.
     """
     parameters = certificate.parameters
     rows, columns = decisions.shape[-2:]
@@ -69,6 +99,7 @@ def build_report(
         "unions": list(_unions(certificate, decisions, unions)),
         "seed": {"kind": certificate.seed_kind, "draws": certificate.draw_identity},
         "notes": list(certificate.notes),
+        "omissions": dict(omissions or {}),
         "timing": {f"{stage}_s": round(value, 3) for stage, value in seconds.items()},
         "backend": certificate.backend,
         "device": certificate.device,

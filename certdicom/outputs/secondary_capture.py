@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from highdicom.sc import SCImage
@@ -24,12 +24,26 @@ from certdicom.outputs.derived import (
     inherit,
     leave_laterality_open,
 )
+from certdicom.outputs.dicom_file import encoded
+from certdicom.outputs.preview import picture_of
 from certdicom.outputs.source import describe_source
 from certdicom.outputs.uids import ResultIdentity
 from certdicom.version import VERSION
 
+if TYPE_CHECKING:
+    from certdicom.outputs.result import Result
+
 SERIES_DESCRIPTION: Final = "Certified overlay, research use only"
 SERIES_NUMBER: Final = 9003
+
+
+def encode(result: Result) -> bytes:
+    """The capture as a DICOM file."""
+    image, certificate = result.image, result.certificate
+    picture = np.asarray(picture_of(result))
+    return encoded(
+        build_secondary_capture(image.dataset, picture, certificate, file_sha256=image.file_sha256, draw_identity=certificate.draw_identity)
+    )
 
 
 def build_secondary_capture(

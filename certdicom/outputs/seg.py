@@ -5,11 +5,8 @@ PS3.3 A.51 (Segmentation IOD) and C.8.20; the plane that viewers need is describ
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from io import BytesIO
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence
@@ -22,7 +19,6 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from certdicom.certification.certificate import ABSTAIN, Certificate
 from certdicom.errors import UsageError
-from certdicom.files import write_atomically
 from certdicom.outputs import codes
 from certdicom.outputs.body_region import region_of
 from certdicom.outputs.derived import (
@@ -36,14 +32,41 @@ from certdicom.outputs.derived import (
     image_comments,
     inherit,
 )
+from certdicom.outputs.dicom_file import encoded
 from certdicom.outputs.fit import require_fit
 from certdicom.outputs.segments import AbstainSegments, Segment, segments_of
 from certdicom.outputs.source import Geometry, Source, describe_source
 from certdicom.outputs.uids import ResultIdentity, derive_uid
 from certdicom.version import VERSION
 
+if TYPE_CHECKING:
+    from certdicom.outputs.result import Result
+
 SERIES_DESCRIPTION: Final = "Certified segmentation, research use only"
 SERIES_NUMBER: Final = 9001
+
+
+def encode(result: Result) -> bytes:
+    """The SEG as a DICOM file."""
+    return encoded(segmentation_of(result))
+
+
+def segmentation_of(result: Result) -> Segmentation:
+    """The SEG of a result, built once: the SR refers to it."""
+    return result.once(_built)
+
+
+def _built(result: Result) -> Segmentation:
+    image, certificate = result.image, result.certificate
+    return build_segmentation(
+        image.dataset,
+        result.decisions,
+        certificate,
+        file_sha256=image.file_sha256,
+        draw_identity=certificate.draw_identity,
+        geometry=result.geometry,
+        abstain=result.abstain,
+    )
 
 
 def build_segmentation(
@@ -110,14 +133,6 @@ def build_segmentation(
     if deflated:
         segmentation.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     return segmentation
-
-
-def save(segmentation: Dataset, path: str | os.PathLike[str], *, force: bool = False) -> Path:
-    """Write a built object to `path` as a DICOM file, whole or not at all; see `write_atomically` for the errors."""
-    # Encoded in memory first: pydicom wraps the system's errors, and a full disk should be told as such.
-    stream = BytesIO()
-    segmentation.save_as(stream, enforce_file_format=True)
-    return write_atomically(path, stream.getvalue(), force=force)
 
 
 def _require_options(geometry: str, abstain: str) -> None:

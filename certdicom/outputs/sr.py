@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from highdicom import sr
@@ -32,6 +32,7 @@ from certdicom.outputs.derived import (
     device_serial_number,
     inherit,
 )
+from certdicom.outputs.dicom_file import encoded
 from certdicom.outputs.fit import require_fit
 from certdicom.outputs.measurements import (
     Bounds,
@@ -42,10 +43,14 @@ from certdicom.outputs.measurements import (
     structure_area,
     structure_widths,
 )
+from certdicom.outputs.seg import segmentation_of
 from certdicom.outputs.segments import segments_of
 from certdicom.outputs.source import Source, describe_source
 from certdicom.outputs.uids import derive_uid
 from certdicom.version import VERSION
+
+if TYPE_CHECKING:
+    from certdicom.outputs.result import Result
 
 SERIES_DESCRIPTION: Final = "Certified measurements, research use only"
 SERIES_NUMBER: Final = 9002
@@ -53,6 +58,11 @@ SERIES_NUMBER: Final = 9002
 _MINIMUM, _MAXIMUM = CodedConcept(*codes.MINIMUM), CodedConcept(*codes.MAXIMUM)
 _GAP = 60
 """The line of an upper bound lies a sixtieth of the film below that of the lower one, so that both are seen."""
+
+
+def encode(result: Result) -> bytes:
+    """The SR as a DICOM file."""
+    return encoded(build_measurement_report(result.image.dataset, segmentation_of(result), result.decisions, result.certificate))
 
 
 def build_measurement_report(

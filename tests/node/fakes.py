@@ -29,6 +29,7 @@ from pynetdicom.sop_class import (
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT, Certificate, Structure, Window
 from certdicom.certification.parameters import SmoothingParameters
+from certdicom.outputs import PREVIEW, REPORT, SEG
 from certdicom.outputs.uids import derive_uid
 
 LUNGS = Structure("lungs", ("39607008", "SCT", "Lung"), (86, 180, 233))
@@ -40,11 +41,12 @@ class CheapCertifier:
     def __init__(self, before: Callable[[Path], None] | None = None) -> None:
         self.calls = 0
         self.before = before
-        self.targets = {"output": "seg.dcm", "preview": "preview.png", "report": "report.json"}
+        self.outputs = [SEG, PREVIEW, REPORT]
 
     def certify(self, film: Path, folder: Path) -> None:
         from certdicom.imaging.reading import read_image
-        from certdicom.pipeline import write_results
+        from certdicom.node.work.certify import write_result
+        from certdicom.outputs.result import Result
 
         self.calls += 1
         if self.before is not None:
@@ -70,7 +72,7 @@ class CheapCertifier:
             precision="float32",
             seconds={"draws": 0.01},
         )
-        write_results(certificate, image, {target: folder / name for target, name in self.targets.items()})
+        write_result(Result(image, certificate), self.outputs, folder)
 
 
 class CopyingCertifier:

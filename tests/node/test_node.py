@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 
@@ -13,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from certdicom.errors import OutputError
 from certdicom.node.work import maintenance
-from certdicom.node.work.certify import result_files
+from certdicom.node.work.certify import outputs_of
 
 
 def states(service) -> list[str]:
@@ -154,7 +155,7 @@ def test_all_results_that_are_asked_for_are_delivered_committed_and_then_cleaned
     )
     configuration = configure(path=toml)
     certifier = CheapCertifier()
-    certifier.targets = result_files(configuration)
+    certifier.outputs = outputs_of(configuration)
     # Breaks off at the third of four: all are sent again, the same bytes under the same UIDs.
     peer.behaviour = lambda number: None if number == 3 else 0x0000
     node = run_node(configuration, certifier)
@@ -170,6 +171,25 @@ def test_all_results_that_are_asked_for_are_delivered_committed_and_then_cleaned
     assert len(peer.committed) == 4
     wait_until(lambda: not list(node.spool.film_ids()), what="the film's removal")
     peer.stop()
+
+
+def test_an_extra_that_cannot_be_made_never_costs_the_segmentation(run_node, configure, make_film, send, archive, monkeypatch, caplog):
+    def fail(*_):
+        raise ValueError("Zwiebelfisch")
+
+    monkeypatch.setattr("certdicom.outputs.sr.build_measurement_report", fail)
+    configuration = configure(archive, results__sr="true")
+    certifier = CheapCertifier()
+    certifier.outputs = outputs_of(configuration)
+    node = run_node(configuration, certifier)
+    assert send(node, make_film()) == [0]
+    wait_until(lambda: states(node) == ["done"])
+    assert archive.requests == 1
+    (job,) = node.ledger.jobs()
+    report = json.loads((node.spool.result(job.job_id) / "report.json").read_bytes())
+    assert report["omissions"] == {"sr": "ValueError"}
+    (record,) = [record for record in caplog.records if "an extra could not be made" in record.message]
+    assert (record.output, record.error) == ("sr", "ValueError")
 
 
 def test_rows_of_finished_films_are_forgotten_after_their_time_and_a_film_that_comes_again_is_a_new_one(

@@ -14,7 +14,7 @@ from orthanc import Orthanc
 from pydicom import dcmread
 
 from certdicom.node.doctor import examine
-from certdicom.node.work.certify import result_files
+from certdicom.node.work.certify import outputs_of
 
 TOKEN = "abcdefghijklmnop"  # noqa: S105  # no secret
 
@@ -94,7 +94,7 @@ def node_with(run_node, configure, tmp_path):
         toml.write_text("\n".join(block), encoding="utf-8")
         configuration = configure(path=toml, **settings)
         certifier = certifier or CheapCertifier()
-        certifier.targets = result_files(configuration)
+        certifier.outputs = outputs_of(configuration)
         return run_node(configuration, certifier)
 
     return start

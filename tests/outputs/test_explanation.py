@@ -9,7 +9,8 @@ from certdicom.certification.certificate import ABSTAIN, PRESENT
 from certdicom.certification.explanation import TOO_FEW_DRAWS, UNSETTLED, UNSTABLE, explain_certificate
 from certdicom.errors import UsageError
 from certdicom.outputs import palette
-from certdicom.outputs.explanation_picture import MEANINGS, draw_reason, render_explanation, summarize
+from certdicom.outputs.explanation import summarize
+from certdicom.outputs.explanation_picture import MEANINGS, draw_reason, render_explanation
 from certdicom.outputs.report_json import build_report
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT
-from certdicom.errors import OutputError, UsageError
-from certdicom.outputs.nrrd import assign_layers, save_seg_nrrd
+from certdicom.errors import UsageError
+from certdicom.outputs.nrrd import assign_layers, encode_seg_nrrd
 
 
 @pytest.fixture
@@ -21,6 +21,11 @@ def decisions():
     maps[2, 56:60, :] = PRESENT
     maps[0, 50:53, 7:61] = ABSTAIN
     return maps
+
+
+def saved(path, *arguments, **options):
+    path.write_bytes(encode_seg_nrrd(*arguments, **options))
+    return path
 
 
 def read(path):
@@ -41,7 +46,7 @@ def segment_masks(image, layers):
 
 
 def test_every_segment_comes_back_pixel_exact(make_film, make_certificate, decisions, tmp_path):
-    image, layers = read(save_seg_nrrd(make_film(), decisions, make_certificate(), tmp_path / "film.seg.nrrd"))
+    image, layers = read(saved(tmp_path / "film.seg.nrrd", make_film(), decisions, make_certificate()))
     masks = segment_masks(image, layers)
     assert list(masks) == ["lungs", "heart", "clavicles", "Abstain"]
     for number, name in enumerate(("lungs", "heart", "clavicles")):
@@ -51,7 +56,7 @@ def test_every_segment_comes_back_pixel_exact(make_film, make_certificate, decis
 
 def test_the_plane_is_that_of_the_seg(make_film, make_certificate, decisions, tmp_path):
     film = make_film(ImagerPixelSpacing=["0.2", "0.1"])
-    image, _ = read(save_seg_nrrd(film, decisions, make_certificate(), tmp_path / "film.seg.nrrd"))
+    image, _ = read(saved(tmp_path / "film.seg.nrrd", film, decisions, make_certificate()))
     assert image.GetSize() == (83, 61, 1)
     assert image.GetSpacing() == pytest.approx((0.1, 0.2, 1.0))
     assert image.GetOrigin() == (0.0, 0.0, 0.0)
@@ -59,7 +64,7 @@ def test_the_plane_is_that_of_the_seg(make_film, make_certificate, decisions, tm
 
 
 def test_metadata_follow_slicers_convention(make_film, make_certificate, decisions, tmp_path):
-    path = save_seg_nrrd(make_film(), decisions, make_certificate(), tmp_path / "film.seg.nrrd")
+    path = saved(tmp_path / "film.seg.nrrd", make_film(), decisions, make_certificate())
     image, _ = read(path)
     keys = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
     assert keys["Segmentation_SourceRepresentation"] == keys["Segmentation_MasterRepresentation"] == "Binary labelmap"
@@ -72,14 +77,14 @@ def test_metadata_follow_slicers_convention(make_film, make_certificate, decisio
 
 
 def test_an_empty_segment_is_there_with_an_empty_extent(make_film, make_certificate, tmp_path):
-    image, layers = read(save_seg_nrrd(make_film(), np.zeros((3, 61, 83), np.uint8), make_certificate(), tmp_path / "a.seg.nrrd"))
+    image, layers = read(saved(tmp_path / "a.seg.nrrd", make_film(), np.zeros((3, 61, 83), np.uint8), make_certificate()))
     assert not layers.any()
     assert image.GetMetaData("Segment3_Name") == "Abstain"
     assert image.GetMetaData("Segment3_Extent") == "0 -1 0 -1 0 -1"
 
 
 def test_per_structure_abstention_has_its_segments(make_film, make_certificate, decisions, tmp_path):
-    path = save_seg_nrrd(make_film(), decisions, make_certificate(), tmp_path / "a.seg.nrrd", abstain="per-structure")
+    path = saved(tmp_path / "a.seg.nrrd", make_film(), decisions, make_certificate(), abstain="per-structure")
     masks = segment_masks(*read(path))
     np.testing.assert_array_equal(masks["Abstain: lungs"], decisions[0] == ABSTAIN)
     np.testing.assert_array_equal(masks["Abstain"], masks["Abstain: lungs"])
@@ -104,11 +109,4 @@ def test_what_does_not_overlap_shares_one_layer():
 
 def test_decisions_of_another_size_are_refused(make_film, make_certificate, tmp_path):
     with pytest.raises(UsageError, match="shape"):
-        save_seg_nrrd(make_film(), np.zeros((3, 5, 5), np.uint8), make_certificate(), tmp_path / "a.seg.nrrd")
-
-
-def test_an_existing_file_is_kept(make_film, make_certificate, decisions, tmp_path):
-    (tmp_path / "a.seg.nrrd").write_bytes(b"precious")
-    with pytest.raises(OutputError, match="exists"):
-        save_seg_nrrd(make_film(), decisions, make_certificate(), tmp_path / "a.seg.nrrd")
-    assert (tmp_path / "a.seg.nrrd").read_bytes() == b"precious"
+        saved(tmp_path / "a.seg.nrrd", make_film(), np.zeros((3, 5, 5), np.uint8), make_certificate())

@@ -10,8 +10,9 @@ from certdicom import ImageRefusedError
 from certdicom.certification.certificate import ABSTAIN, PRESENT, Structure, Window
 from certdicom.imaging.reading import read_image
 from certdicom.imaging.synthetic import film_bytes
-from certdicom.outputs import codes
-from certdicom.pipeline import film_decisions, write_results
+from certdicom.outputs import codes, output_named
+from certdicom.outputs.result import Result
+from certdicom.outputs.writing import write_outputs
 
 LESION = Structure("lesion", ("95324001", "SCT", "Skin lesion"), (86, 180, 233))
 POLYP = Structure("polyp", ("68496003", "SCT", "Polyp of colon"), (213, 94, 0))
@@ -40,8 +41,9 @@ def written(certificate, make_photograph, tmp_path):
 
     def write(kind: str = "XC", structure: Structure = LESION, **changes):
         image = read_image(film_bytes(make_photograph(kind, **changes)))
-        paths = {name: tmp_path / f"{name}.dcm" for name in ("output", "sr", "sc", "radius_map")}
-        write_results(certificate(structure), image, paths, abstain="per-structure")
+        paths = {name: tmp_path / f"{name}.dcm" for name in ("seg", "sr", "sc", "radius_map")}
+        result = Result(image, certificate(structure), abstain="per-structure")
+        write_outputs(result, {output_named(name): path for name, path in paths.items()})
         return paths, image
 
     return write
@@ -49,7 +51,7 @@ def written(certificate, make_photograph, tmp_path):
 
 REGION = pydicom.Dataset()
 REGION.CodeValue, REGION.CodingSchemeDesignator, REGION.CodeMeaning = "71854001", "SCT", "Colon"
-RECOGNISED = {"output": "Segmentation", "sr": "Comprehensive3DSR", "sc": "SCImage", "radius_map": "ParametricMap"}
+RECOGNISED = {"seg": "Segmentation", "sr": "Comprehensive3DSR", "sc": "SCImage", "radius_map": "ParametricMap"}
 
 
 @pytest.mark.parametrize(
@@ -69,8 +71,8 @@ def test_dciodvfy_finds_no_fault(written, dciodvfy, faults, kind, structure, cha
 @pytest.mark.parametrize("kind", ["XC", "ES", "SC"])
 def test_dcmqi_reads_the_segments_back_pixel_by_pixel(written, certificate, dcmqi, kind):
     paths, image = written(kind)
-    decisions = film_decisions(certificate(), image)
-    segments = dcmqi(paths["output"])
+    decisions = Result(image, certificate()).decisions
+    segments = dcmqi(paths["seg"])
     assert [attributes["SegmentLabel"] for attributes, _, _ in segments] == ["lesion", "Abstain: lesion", "Abstain"]
     for (_, mask, read), expected in zip(
         segments, (decisions[0] == PRESENT, decisions[0] == ABSTAIN, decisions[0] == ABSTAIN), strict=True
@@ -87,7 +89,7 @@ def test_dcmqi_reads_the_report(written, tid1500reader):
 
 def test_they_point_at_the_photograph_and_lie_in_one_plane(written):
     paths, image = written("ES")
-    segmentation, radius_map, capture = (pydicom.dcmread(paths[name]) for name in ("output", "radius_map", "sc"))
+    segmentation, radius_map, capture = (pydicom.dcmread(paths[name]) for name in ("seg", "radius_map", "sc"))
     reference = segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0]
     assert (reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID) == (image.dataset.SOPClassUID, image.sop_instance_uid)
     assert segmentation.FrameOfReferenceUID == radius_map.FrameOfReferenceUID
@@ -102,7 +104,7 @@ def test_they_point_at_the_photograph_and_lie_in_one_plane(written):
 @pytest.mark.parametrize(("region", "expected"), [(None, None), (REGION, "71854001")])
 def test_a_lesion_is_no_anatomy_and_lies_where_the_header_says_not_in_the_chest(written, region, expected):
     paths, _ = written("ES", POLYP, **({} if region is None else {"AnatomicRegionSequence": [region]}))
-    lesion, *_, abstain = pydicom.dcmread(paths["output"]).SegmentSequence
+    lesion, *_, abstain = pydicom.dcmread(paths["seg"]).SegmentSequence
     assert lesion.SegmentedPropertyCategoryCodeSequence[0].CodeValue == codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE[0]
     regions = [item.AnatomicRegionSequence[0].CodeValue for item in (lesion, abstain) if "AnatomicRegionSequence" in item]
     assert regions == ([] if expected is None else [expected] * 2)

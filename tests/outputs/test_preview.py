@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import numpy as np
 import pydicom
 import pytest
@@ -11,12 +13,13 @@ from PIL import Image, ImageFont
 from pydicom.data import get_testdata_file
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT
-from certdicom.errors import OutputError, UsageError
+from certdicom.errors import UsageError
 from certdicom.outputs import palette
 from certdicom.outputs.labels import inner_places, point_at, write_names
 from certdicom.outputs.overlay import canvas_of, draw_hatch, draw_outlines, resize_nearest
 from certdicom.outputs.panel import PANEL_WIDTH, wrap
-from certdicom.outputs.preview import LONG_SIDE, percent, render_preview, save_preview
+from certdicom.outputs.picture_file import jpeg, png
+from certdicom.outputs.preview import LONG_SIDE, percent, render_preview
 
 
 def luminance(rgb) -> float:
@@ -153,14 +156,14 @@ def test_what_does_not_fit_together_is_refused(make_certificate):
             render_preview(flat_film(0.5, 10, 10), np.zeros(shape, np.uint8), make_certificate())
 
 
-def test_the_picture_is_saved_as_png_and_not_over_another_file(make_certificate, tmp_path):
+def test_the_picture_is_written_as_png_and_as_jpeg(make_certificate):
     picture = render_preview(flat_film(0.5, 64, 64), np.zeros((3, 64, 64), np.uint8), make_certificate())
-    path = save_preview(picture, tmp_path / "preview.png")
-    with Image.open(path) as opened:
+    with Image.open(BytesIO(png(picture))) as opened:
         assert opened.format == "PNG"
         np.testing.assert_array_equal(np.asarray(opened), np.asarray(picture))
-    with pytest.raises(OutputError, match="exists"):
-        save_preview(picture, path)
+    with Image.open(BytesIO(jpeg(picture))) as opened:
+        assert opened.format == "JPEG"
+        assert np.abs(np.asarray(opened).astype(int) - np.asarray(picture)).mean() < 1
 
 
 def test_a_real_film_is_shown_behind_the_overlay(make_certificate):

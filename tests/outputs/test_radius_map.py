@@ -13,7 +13,8 @@ from scipy.stats import beta, norm
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.errors import UsageError
 from certdicom.outputs.radius_map import build_radius_map, joint_radii, largest_radius
-from certdicom.outputs.seg import build_segmentation, save
+from certdicom.outputs.seg import build_segmentation
+from tests.saving import save
 
 
 @pytest.fixture

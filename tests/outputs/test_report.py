@@ -12,9 +12,10 @@ from highdicom import sr
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT
 from certdicom.errors import UsageError
 from certdicom.outputs.measurements import abstained_percent, structure_area, structure_widths
-from certdicom.outputs.seg import build_segmentation, save
+from certdicom.outputs.seg import build_segmentation
 from certdicom.outputs.source import PixelSpacing
 from certdicom.outputs.sr import build_measurement_report
+from tests.saving import save
 
 KINDS = ("overlapping", "no abstention", "all abstain", "all absent", "noise")
 

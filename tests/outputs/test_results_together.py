@@ -8,7 +8,10 @@ import pytest
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT
 from certdicom.imaging.reading import read_radiograph
-from certdicom.pipeline import write_results
+from certdicom.outputs import output_named
+from certdicom.outputs.report_json import report_of
+from certdicom.outputs.result import Result
+from certdicom.outputs.writing import write_outputs
 
 
 @pytest.fixture
@@ -26,8 +29,9 @@ def certificate(make_certificate):
 
 
 def test_they_lie_in_one_study_in_series_of_their_own(certificate, film, tmp_path):
-    targets = {name: tmp_path / f"{name}.dcm" for name in ("output", "sr", "sc", "radius_map")}
-    report = write_results(certificate, film, targets)
+    targets = {name: tmp_path / f"{name}.dcm" for name in ("seg", "sr", "sc", "radius_map")}
+    result = Result(film, certificate)
+    write_outputs(result, {output_named(name): path for name, path in targets.items()})
     written = {name: pydicom.dcmread(path) for name, path in targets.items()}
     assert [written[name].Modality for name in targets] == ["SEG", "SR", "OT", "OT"]
     assert len({item.SeriesInstanceUID for item in (film.dataset, *written.values())}) == 5
@@ -35,14 +39,14 @@ def test_they_lie_in_one_study_in_series_of_their_own(certificate, film, tmp_pat
     assert all("research use" in item.SeriesDescription for item in written.values())
     evidence = written["sr"].CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
     referenced = {instance.ReferencedSOPInstanceUID for series in evidence for instance in series.ReferencedSOPSequence}
-    assert written["output"].SOPInstanceUID in referenced
+    assert written["seg"].SOPInstanceUID in referenced
     assert (written["radius_map"].Rows, written["radius_map"].Columns) == (film.rows, film.columns)
-    assert {"seg_s", "sr_s", "sc_s", "radius_map_s"} <= set(report["timing"])
+    assert {"seg_s", "sr_s", "sc_s", "radius_map_s"} <= set(report_of(result)["timing"])
 
 
 @pytest.mark.parametrize("name", ["sr", "sc", "radius_map"])
 def test_each_is_written_alone_too(certificate, film, tmp_path, name):
     path = tmp_path / "alone.dcm"
-    write_results(certificate, film, {name: path})
+    Result(film, certificate).save(path, kind=name)
     assert sorted(item.name for item in tmp_path.iterdir()) == ["alone.dcm", "film.dcm"]
     assert pydicom.dcmread(path).StudyInstanceUID == film.dataset.StudyInstanceUID

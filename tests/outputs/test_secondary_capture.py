@@ -9,7 +9,7 @@ import pytest
 from certdicom.errors import UsageError
 from certdicom.outputs.preview import render_preview
 from certdicom.outputs.secondary_capture import build_secondary_capture
-from certdicom.outputs.seg import save
+from tests.saving import save
 
 
 @pytest.fixture

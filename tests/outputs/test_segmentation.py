@@ -17,8 +17,9 @@ from pydicom.data import get_testdata_file
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT, Structure
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.errors import ImageRefusedError, OutputError, UsageError
-from certdicom.outputs.seg import build_segmentation, save
+from certdicom.errors import ImageRefusedError, UsageError
+from certdicom.outputs.seg import build_segmentation
+from tests.saving import save
 
 KINDS = ("overlapping", "no abstention", "all abstain", "all absent", "noise")
 
@@ -355,18 +356,6 @@ def test_deflated_is_small_and_reads_the_same(build, make_film, make_decisions, 
     assert deflated.stat().st_size < plain.stat().st_size / 5
     for (_, mask, _), wanted in zip(dcmqi(deflated), expected_masks(decisions), strict=True):
         np.testing.assert_array_equal(mask, wanted)
-
-
-def test_an_existing_file_is_kept_unless_forced(build, make_film, make_decisions, tmp_path):
-    path = tmp_path / "seg.dcm"
-    path.write_bytes(b"precious")
-    segmentation = build(make_film(), make_decisions("overlapping"))
-    with pytest.raises(OutputError, match="exists"):
-        save(segmentation, path)
-    assert path.read_bytes() == b"precious"
-    save(segmentation, path, force=True)
-    assert pydicom.dcmread(path).Modality == "SEG"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["seg.dcm"]
 
 
 def test_a_large_film_takes_less_than_a_second(build, make_film, tmp_path):

@@ -11,7 +11,8 @@ from scipy import ndimage
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT
 from certdicom.imaging.synthetic import compress, film_bytes, synthetic_film
-from certdicom.outputs.seg import build_segmentation, save
+from certdicom.outputs.seg import build_segmentation
+from tests.saving import save
 
 ENCODINGS = ("implicit-little", "explicit-big", "deflated", "jpeg-2000", "jpeg-2000-lossy")
 

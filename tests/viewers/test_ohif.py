@@ -17,6 +17,7 @@ from pydicom.uid import generate_uid
 from certdicom.certification.certificate import ABSTAIN, PRESENT
 from certdicom.imaging.synthetic import compress, film_bytes, synthetic_film
 from certdicom.outputs import radius_map, secondary_capture, seg, sr
+from tests.saving import save
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -73,7 +74,7 @@ def make_study(make_certificate, tmp_path):
             "sc": secondary_capture.build_secondary_capture(film, picture, certificate, **IDENTITY),
             "map": radius_map.build_radius_map(film, radii, certificate, **IDENTITY),
         }
-        files = {"film": film_file, **{name: seg.save(item, tmp_path / f"{name}.dcm") for name, item in objects.items()}}
+        files = {"film": film_file, **{name: save(item, tmp_path / f"{name}.dcm") for name, item in objects.items()}}
         return Study(film, str(film.StudyInstanceUID), files, enlarged)
 
     return make

@@ -12,7 +12,7 @@ from PIL import Image
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT
 from certdicom.imaging.synthetic import film_bytes, synthetic_film
-from certdicom.outputs.nrrd import save_seg_nrrd
+from certdicom.outputs.nrrd import encode_seg_nrrd
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -31,7 +31,7 @@ def test_slicer_lays_every_segment_where_it_is_on_the_film(make_certificate, tmp
     decisions[0, 40:240, 30:110], decisions[1, 180:300, 80:200], decisions[2, 30:60, 220:300] = PRESENT, PRESENT, PRESENT
     decisions[0, 250:290, 30:70], decisions[2, 340:380, 240:310] = ABSTAIN, ABSTAIN
     certificate = make_certificate()
-    save_seg_nrrd(film, decisions, certificate, tmp_path / "s.seg.nrrd")
+    (tmp_path / "s.seg.nrrd").write_bytes(encode_seg_nrrd(film, decisions, certificate))
 
     command = [PYTHON, SCRIPT, tmp_path / "film.dcm", tmp_path / "s.seg.nrrd", tmp_path / "picture.png"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=240)

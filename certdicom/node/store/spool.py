@@ -4,7 +4,7 @@
       incoming/        what is being made; nothing in it counts
       films/           ID.dcm, certified or to be certified
       ignored/         ID.dcm, stored and left alone
-      results/         ID/ with seg.dcm, if asked for sr.dcm, sc.dcm, radius.dcm, and preview.png, report.json
+      results/         ID/ with the outputs of `certdicom.outputs`: seg.dcm, preview.png, report.json and what `[results]` asks for
       site.key         keys the noise and the pseudonyms
       spool.id         which spool this is
 
@@ -22,17 +22,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from certdicom import outputs
 from certdicom.errors import OutputError, UsageError
 from certdicom.files import write_atomically
-
-SEGMENTATION: Final = "seg.dcm"
-MEASUREMENTS: Final = "sr.dcm"
-CAPTURE: Final = "sc.dcm"
-RADIUS_MAP: Final = "radius.dcm"
-OBJECTS: Final = (SEGMENTATION, MEASUREMENTS, CAPTURE, RADIUS_MAP)
-"""What of a result goes to the archive, in this order: the measurements refer to the segmentation."""
-PREVIEW: Final = "preview.png"
-REPORT: Final = "report.json"
 
 _ABANDONED_S: Final = 6 * 3600
 """Age after which something in `incoming` belongs to nobody any more."""
@@ -77,7 +69,7 @@ class Spool:
 
     def objects(self, job_id: str) -> list[Path]:
         """The DICOM objects of a result, in the order in which they are sent; empty when there is no result."""
-        return [path for name in OBJECTS if (path := self.result(job_id) / name).exists()]
+        return [path for output in outputs.OUTPUTS if output.sop_class and (path := self.result(job_id) / output.file_name).exists()]
 
     def new_file(self) -> Path:
         """A name in `incoming` that nobody else has."""

@@ -23,8 +23,8 @@ from certdicom.certification.rounding import rounded_down
 from certdicom.errors import UsageError
 from certdicom.node.metrics import drifted
 from certdicom.node.store.records import JOB_STATES
-from certdicom.node.store.spool import PREVIEW, REPORT
 from certdicom.node.web.access import COOKIE, admitted, cookie_value, from_the_page
+from certdicom.outputs import PREVIEW, REPORT
 
 if TYPE_CHECKING:
     from certdicom.node.service import Service
@@ -116,18 +116,18 @@ class _Pages:
         job = self._find(request)
         if job is None:
             return self._html("missing.html", status=404)
-        report = self._service.spool.result(job.job_id) / REPORT
+        report = self._service.spool.result(job.job_id) / REPORT.file_name
         return self._html(
             "job.html",
             job=job,
             deliveries=self._service.ledger.deliveries([job.job_id]),
             report=json.loads(report.read_bytes()) if report.exists() else None,
-            preview=(self._service.spool.result(job.job_id) / PREVIEW).exists(),
+            preview=(self._service.spool.result(job.job_id) / PREVIEW.file_name).exists(),
         )
 
     def preview(self, request: Request) -> Response:
         job = self._find(request)
-        path = self._service.spool.result(job.job_id) / PREVIEW if job is not None else None
+        path = self._service.spool.result(job.job_id) / PREVIEW.file_name if job is not None else None
         if path is None or not path.exists():
             return PlainTextResponse("There is no such preview.\n", status_code=404)
         return FileResponse(path, media_type="image/png")

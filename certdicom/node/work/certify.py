@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
+from certdicom import outputs
 from certdicom.errors import ImageRefusedError
+from certdicom.files import write_together
 from certdicom.node.configuration import Configuration
 from certdicom.node.store.records import Result
-from certdicom.node.store.spool import CAPTURE, MEASUREMENTS, PREVIEW, RADIUS_MAP, REPORT, SEGMENTATION
+from certdicom.outputs import REPORT, SEG, Output
 
 if TYPE_CHECKING:
     from certdicom.models.bundle import Bundle
+    from certdicom.outputs.result import Result as CertifiedResult
+
+LOG = logging.getLogger("certdicom.node.work.certify")
 
 
 class FilmCertifier(Protocol):
-    """Certifies one film into an empty folder: seg.dcm, preview.png and report.json, and what `[results]` asks for.
+    """Certifies one image into an empty folder: what a node always writes (`Output.always`), and what `[results]` asks for.
 
-    Raises ImageRefusedError for a film that cannot be certified, OutputError when the folder cannot be written to.
+    Raises ImageRefusedError for an image that cannot be certified, OutputError when the folder cannot be written to.
     """
 
     def certify(self, film: Path, folder: Path) -> None: ...
@@ -42,30 +49,34 @@ class PipelineCertifier:
         self._geometry = cast("Literal['viewer', 'none']", configuration.text("certificate.geometry"))
         self._abstain = cast("Literal['union', 'per-structure']", configuration.text("certificate.abstain"))
         self._accept_any = configuration.flag("certificate.accept_any")
-        self._targets = result_files(configuration)
+        self._outputs = outputs_of(configuration)
 
     def certify(self, film: Path, folder: Path) -> None:
-        from certdicom.imaging.reading import read_image
-        from certdicom.pipeline import write_results
-
-        image = read_image(film, accept_any=self._accept_any)
-        certificate = self._certifier.certify(image, accept_any=self._accept_any)
-        targets = {target: folder / name for target, name in self._targets.items()}
-        write_results(certificate, image, targets, geometry=self._geometry, abstain=self._abstain)
+        result = self._certifier.certify(film, geometry=self._geometry, abstain=self._abstain, accept_any=self._accept_any)
+        write_result(result, self._outputs, folder)
 
 
-def result_files(configuration: Configuration) -> dict[str, str]:
-    """What `certdicom.pipeline.write_results` is to write, and the names that the spool gives it."""
-    asked = {"sr": MEASUREMENTS, "sc": CAPTURE, "radius_map": RADIUS_MAP}
-    extra = {target: name for target, name in asked.items() if configuration.flag(f"results.{target}")}
-    return {"output": SEGMENTATION, **extra, "preview": PREVIEW, "report": REPORT}
+def outputs_of(configuration: Configuration) -> list[Output]:
+    """What a node writes of each result."""
+    return [output for output in outputs.OUTPUTS if output.always or configuration.flag(f"results.{output.name}")]
+
+
+def write_result(result: CertifiedResult, wanted: Sequence[Output], folder: Path) -> None:
+    """Write what is wanted into an empty folder of the spool; an extra that cannot be made is logged, and named in the report."""
+    from certdicom.outputs.writing import encode_outputs
+
+    encoded = encode_outputs(result, wanted)
+    for output, error in encoded.failures.items():
+        details = {"output": output.name, "error": type(error).__name__}
+        LOG.error("an extra could not be made; the segmentation goes out without it", extra=details)
+    write_together({folder / output.file_name: content for output, content in encoded.contents.items()})
 
 
 def read_result(folder: Path) -> Result:
     """What the ledger keeps of a result folder."""
-    report = json.loads((folder / REPORT).read_bytes())
+    report = json.loads((folder / REPORT.file_name).read_bytes())
     seconds = {name.removesuffix("_s"): float(value) for name, value in report["timing"].items()}
-    digest = hashlib.sha256((folder / SEGMENTATION).read_bytes()).hexdigest()
+    digest = hashlib.sha256((folder / SEG.file_name).read_bytes()).hexdigest()
     return Result(seg_sha256=digest, abstain=float(report["abstain_fraction"]), seconds=seconds)
 
 

@@ -29,3 +29,13 @@ def progress_bar(title: str, *, quiet: bool) -> Iterator[Progress | None]:
     ) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def moved(progress: Progress | bool | None) -> Iterator[Progress | None]:
+    """What a `progress` argument asks for: True for a bar, a function as it is, otherwise nothing."""
+    if isinstance(progress, bool):
+        with progress_bar("certifying", quiet=not progress) as bar:
+            yield bar
+    else:
+        yield progress
