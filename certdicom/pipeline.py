@@ -9,7 +9,7 @@ import hashlib
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -55,7 +55,7 @@ class Computation:
     device: str = "auto"
     precision: str = "auto"
     batch_size: int = DEFAULT_BATCH
-    site_key: bytes | None = None
+    site_key: bytes | None = field(default=None, repr=False)
 
 
 class Certifier:

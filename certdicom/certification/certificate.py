@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from certdicom.certification.hypotheses import Hypotheses
 from certdicom.certification.parameters import SmoothingParameters
+from certdicom.certification.rounding import rounded_down
 
 if TYPE_CHECKING:
     from certdicom.certification.unions import UnionLayer
@@ -53,7 +54,7 @@ class IntervalCount:
     upper: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Certificate:
     """A certified segmentation of one film, or photograph, on the model grid.
 
@@ -87,6 +88,11 @@ class Certificate:
     medium: Medium = "film"
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        labels = ", ".join(structure.label for structure in self.structures)
+        rows, columns = self.shape
+        return f"Certificate({labels}; {rows} × {columns}; R = {rounded_down(self.radius)}, {self.abstain_fraction:.1%} abstained)"
 
     @property
     def shape(self) -> tuple[int, int]:

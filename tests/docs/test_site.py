@@ -35,7 +35,7 @@ def test_every_command_and_every_setting_has_its_entry(site):
     commands, settings = text(site, "reference/commands.html"), text(site, "reference/settings.html")
     for command in COMMANDS:
         assert f">certdicom {command}<" in commands
-    assert "--explain PNG" in commands
+    assert "--explain FILE" in commands
     for setting in (*SETTINGS, *DESTINATION_SETTINGS):
         assert f"<code>{setting.name}</code>" in settings
 
