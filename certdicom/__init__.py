@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from certdicom.certification.certificate import Certificate
     from certdicom.certification.parameters import SmoothingParameters
     from certdicom.errors import BundleError, CertdicomError, ImageRefusedError, OutputError, UnreadableError, UsageError
-    from certdicom.imaging.photograph import Photograph
-    from certdicom.imaging.radiograph import Radiograph
+    from certdicom.imaging.image import Photograph, Radiograph
     from certdicom.imaging.reading import read_image, read_radiograph
     from certdicom.models.backends.smoothed import Smoothed
     from certdicom.models.bundle import Bundle, load_bundle
@@ -33,8 +32,8 @@ _HOMES = {
     "Computation": "certdicom.pipeline",
     "ImageRefusedError": "certdicom.errors",
     "OutputError": "certdicom.errors",
-    "Photograph": "certdicom.imaging.photograph",
-    "Radiograph": "certdicom.imaging.radiograph",
+    "Photograph": "certdicom.imaging.image",
+    "Radiograph": "certdicom.imaging.image",
     "Result": "certdicom.outputs.result",
     "Smoothed": "certdicom.models.backends.smoothed",
     "SmoothingParameters": "certdicom.certification.parameters",

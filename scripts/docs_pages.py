@@ -27,7 +27,7 @@ API: dict[str, tuple[str, ...]] = {
     ),
     "Films and bundles": (
         "imaging.reading.read_radiograph",
-        "imaging.radiograph.Radiograph",
+        "imaging.image.Radiograph",
         "models.bundle.load_bundle",
         "models.bundle.Bundle",
     ),

@@ -21,9 +21,9 @@ from certdicom.certification.certificate import Window
 from certdicom.errors import ImageRefusedError
 from certdicom.imaging import header
 from certdicom.imaging.codestream import Codestream
-from certdicom.imaging.lookup import LookupTable, read_table
 from certdicom.imaging.pixels import PixelFormat, check_one_frame, decode, decompress, memory_layout, native_words
 from certdicom.imaging.rendering import Rendering
+from certdicom.imaging.voi import LookupTable, read_table
 
 PALETTE: Final = "PALETTE COLOR"
 _RGB, _YBR_FULL, _YBR_FULL_422 = "RGB", "YBR_FULL", "YBR_FULL_422"

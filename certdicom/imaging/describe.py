@@ -9,9 +9,8 @@ from pydicom.dataset import Dataset
 
 from certdicom.errors import ImageRefusedError
 from certdicom.imaging import header
-from certdicom.imaging.acceptance import modality_of
+from certdicom.imaging.acceptance import is_photograph, modality_of
 from certdicom.imaging.parsing import parse
-from certdicom.imaging.photographs import is_photograph
 from certdicom.imaging.reading import Source, image_of, load
 
 

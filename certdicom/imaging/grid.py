@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from certdicom.certification.certificate import Window
 from certdicom.errors import UsageError
 from certdicom.imaging.image import SourceImage
-from certdicom.imaging.resampling import Grid, cells, grid_shape, operator_norm
+from certdicom.imaging.resampling import Grid, box_average, cells, grid_shape, operator_norm
 
 __all__ = ["GridImage", "operator_norm", "to_film", "to_grid"]
 
@@ -39,14 +39,13 @@ def to_grid(image: SourceImage, grid: Grid) -> GridImage:
     The native scale is (hi - lo) / ‖A‖₂ for a linear window, because u = clip((A·x - lo) / (hi - lo)) and clipping is
     1-Lipschitz; it is 1 / (L · ‖A‖₂) for another rendering whose steepest slope is L per stored value. Every channel has
     the same window and the same A, so that this holds for a distance over all channels together. Padding and a window that
-    was taken from the pixels are held fixed. Imports MONAI. Raises UsageError for an impossible grid.
+    was taken from the pixels are held fixed. `imaging.monai_transforms` is the same preprocessing in MONAI's form, bit for bit. Raises
+    UsageError for an impossible grid.
     """
     grid = grid_shape(grid)
-    from certdicom.imaging.monai_transforms import image_to_grid  # here, because it loads torch and MONAI
-
-    u = image_to_grid(image.rendering, grid=grid)(image.planes)
+    averages = box_average(image.rendering.before_averaging(image.planes), grid)
     return GridImage(
-        u=np.ascontiguousarray(u.as_tensor().numpy()),
+        u=np.ascontiguousarray(image.rendering.after_averaging(averages)),
         window=image.rendering.window,
         native_scale=1.0 / (image.rendering.steepest_slope * operator_norm(image.rows, image.columns, grid)),
         native_unit=image.native_unit,

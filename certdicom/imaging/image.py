@@ -1,4 +1,4 @@
-"""What a radiograph and a photograph have in common: an image as stored, how it is shown, and what its header says."""
+"""A radiograph and a colour photograph: an image as stored, how it is shown, and what its header says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from certdicom.certification.certificate import Medium
 from certdicom.imaging.rendering import Rendering
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SourceImage:
     """One image, decoded and not otherwise touched.
 
@@ -30,6 +30,10 @@ class SourceImage:
 
     medium: ClassVar[Medium]
     native_unit: ClassVar[str]
+
+    def __repr__(self) -> str:
+        """What it is and how large: nothing that could name a patient."""
+        return f"{type(self).__name__}({self.rows} × {self.columns}, {self.stored_values.dtype})"
 
     @property
     def rows(self) -> int:
@@ -57,3 +61,30 @@ class SourceImage:
         """The whole image as it is shown, float32 in [0, 1]: (rows, columns) gray, (rows, columns, 3) colour."""
         shown = self.rendering.display(self.planes)
         return np.asarray(shown[0] if self.channels == 1 else np.moveaxis(shown, 0, -1))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Radiograph(SourceImage):
+    """One frontal radiograph.
+
+    `stored_values` (rows, columns) int32: pixel values after decompression, sign-extended and without unused or overlay bits.
+    """
+
+    stored_values: NDArray[np.int32]
+
+    medium: ClassVar[Medium] = "film"
+    native_unit: ClassVar[str] = "stored values"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Photograph(SourceImage):
+    """One colour photograph: of the skin, of what an endoscope sees, or captured from elsewhere.
+
+    `stored_values` (3, rows, columns) uint8 or uint16: red, green and blue after decompression, conversion from YBR and the
+    palette. Its rendering shows the full range of its bits, the same for all three and for every photograph.
+    """
+
+    stored_values: NDArray[np.unsignedinteger]
+
+    medium: ClassVar[Medium] = "photograph"
+    native_unit: ClassVar[str] = "RGB values"

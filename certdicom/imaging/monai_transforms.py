@@ -1,7 +1,7 @@
-"""The MONAI transforms from an image to the model grid and back.
+"""The preprocessing as MONAI transforms: from an image to the model grid and back, bit for bit what `imaging.grid` does.
 
-Importing this module imports MONAI, which loads all of its packages whatever part is asked for (about 3 s of CPU
-time); nothing else in `certdicom.imaging` imports it before it is needed.
+Importing this module imports MONAI, which loads all of its packages whatever part is asked for (about 3 s of CPU time).
+Nothing that certifies needs it; data sets, training and `Result.to_metatensor` do.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms.compose import Compose
 from monai.transforms.inverse import InvertibleTransform
 from monai.transforms.transform import Transform
+from numpy.typing import NDArray
 from torch import Tensor
 
 from certdicom.errors import UsageError
@@ -81,3 +82,9 @@ def spread(decisions: Tensor, *, rows: int, columns: int) -> Tensor:
 def image_to_grid(rendering: Rendering, *, grid: Grid) -> Compose:
     """Stored values (channels, rows, columns) → u (channels, H, W); its `.inverse` takes a decision map back to the image."""
     return Compose([RenderStored(rendering), SquashToGrid(grid), ShowWindow(rendering)])
+
+
+def decisions_tensor(decisions: NDArray[np.uint8], *, spacing: tuple[float, float], structures: tuple[str, ...]) -> MetaTensor:
+    """Decisions (structures, rows, columns) as a tensor with its affine; `spacing` (row, column) in mm, `structures` their labels."""
+    affine = torch.diag(torch.tensor([*spacing, 1.0, 1.0], dtype=torch.float64))
+    return MetaTensor(torch.from_numpy(decisions.copy()), affine=affine, meta={"structures": structures})

@@ -18,7 +18,7 @@ from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, 
 from certdicom.errors import ImageRefusedError
 from certdicom.imaging import header
 from certdicom.imaging.codestream import Codestream, read_codestream
-from certdicom.imaging.presentation import StoredRange
+from certdicom.imaging.voi import StoredRange
 
 LEAST_SIDE = 64
 """Rows and columns below which no radiograph or photograph is."""

@@ -14,14 +14,12 @@ from pydicom.dataset import Dataset
 
 from certdicom.errors import ImageRefusedError, UnreadableError
 from certdicom.imaging import header
-from certdicom.imaging.acceptance import judge
+from certdicom.imaging.acceptance import is_photograph, judge_photograph, judge_radiograph, refuse_own_picture
 from certdicom.imaging.colour import decode_colour
+from certdicom.imaging.image import Photograph, Radiograph
 from certdicom.imaging.parsing import MOST_BYTES, ParsedFile, parse
-from certdicom.imaging.photograph import Photograph
-from certdicom.imaging.photographs import is_photograph, judge_photograph, refuse_own_picture
 from certdicom.imaging.pixels import DecodedPixels, PixelFormat, decode, pixel_format
-from certdicom.imaging.presentation import rendering_of
-from certdicom.imaging.radiograph import Radiograph
+from certdicom.imaging.voi import rendering_of
 
 Source = str | Path | bytes
 
@@ -93,7 +91,7 @@ def _photograph(parsed: ParsedFile, *, file_sha256: str, accept_any: bool) -> Ph
 
 def _radiograph(parsed: ParsedFile, *, file_sha256: str, accept_any: bool) -> Radiograph:
     dataset = parsed.dataset
-    judged = () if accept_any else judge(dataset)
+    judged = () if accept_any else judge_radiograph(dataset)
     layout = pixel_format(dataset)
     pixels = decode(dataset, layout, transfer_syntax=parsed.transfer_syntax)
     padding, padding_notes = _padding(dataset, layout, pixels)

@@ -30,7 +30,7 @@ class DisplayTable:
     steepest_slope: float
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Rendering:
     """From stored values to [0, 1].
 
@@ -43,6 +43,10 @@ class Rendering:
     inverted: bool = False
     table: DisplayTable | None = None
     padding: NDArray[np.bool_] | None = None
+
+    def __repr__(self) -> str:
+        kind = "linear" if self.is_linear else "by a table"
+        return f"Rendering({kind}, {self.window.lo:g} to {self.window.hi:g}{', inverted' if self.inverted else ''})"
 
     def __post_init__(self) -> None:
         lo, hi = self.window.lo, self.window.hi

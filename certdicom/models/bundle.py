@@ -37,7 +37,7 @@ _COLOURS = ((86, 180, 233), (213, 94, 0), (0, 158, 115), (240, 228, 66), (204, 1
 """Okabe and Ito's, for structures whose description has none."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Bundle:
     """A segmenter, perhaps a denoiser, and everything that must be known to use them; weights stay on disk until they are needed.
 
@@ -69,6 +69,11 @@ class Bundle:
     anatomy: AnatomyModel | None
     summary: str
     notice: str
+
+    def __repr__(self) -> str:
+        rows, columns = self.shape
+        labels = ", ".join(structure.label for structure in self.structures)
+        return f"Bundle({self.name!r}: {labels}; {rows} × {columns}, {self.denoising.method}, SHA-256 {self.sha256[:12]})"
 
     @property
     def shape(self) -> tuple[int, int]:

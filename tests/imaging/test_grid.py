@@ -16,10 +16,12 @@ from monai.data.meta_tensor import MetaTensor
 from certdicom.certification.certificate import Window
 from certdicom.errors import UsageError
 from certdicom.imaging.grid import operator_norm, to_film, to_grid
+from certdicom.imaging.image import Radiograph
 from certdicom.imaging.monai_transforms import SquashToGrid, image_to_grid
-from certdicom.imaging.radiograph import Radiograph
+from certdicom.imaging.reading import read_radiograph
 from certdicom.imaging.rendering import Rendering
 from certdicom.imaging.resampling import box_average, box_matrix, cells
+from certdicom.imaging.synthetic import film_bytes, synthetic_film
 
 SIZES = [(64, 64, 16), (120, 96, 32), (97, 131, 32), (33, 20, 32), (65, 64, 64), (50, 200, 7), (31, 31, 31), (10, 12, 1)]
 sizes = st.tuples(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40))
@@ -94,9 +96,6 @@ def worst_direction(rows: int, columns: int, grid: int) -> np.ndarray:
 @pytest.mark.parametrize("table", [None, "SIGMOID", "VOI LUT"])
 @pytest.mark.parametrize("inverted", [False, True])
 def test_no_change_of_the_stored_values_moves_the_grid_further_than_the_native_scale_allows(film, rows, columns, grid, table, inverted):
-    from certdicom.imaging.reading import read_radiograph
-    from certdicom.imaging.synthetic import film_bytes
-
     arguments = {"window": table} if table == "SIGMOID" else {"voi_lut_bits": 12} if table else {}
     native = film(rows=rows, columns=columns, photometric="MONOCHROME1" if inverted else "MONOCHROME2", **arguments)
     read = read_radiograph(film_bytes(native))
@@ -131,9 +130,6 @@ def test_the_native_scale_is_reached_where_nothing_is_clipped():
 
 
 def test_padding_may_hold_anything(film):
-    from certdicom.imaging.reading import read_radiograph
-    from certdicom.imaging.synthetic import film_bytes
-
     read = read_radiograph(film_bytes(film(padding=20, photometric="MONOCHROME1")))
     before = to_grid(read, 32)
     changed = read.stored_values.copy()
@@ -144,9 +140,6 @@ def test_padding_may_hold_anything(film):
 
 @pytest.mark.parametrize("grid", [32, 100, 256])
 def test_the_grid_is_the_average_of_what_is_shown_where_nothing_is_clipped(film, words, grid):
-    from certdicom.imaging.reading import read_radiograph
-    from certdicom.imaging.synthetic import film_bytes
-
     native = film(rows=130, columns=110, bits_stored=16)
     native.WindowCenter, native.WindowWidth = 32768, 65536
     read = read_radiograph(film_bytes(native))
@@ -220,6 +213,13 @@ def test_what_was_not_squashed_cannot_be_inverted():
 def test_an_impossible_grid_is_named(film, grid):
     with pytest.raises(UsageError, match="model grid"):
         to_grid(film_of(np.zeros((8, 8)), Rendering(window=Window(0, 1, "test"))), grid)
+
+
+@pytest.mark.parametrize(("rows", "columns", "grid"), [(97, 64, 32), (40, 200, (24, 64)), (33, 31, 48)])
+def test_the_preprocessing_in_numpy_is_that_of_monai_bit_for_bit(rows, columns, grid):
+    film = read_radiograph(film_bytes(synthetic_film(rows=rows, columns=columns, seed=rows)[0]), accept_any=True)
+    squashed = image_to_grid(film.rendering, grid=grid)(film.planes)
+    np.testing.assert_array_equal(to_grid(film, grid).u, squashed.numpy())
 
 
 @pytest.mark.parametrize("shape", [(4,), (3, 0, 5)])

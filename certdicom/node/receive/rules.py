@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Final
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from certdicom.imaging.acceptance import MODALITIES
-from certdicom.imaging.photographs import PHOTOGRAPH_CLASSES, PHOTOGRAPH_MODALITIES
+from certdicom.imaging.acceptance import MODALITIES, PHOTOGRAPH_CLASSES, PHOTOGRAPH_MODALITIES
 from certdicom.node.configuration import Configuration
 from certdicom.suitability import takes_photographs
 
