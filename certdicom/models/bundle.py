@@ -15,16 +15,30 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from certdicom.certification.certificate import Structure
 from certdicom.certification.schedule import Schedule, schedule_from
-from certdicom.errors import BundleError
-from certdicom.models.description import DENOISER, PROGRAM, SEGMENTER, Activation, Denoising, InputSpec, OutputSpec, network_files
+from certdicom.errors import BundleError, one_line
+from certdicom.models.description import (
+    DENOISER,
+    PROGRAM,
+    SEGMENTER,
+    Activation,
+    Denoising,
+    InputSpec,
+    Method,
+    OutputSpec,
+    Prediction,
+    network_files,
+)
 from certdicom.models.plausibility import AnatomyModel
 from certdicom.models.scheduler import located, read_scheduler
+
+if TYPE_CHECKING:
+    from certdicom.models import schema
 
 DEFAULT_BUNDLE = "cxr-gray-256"
 DESCRIPTION = "bundle.json"
@@ -32,7 +46,6 @@ BORROWED = "bundle"
 """The key that names the bundle whose network of the same role is used."""
 
 _SHIPPED = Path(__file__).resolve().parent.parent / "bundles"
-_FORMAT = 1
 _COLOURS = ((86, 180, 233), (213, 94, 0), (0, 158, 115), (240, 228, 66), (204, 121, 167), (0, 114, 178), (230, 159, 0))
 """Okabe and Ito's, for structures whose description has none."""
 
@@ -155,53 +168,75 @@ def load_bundle(name_or_folder: str | Path = DEFAULT_BUNDLE) -> Bundle:
         known = ", ".join(shipped_bundles()) or "none"
         raise BundleError(f"no bundle {str(name_or_folder)!r}: shipped are {known}; or give a folder that holds {DESCRIPTION}") from error
     try:
-        return _parse(json.loads(content), folder=folder, content=content)
-    except KeyError as error:
-        raise BundleError(f"{path} is not a bundle description that this version reads: the field {error} is missing") from error
-    except (ValueError, TypeError, AttributeError, IndexError) as error:
-        raise BundleError(f"{path} is not a bundle description that this version reads: {type(error).__name__} {error}") from error
+        return _parse(_described_in(content), folder=folder, content=content)
+    except (ValueError, KeyError) as error:
+        raise BundleError(f"{path} is not a bundle description that this version reads: {one_line(error)}") from error
 
 
-def _parse(fields: Any, *, folder: Path, content: bytes) -> Bundle:
-    if fields["format"] != _FORMAT:
-        raise ValueError(f"format {fields['format']!r}, this version reads {_FORMAT}")
-    low, high = fields["sigma_range"]
-    homes = {str(role): _home(folder, description) for role, description in fields["networks"].items()}
-    networks = {role: located(home, role, _described(home, role, fields["networks"][role], folder)) for role, home in homes.items()}
-    activation = fields.get("activation", "sigmoid")
-    if activation not in get_args(Activation):
-        raise ValueError(f"unknown activation {activation!r}: use {' or '.join(get_args(Activation))}")
-    channels = int(fields["channels"])
-    schedule, prediction = _diffusion(fields, networks, home=homes.get(DENOISER, folder))
-    default = {"method": "one-shot" if DENOISER in networks else "segcertify"}
-    denoising = Denoising.parse({"prediction": prediction, **fields.get("denoising", default)})
+def _described_in(content: bytes) -> schema.Description:
+    """The description in a `bundle.json`. ValueError that says in a line what is wrong with it."""
+    from pydantic import ValidationError
+
+    from certdicom.models import schema  # here, because it costs start-up time that most commands need not spend
+
+    try:
+        return schema.Description.model_validate_json(content)
+    except ValidationError as error:
+        raise ValueError(schema.reason(error)) from error
+
+
+def _parse(described: schema.Description, *, folder: Path, content: bytes) -> Bundle:
+    homes = {role: _home(folder, network) for role, network in described.networks.items()}
+    networks = {role: located(home, role, _network(home, role, described.networks[role], folder)) for role, home in homes.items()}
+    schedule, prediction = _diffusion(described, networks, home=homes.get(DENOISER, folder))
+    denoising = _denoising(described, prediction, default="one-shot" if DENOISER in networks else "segcertify")
     _check_roles(networks, denoising)
-    known = {role: str(digest) for role, digest in fields.get("weights_sha256", {}).items()}
+    known = described.weights_sha256
     digests = {
-        role: known.get(role) or _digest(_contents(homes[role], role, network, name=str(fields["name"])))
-        for role, network in networks.items()
+        role: known.get(role) or _digest(_contents(homes[role], role, network, name=described.name)) for role, network in networks.items()
     }
     unsealed = "" if set(known) >= set(networks) else json.dumps(digests, sort_keys=True)
+    low, high = described.sigma_range
+    input_spec, output_spec = _specs(described, networks[SEGMENTER])
     return Bundle(
-        name=str(fields["name"]),
+        name=described.name,
         folder=folder,
         sha256=hashlib.sha256(content + unsealed.encode()).hexdigest(),
-        grid=_grid(fields["grid"]),
-        channels=channels,
-        structures=tuple(_structure(entry, index) for index, entry in enumerate(fields["structures"])),
+        grid=_grid(described.grid),
+        channels=described.channels,
+        structures=tuple(_structure(entry, index) for index, entry in enumerate(described.structures)),
         schedule=schedule,
-        sigma_range=(float(low), float(high)),
-        thresholds=tuple(_threshold(*pair, structures=len(fields["structures"])) for pair in fields.get("thresholds", ())),
-        activation=activation,
+        sigma_range=(low, high),
+        thresholds=tuple(_threshold(entry, structures=len(described.structures)) for entry in described.thresholds),
+        activation=described.activation,
         denoising=denoising,
-        input_spec=InputSpec.parse(networks[SEGMENTER].get("input", {}), channels=channels),
-        output_spec=OutputSpec.parse(networks[SEGMENTER].get("output", {}), structures=fields["structures"], activation=activation),
+        input_spec=input_spec,
+        output_spec=output_spec,
         networks=networks,
         homes=homes,
         weights_sha256=digests,
-        anatomy=AnatomyModel.from_dict(fields["anatomy"]) if fields.get("anatomy") else None,
-        summary=str(fields.get("summary", "")),
-        notice=str(fields.get("notice", "")),
+        anatomy=AnatomyModel.from_dict(described.anatomy) if described.anatomy else None,
+        summary=described.summary,
+        notice=described.notice,
+    )
+
+
+def _denoising(described: schema.Description, prediction: Prediction, *, default: Method) -> Denoising:
+    if described.denoising is None:
+        return Denoising(default, prediction=prediction)
+    asked = described.denoising
+    return Denoising(asked.method, asked.steps, asked.eta, asked.prediction or prediction, asked.factor)
+
+
+def _specs(described: schema.Description, segmenter: Mapping[str, Any]) -> tuple[InputSpec, OutputSpec]:
+    """How the segmenter takes images and gives its output."""
+    from certdicom.models import schema
+
+    return (
+        InputSpec.of(schema.Input.model_validate(segmenter.get("input", {})), channels=described.channels),
+        OutputSpec.of(
+            schema.Output.model_validate(segmenter.get("output", {})), structures=described.structures, activation=described.activation
+        ),
     )
 
 
@@ -219,7 +254,7 @@ def _home(folder: Path, description: Mapping[str, Any]) -> Path:
     return home
 
 
-def _described(home: Path, role: str, description: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+def _network(home: Path, role: str, description: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     """The network's description: the bundle's own, or the lender's."""
     if home == folder:
         return description
@@ -229,14 +264,15 @@ def _described(home: Path, role: str, description: Mapping[str, Any], folder: Pa
     return lent
 
 
-def _diffusion(fields: Mapping[str, Any], networks: Mapping[str, Mapping[str, Any]], *, home: Path) -> tuple[Schedule, str]:
+def _diffusion(described: schema.Description, networks: Mapping[str, Mapping[str, Any]], *, home: Path) -> tuple[Schedule, Prediction]:
     """The denoiser's schedule and prediction: as the description says, or its diffusers scheduler, or ADM's."""
+    own = None if described.schedule is None else schedule_from(described.schedule.model_dump(exclude_none=True))
     scheduler = networks.get(DENOISER, {}).get("scheduler")
     if scheduler is None:
-        return schedule_from(fields.get("schedule", {})), "epsilon"
-    contents = _contents(home, DENOISER, networks[DENOISER], name=str(fields["name"]))
+        return own or schedule_from({}), "epsilon"
+    contents = _contents(home, DENOISER, networks[DENOISER], name=described.name)
     schedule, prediction = read_scheduler(contents[str(scheduler)])
-    return (schedule_from(fields["schedule"]) if "schedule" in fields else schedule), prediction
+    return own or schedule, prediction
 
 
 def _check_roles(networks: Mapping[str, Any], denoising: Denoising) -> None:
@@ -272,22 +308,17 @@ def _digest(contents: Mapping[str, bytes]) -> str:
     return digest.hexdigest()
 
 
-def _threshold(sigma: Any, logits: Any, *, structures: int) -> tuple[float, tuple[float, ...]]:
-    """One pair of the description, whose logits are a number for all structures or one for each."""
-    values = tuple(float(logit) for logit in logits) if isinstance(logits, list) else (float(logits),) * structures
-    if len(values) != structures:
-        raise ValueError(f"{len(values)} thresholds at sigma {sigma} for {structures} structures")
-    return float(sigma), values
+def _threshold(entry: schema.Threshold, *, structures: int) -> tuple[float, tuple[float, ...]]:
+    logits = entry.logits if isinstance(entry.logits, list) else [entry.logits] * structures
+    return entry.sigma, tuple(logits)
 
 
-def _grid(value: Any) -> int | tuple[int, int]:
+def _grid(value: int | list[int]) -> int | tuple[int, int]:
     rows, columns = value if isinstance(value, list) else (value, value)
-    if not all(isinstance(side, int) and side > 0 for side in (rows, columns)):
-        raise ValueError(f"grid must be a positive whole number, or [rows, columns], not {value!r}")
     return rows if rows == columns else (rows, columns)
 
 
-def _structure(entry: Mapping[str, Any], index: int) -> Structure:
-    value, scheme, meaning = entry["code"]
-    red, green, blue = entry.get("rgb", _COLOURS[index % len(_COLOURS)])
-    return Structure(label=str(entry["label"]), code=(str(value), str(scheme), str(meaning)), rgb=(int(red), int(green), int(blue)))
+def _structure(entry: schema.Structure, index: int) -> Structure:
+    value, scheme, meaning = entry.code
+    red, green, blue = entry.rgb or _COLOURS[index % len(_COLOURS)]
+    return Structure(label=entry.label, code=(value, scheme, meaning), rgb=(red, green, blue))

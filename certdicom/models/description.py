@@ -1,11 +1,14 @@
-"""What a bundle's description says beyond names: how denoising is done, and how a network is fed and read. No torch here."""
+"""What a bundle's description says beyond names: how it denoises, and its networks' input and output format. No PyTorch here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from certdicom.models import schema
 
 SEGMENTER, DENOISER = "segmenter", "denoiser"
 
@@ -38,15 +41,6 @@ class Denoising:
     prediction: Prediction = "epsilon"
     factor: int = 1
 
-    @classmethod
-    def parse(cls, fields: Mapping[str, Any]) -> Denoising:
-        """From the bundle's JSON. ValueError for a value that is not one of those known."""
-        denoising = cls(**fields)
-        _one_of("method", denoising.method, get_args(Method))
-        _one_of("prediction", denoising.prediction, get_args(Prediction))
-        _factor(denoising.factor)
-        return denoising
-
 
 @dataclass(frozen=True)
 class InputSpec:
@@ -64,25 +58,18 @@ class InputSpec:
     mirror: bool = False
 
     @classmethod
-    def parse(cls, fields: Mapping[str, Any], *, channels: int) -> InputSpec:
-        """From `{"channels": 3, "range": [-1, 1]}` or `{"mean": [...], "std": [...]}`; `channels` are the bundle's."""
-        _known("input", fields, {"channels", "range", "mean", "std", "factor", "mirror"})
-        if "range" in fields and ("mean" in fields or "std" in fields):
-            raise ValueError("input takes either range or mean and std")
-        own = int(fields.get("channels", channels))
+    def of(cls, described: schema.Input, *, channels: int) -> InputSpec:
+        """From `{"channels": 3, "range": [-1, 1]}` or `{"mean": [...], "std": [...]}`; `channels` are the bundle's. ValueError."""
+        own = described.channels or channels
         if own != channels and 1 not in (own, channels):
             raise ValueError(f"a segmenter of {own} channels does not fit images of {channels}")
-        factor, mirror = _factor(fields.get("factor", 1)), fields.get("mirror", False)
-        _one_of("mirror", mirror, (True, False))
-        if "range" in fields:
-            low, high = (float(value) for value in fields["range"])
-            if not low < high:
-                raise ValueError(f"range must rise, not {fields['range']}")
-            return cls(own, mean=(-low / (high - low),), std=(1.0 / (high - low),), factor=factor, mirror=mirror)
-        mean, std = (tuple(float(value) for value in fields.get(name, default)) for name, default in (("mean", (0.0,)), ("std", (1.0,))))
+        mean, std = tuple(described.mean or (0.0,)), tuple(described.std or (1.0,))
+        if described.range is not None:
+            low, high = described.range
+            mean, std = (-low / (high - low),), (1.0 / (high - low),)
         if len(mean) not in (1, own) or len(std) not in (1, own) or min(std) <= 0:
             raise ValueError(f"mean and std must have 1 or {own} values, std above 0")
-        return cls(own, mean=mean, std=std, factor=factor, mirror=mirror)
+        return cls(own, mean=mean, std=std, factor=described.factor, mirror=described.mirror)
 
     @property
     def plain(self) -> bool:
@@ -99,26 +86,23 @@ class OutputSpec:
     members: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def parse(cls, fields: Mapping[str, Any], *, structures: Sequence[Mapping[str, Any]], activation: Activation) -> OutputSpec:
-        """From `{"channels": 4, "kind": "probabilities"}` and each structure's `"channel"`, a number or a list.
+    def of(cls, described: schema.Output, *, structures: Sequence[schema.Structure], activation: Activation) -> OutputSpec:
+        """From `{"channels": 4, "kind": "probabilities"}` and each structure's `"channel"`, a number or a list. ValueError.
 
         Without them: one logit per structure in order (sigmoid), or the background first (softmax).
         """
-        _known("output", fields, {"channels", "kind"})
-        kind = fields.get("kind", "logits")
-        _one_of("output kind", kind, ("logits", "probabilities"))
         first = int(activation == "softmax")
-        outputs = int(fields.get("channels", len(structures) + first))
+        outputs = described.channels or len(structures) + first
         members = []
         for index, structure in enumerate(structures):
-            channel = structure.get("channel", index + first)
+            channel = index + first if structure.channel is None else structure.channel
             channels = tuple(channel) if isinstance(channel, list) else (channel,)
-            if not channels or not all(isinstance(one, int) and 0 <= one < outputs for one in channels):
-                raise ValueError(f"structure {structure.get('label')!r} is read from channel {channel!r} of {outputs}")
+            if not all(0 <= one < outputs for one in channels):
+                raise ValueError(f"structure {structure.label!r} is read from channel {channel!r} of {outputs}")
             members.append(channels)
         if activation == "softmax" and len({one for channels in members for one in channels}) == outputs:
             raise ValueError("softmax needs a channel that no structure is read from: the background")
-        return cls(outputs, kind, tuple(members))
+        return cls(outputs, described.kind, tuple(members))
 
     def plain(self, activation: Activation) -> bool:
         """Whether the output is what certdicom computes with: one logit per structure, after the background's for softmax."""
@@ -154,19 +138,3 @@ def network_files(role: str, description: Mapping[str, Any]) -> tuple[str, ...]:
         if path.is_absolute() or ".." in path.parts:
             raise ValueError(f"{role} names {file!r}, which is not inside the bundle's folder")
     return tuple(files)
-
-
-def _factor(value: Any) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"factor must be a whole number of at least 1, not {value!r}")
-    return value
-
-
-def _one_of(name: str, value: object, known: Sequence[object]) -> None:
-    if value not in known:
-        raise ValueError(f"unknown {name} {value!r}: use {', '.join(map(str, known))}")
-
-
-def _known(name: str, fields: Mapping[str, Any], known: set[str]) -> None:
-    if unknown := set(fields) - known:
-        raise ValueError(f"{name} has unknown fields {sorted(unknown)}: use {', '.join(sorted(known))}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, get_args
 
 from certdicom.certification.schedule import CosineSchedule, LinearSchedule, ScaledLinearSchedule, Schedule
-from certdicom.models.description import DENOISER
+from certdicom.models.description import DENOISER, Prediction
 
 
 def located(folder: Path, role: str, description: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def located(folder: Path, role: str, description: Mapping[str, Any]) -> dict[str
     return found
 
 
-def read_scheduler(content: bytes) -> tuple[Schedule, str]:
+def read_scheduler(content: bytes) -> tuple[Schedule, Prediction]:
     """The variance schedule and the prediction of a scheduler's configuration. ValueError for one that is not known here."""
     fields = json.loads(content)
     if fields.get("trained_betas") is not None or fields.get("rescale_betas_zero_snr"):
@@ -42,4 +42,7 @@ def read_scheduler(content: bytes) -> tuple[Schedule, str]:
     }
     if kind not in schedules:
         raise ValueError(f"the diffusers scheduler's beta_schedule is {kind!r}; known are {', '.join(schedules)}")
-    return schedules[kind], str(fields.get("prediction_type", "epsilon"))
+    prediction = fields.get("prediction_type", "epsilon")
+    if prediction not in get_args(Prediction):
+        raise ValueError(f"the diffusers scheduler's prediction_type is {prediction!r}; known are {', '.join(get_args(Prediction))}")
+    return schedules[kind], prediction

@@ -21,6 +21,7 @@ from foreign_networks import (
 from torch import nn
 
 from certdicom.errors import BundleError
+from certdicom.models import schema
 from certdicom.models.backends.torch import load_network
 from certdicom.models.bundle import load_bundle
 from certdicom.models.description import InputSpec, OutputSpec
@@ -45,11 +46,11 @@ def test_the_sidecar_says_how_a_network_is_fed_and_read(tmp_path: Path) -> None:
 
 
 def test_mean_and_std_are_per_channel() -> None:
-    input_spec = InputSpec.parse({"mean": [0.1, 0.2, 0.3], "std": [1, 2, 4]}, channels=3)
+    input_spec = InputSpec.of(schema.Input(mean=[0.1, 0.2, 0.3], std=[1, 2, 4]), channels=3)
     fitted = SegmenterAdapter(
         nn.Identity(),
         input_spec=input_spec,
-        output_spec=OutputSpec.parse({}, structures=[LUNGS, HEART, LUNGS], activation="sigmoid"),
+        output_spec=OutputSpec.of(schema.Output(), structures=[schema.Structure(**LUNGS)] * 3, activation="sigmoid"),
         activation="sigmoid",
     )
     found = fitted(torch.full((1, 3, 2, 2), 0.5))[0, :, 0, 0]
@@ -58,9 +59,8 @@ def test_mean_and_std_are_per_channel() -> None:
 
 def test_probabilities_are_turned_into_logits_and_united() -> None:
     """Two channels, the left and the right lung, make one structure: it is there where either is."""
-    output_spec = OutputSpec.parse(
-        {"kind": "probabilities", "channels": 2}, structures=[{**LUNGS, "channel": [0, 1]}], activation="sigmoid"
-    )
+    described = schema.Output(kind="probabilities", channels=2)
+    output_spec = OutputSpec.of(described, structures=[schema.Structure(**LUNGS, channel=[0, 1])], activation="sigmoid")
     fitted = SegmenterAdapter(nn.Identity(), input_spec=InputSpec(2), output_spec=output_spec, activation="sigmoid")
     chances = torch.tensor([[0.2, 0.9, 1.0], [0.4, 0.1, 0.0]]).view(1, 2, 1, 3)
     expected = torch.tensor([0.4, 0.9, 1 - 1e-7]).logit()
@@ -119,11 +119,11 @@ def test_other_weights_make_another_bundle(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"activation": "tanh"}, "unknown activation 'tanh'"),
-        ({"segmenter": {"input": {"rage": [0, 1]}}}, "unknown fields"),
+        ({"segmenter": {"input": {"rage": [0, 1]}}}, r"segmenter: input: unknown field 'rage': did you mean 'range'\?"),
         ({"segmenter": {"input": {"range": [1, 0]}}}, "range must rise"),
         ({"segmenter": {"input": {"range": [0, 1], "mean": [0]}}}, "either range or mean"),
         ({"segmenter": {"input": {"channels": 3}}, "channels": 2}, "does not fit images of 2"),
-        ({"segmenter": {"output": {"kind": "votes"}}}, "unknown output kind"),
+        ({"segmenter": {"output": {"kind": "votes"}}}, "output: unknown kind 'votes'"),
         ({"structures": [{**LUNGS, "channel": 5}]}, "read from channel 5 of 1"),
         ({"activation": "softmax", "segmenter": {"output": {"channels": 1}}, "structures": [{**LUNGS, "channel": 0}]}, "the background"),
         ({"grid": [32, 0]}, "grid must be"),

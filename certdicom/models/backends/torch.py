@@ -14,8 +14,9 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from certdicom.certification.sampling import BaseSegmenter, Batch
-from certdicom.errors import BundleError, UsageError, one_line
+from certdicom.errors import BundleError, UsageError
 from certdicom.models.backends.calls import BatchFunction, fixed_calls
+from certdicom.models.backends.checks import require_sound
 from certdicom.models.backends.denoisers import CoarseDenoiser, Denoise, DirectDenoiser, MultiStepDenoiser, OneShotDenoiser, unchanged
 from certdicom.models.description import DENOISER, SEGMENTER
 from certdicom.models.networks import build_network
@@ -69,7 +70,7 @@ def load_network(bundle: Bundle, role: str) -> nn.Module:
     """The network of one role with its weights, in eval mode, float32 on the CPU.
 
     The segmenter takes the bundle's images in [0, 1] and gives its logits, whatever the network in it takes and gives.
-    BundleError when it cannot be built or its weights do not fit.
+    BundleError when it cannot be built, its weights do not fit, or it does not give what its description says (`require_sound`).
     """
     description = bundle.networks[role]
     if "format" in description:
@@ -82,8 +83,8 @@ def load_network(bundle: Bundle, role: str) -> nn.Module:
     if role == SEGMENTER and not as_it_is:
         network = SegmenterAdapter(network, input_spec=bundle.input_spec, output_spec=bundle.output_spec, activation=bundle.activation)
     network = network.eval().requires_grad_(False)
-    if "format" in description and role == SEGMENTER:
-        _require_one_function(bundle, network)
+    if role == SEGMENTER:
+        require_sound(bundle, network)
     return network
 
 
@@ -96,23 +97,6 @@ def _own(bundle: Bundle, role: str) -> nn.Module:
         reason = str(error).splitlines()[0]
         raise BundleError(f"the {role} weights of bundle {bundle.name} do not fit its description: {reason}") from error
     return network
-
-
-def _require_one_function(bundle: Bundle, network: nn.Module) -> None:
-    """BundleError unless a segmenter that somebody else wrote gives finite logits of the right shape, and the same ones twice."""
-    image = torch.rand((1, bundle.channels, *bundle.shape), generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        try:
-            first, second = network(image), network(image)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise BundleError(f"the segmenter of bundle {bundle.name} fails on its own grid: {one_line(error)[:300]}") from error
-    classes = len(bundle.structures) + (bundle.activation == "softmax")
-    if tuple(first.shape) != (1, classes, *bundle.shape) or not bool(torch.isfinite(first).all()):
-        raise BundleError(
-            f"the segmenter of bundle {bundle.name} gives {tuple(first.shape)}, or values that are not finite, on its own grid"
-        )
-    if not torch.equal(first, second):
-        raise BundleError(f"the segmenter of bundle {bundle.name} gives different logits for the same image; save it in eval mode")
 
 
 def load_denoiser(bundle: Bundle, *, sigma: float, device: torch.device, precision: str) -> Denoise:

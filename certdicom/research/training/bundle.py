@@ -16,6 +16,7 @@ from certdicom.errors import UsageError
 from certdicom.models.bundle import BORROWED, DESCRIPTION, load_bundle
 from certdicom.models.description import DENOISER, SEGMENTER, Method
 from certdicom.models.networks.precision import to_half
+from certdicom.models.schema import FORMAT
 from certdicom.outputs import codes
 from certdicom.outputs.palette import STRUCTURE_RGB
 from certdicom.research.training.anatomy import CHEST, fit_anatomy
@@ -82,9 +83,9 @@ def pack(folder: Path, *, segmenter: Trained, denoisers: Sequence[Trained] = (),
         _write_description(folder, description, digests)
     if packing.calibration_images:
         films = spread(train, packing.calibration_images)
-        description["thresholds"] = calibrate_thresholds(
-            load_bundle(folder), films, sigmas=_levels(description, factor=packing.factor, noise=noise)
-        )
+        levels = _levels(description, factor=packing.factor, noise=noise)
+        chosen = calibrate_thresholds(load_bundle(folder), films, sigmas=levels)
+        description["thresholds"] = [{"sigma": sigma, "logits": logits} for sigma, logits in chosen]
         _write_description(folder, description, digests)
     bundle = load_bundle(folder)
     if not (folder / CARD).exists():
@@ -110,7 +111,8 @@ def _write_weights(folder: Path, networks: Mapping[str, nn.Module]) -> dict[str,
 
 
 def _write_description(folder: Path, description: Mapping[str, Any], digests: Mapping[str, str]) -> None:
-    fields = {"format": 1, **description, "weights_sha256": digests}
+    default = {"activation": "sigmoid", "denoising": {"method": "one-shot" if DENOISER in description["networks"] else "segcertify"}}
+    fields = {"format": FORMAT, **default, **description, "weights_sha256": digests}
     path = folder / DESCRIPTION
     path.write_text(json.dumps(fields, indent=2) + "\n")
     if set(digests) < set(description["networks"]):
