@@ -1,7 +1,7 @@
 """Entry point: picks the command, turns errors into one line and an exit code.
 
     certdicom FILE|FOLDER… -o OUT     the main job; the word "certify" may stand before it
-    certdicom info|bundles|selftest|train …
+    certdicom info|bundle|selftest|train …
 
 Exit codes: 0 done · 2 wrong usage · 3 film refused · 4 output could not be written · 5 internal error · 130 interrupted.
 """
@@ -9,6 +9,7 @@ Exit codes: 0 done · 2 wrong usage · 3 film refused · 4 output could not be w
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from certdicom.version import RESEARCH_USE, VERSION
 COMMANDS = {
     "certify": "certify films and write DICOM SEG objects (the default command)",
     "info": "say what a file is, and whether it would be accepted",
-    "bundles": "list the bundles that come with this installation",
+    "bundle": "list, check and pack bundles: the networks, and all that must be known to use them",
     "selftest": "certify a synthetic film whose certificate is known",
     "evaluate": "certified Dice, IoU and abstention on films with reference masks",
     "demo": "show it all on this machine: a node, an archive and a viewer, with films to look at",
@@ -52,18 +53,39 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
+def _of_today(words: list[str]) -> list[str]:
+    """The command under its name of today: `bundles` is `bundle list`, and `train bundle` is `bundle pack`."""
+    match words:
+        case ["bundles", "--card", *rest]:
+            return ["bundle", "card", *rest]
+        case ["bundles", "--convert-adm", *rest]:
+            return ["bundle", "convert-adm", *rest]
+        case ["bundles", *rest]:
+            return ["bundle", "list", *rest]
+        case ["train", "bundle", *rest]:
+            return ["bundle", "pack", *rest]
+        case _:
+            return words
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words:
         build_parser().print_help()
         return 2
+    words = _of_today(words)
     if words[0] not in COMMANDS and words[0] not in ("-h", "--help", "--version"):
         words.insert(0, "certify")
     try:
         arguments = build_parser(words[0]).parse_args(words)
     except SystemExit as stop:  # argparse has said what is wrong
         return stop.code if isinstance(stop.code, int) else 2
+    return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Run the command; an error becomes a line and an exit code."""
     try:
         return int(import_module(f"certdicom.cli.{arguments.command}_command").run(arguments))
     except CertdicomError as error:
@@ -71,6 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"certdicom: {one_line(error)}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # whoever read what is printed has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("certdicom: interrupted; nothing half-written was left", file=sys.stderr)
         return 130

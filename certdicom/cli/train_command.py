@@ -1,4 +1,4 @@
-"""`certdicom train denoiser|segmenter|bundle`: networks from images with masks, and a bundle from networks."""
+"""`certdicom train denoiser|segmenter`: networks from images with masks."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from certdicom.cli.data_options import add_data, add_structures, films_of
 from certdicom.errors import UsageError
 from certdicom.progress import progress_bar
 
 if TYPE_CHECKING:
     import torch
 
-    from certdicom.research.training.data import FilmSet
     from certdicom.research.training.loop import Recipe
     from certdicom.research.training.weights import Trained
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_subparsers(dest="what", required=True)
     denoiser = what.add_parser("denoiser", help="a DDPM, or a network for one noise level, on images alone")
-    _add_data(denoiser)
+    add_data(denoiser)
     _add_training(denoiser)
     denoiser.add_argument(
         "--sigma", type=float, metavar="SIGMA", help="a denoiser for this noise on [0, 1] alone (default: a diffusion model, for all)"
     )
     segmenter = what.add_parser("segmenter", help="a segmenter: on images as they are, under --noise as SegCertify, or behind --denoiser")
-    _add_data(segmenter)
-    _add_structures(segmenter)
+    add_data(segmenter)
+    add_structures(segmenter)
     _add_training(segmenter)
     segmenter.add_argument("--noise", type=float, default=0.0, metavar="SIGMA", help="train under this noise on [0, 1] (SegCertify)")
     segmenter.add_argument(
@@ -53,29 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let batch norms count their statistics over images that are not augmented (try it both ways)",
     )
-    bundle = what.add_parser("bundle", help="pack networks into a bundle folder, with thresholds, model card and self-test")
-    _add_data(bundle)
-    _add_structures(bundle)
-    _add_packing(bundle)
-
-
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data", action="append", required=True, type=Path, metavar="FOLDER", help="a data set with masks; may be given again"
-    )
-    parser.add_argument("--grid", type=_grid, metavar="ROWS[xCOLUMNS]", help="of the networks (default 256, or what a given one has)")
-    parser.add_argument(
-        "--split-list", type=Path, metavar="FILE", help="the parts train and val: CSV with id and split (default: the data's)"
-    )
-    parser.add_argument("--split-seed", type=int, metavar="N", help="draw the parts by this seed, 70/10/20, patients kept whole")
-    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where the results go")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
-
-
-def _add_structures(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--structures", nargs="+", metavar="NAME", help="in channel order (default: what a given network has, or lungs heart clavicles)"
-    )
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
@@ -94,39 +71,11 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where to compute (default %(default)s)")
 
 
-def _add_packing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--segmenter", action="append", required=True, type=Path, metavar="FILE", help="segmenter weights; again for the mean of several"
-    )
-    parser.add_argument(
-        "--mirror", action="store_true", help="ask the segmenter about each image and its mirror image (twice the work, a little better)"
-    )
-    parser.add_argument(
-        "--denoiser", action="append", default=[], type=Path, metavar="FILE", help="denoiser weights; again for one denoiser a noise level"
-    )
-    parser.add_argument("--borrow", metavar="BUNDLE", help="use the denoiser of this bundle, shipped or beside --out, instead of a copy")
-    parser.add_argument("--multi-step", action="store_true", help="denoise by the whole reverse process instead of one call")
-    parser.add_argument(
-        "--factor", type=int, default=1, metavar="K", help="the bundle's grid is K times finer than the networks' (default 1)"
-    )
-    parser.add_argument(
-        "--code", action="append", default=[], type=_code, metavar="LABEL=VALUE,SCHEME,MEANING", help="of a structure that has no known one"
-    )
-    parser.add_argument("--summary", default="", metavar="TEXT", help="one line on what it segments")
-    parser.add_argument(
-        "--calibration-images",
-        type=int,
-        default=8,
-        metavar="N",
-        help="training images that choose thresholds (default %(default)s)",
-    )
-
-
 def run(arguments: argparse.Namespace) -> int:
     from certdicom.research.training.workers import prepare_process
 
-    prepare_process(threads=arguments.threads, seed=arguments.seed if arguments.what != "bundle" else None)
-    return _pack(arguments) if arguments.what == "bundle" else _train(arguments)
+    prepare_process(threads=arguments.threads, seed=arguments.seed)
+    return _train(arguments)
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -192,8 +141,8 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
     trained = start or _new_network(arguments.network, _default(arguments, structures=len(structures)))
     channels = trained.description["channels"]
     grid = arguments.grid or tuple(begun.get("grid", (256, 256)))
-    films = _films(arguments, "train", grid=grid, structures=structures, channels=channels)
-    val = _films(arguments, "val", grid=grid, structures=structures, channels=channels)
+    films = films_of(arguments, "train", grid=grid, structures=structures, channels=channels)
+    val = films_of(arguments, "val", grid=grid, structures=structures, channels=channels)
     record = {
         "what": arguments.what,
         "data": {name: {"train": len(films[name]), "val": len(val[name])} for name in films},
@@ -237,74 +186,6 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
         recount=arguments.recount,
     )
     return recipe, record
-
-
-def _pack(arguments: argparse.Namespace) -> int:
-    from certdicom.research.training.bundle import CODES, Packing, pack
-    from certdicom.research.training.data import STRUCTURES, join
-    from certdicom.research.training.weights import load_network, mean_of
-
-    if arguments.denoiser and arguments.borrow:
-        raise UsageError("--denoiser and --borrow both say which denoiser: give one of them")
-    segmenter = mean_of([load_network(path) for path in arguments.segmenter])
-    grid = arguments.grid or tuple(segmenter.record.get("grid", (256, 256)))
-    packing = Packing(
-        structures=arguments.structures or segmenter.record.get("structures") or STRUCTURES,
-        grid=grid,
-        factor=arguments.factor,
-        method="multi-step" if arguments.multi_step else None,
-        calibration_images=arguments.calibration_images,
-        summary=arguments.summary,
-        borrow=arguments.borrow,
-        mirror=arguments.mirror,
-        codes={**CODES, **dict(arguments.code)},
-    )
-    fine = (arguments.factor * grid[0], arguments.factor * grid[1])
-    films = _films(arguments, "train", grid=fine, structures=packing.structures, channels=segmenter.description["channels"])
-    pack(
-        arguments.out,
-        segmenter=segmenter,
-        denoisers=[load_network(path) for path in arguments.denoiser],
-        packing=packing,
-        train=join(list(films.values())),
-    )
-    print(arguments.out)
-    return 0
-
-
-def _films(arguments: argparse.Namespace, part: str, *, grid: tuple[int, int], structures: Any, channels: int) -> dict[str, FilmSet]:
-    """One part of every data set, by the name of its folder."""
-    from certdicom.research.training.data import load_films
-
-    return {
-        folder.resolve().name: load_films(
-            folder,
-            part,
-            grid=grid,
-            structures=structures,
-            channels=channels,
-            listing=arguments.split_list,
-            seed=arguments.split_seed,
-        )
-        for folder in arguments.data
-    }
-
-
-def _grid(text: str) -> tuple[int, int]:
-    """ROWS or ROWSxCOLUMNS, multiples of 16."""
-    sides = [int(side) for side in text.lower().split("x")]
-    if len(sides) > 2 or any(side < 16 or side % 16 for side in sides):
-        raise argparse.ArgumentTypeError(f"{text!r}: give ROWS or ROWSxCOLUMNS, multiples of 16")
-    return sides[0], sides[-1]
-
-
-def _code(text: str) -> tuple[str, tuple[str, str, str]]:
-    """LABEL=VALUE,SCHEME,MEANING."""
-    label, _, code = text.partition("=")
-    parts = code.split(",", maxsplit=2)
-    if not label or len(parts) != 3 or not all(parts):
-        raise argparse.ArgumentTypeError(f"{text!r}: give LABEL=VALUE,SCHEME,MEANING, as liver=10200004,SCT,Liver")
-    return label, (parts[0], parts[1], parts[2])
 
 
 def _default(arguments: argparse.Namespace, *, structures: int) -> dict[str, Any]:

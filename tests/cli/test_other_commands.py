@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -87,15 +88,29 @@ def test_info_on_a_refused_film_says_why_and_is_code_3(certdicom, tmp_path: Path
     assert "lateral" in fields["reason"].lower()
 
 
-def test_bundles_lists_the_default_with_its_noise_range(certdicom) -> None:
-    outcome = certdicom("bundles", "--json", bundle=None)
+@pytest.mark.parametrize("words", [("bundle", "list"), ("bundles",)])
+def test_bundles_lists_the_default_with_its_noise_range(certdicom, words) -> None:
+    outcome = certdicom(*words, "--json", bundle=None)
     assert outcome.code == 0
     default = next(entry for entry in json.loads(outcome.out) if entry["name"] == "cxr-gray-256")
     assert default["structures"] == ["lungs", "heart", "clavicles"]
-    assert "cxr-gray-256 (default)" in certdicom("bundles", bundle=None).out
+    assert "cxr-gray-256 (default)" in certdicom(*words, bundle=None).out
 
 
 def test_the_model_card_names_data_terms_and_limits(certdicom) -> None:
-    card = certdicom("bundles", "--card", "cxr-gray-256", bundle=None).out
+    card = certdicom("bundle", "card", "cxr-gray-256", bundle=None).out
+    assert certdicom("bundles", "--card", "cxr-gray-256", bundle=None).out == card
     for needed in ("JSRT", "Research use only", "redistribut", "Limits", "sigma"):
         assert needed in card, needed
+
+
+def test_a_bundle_without_a_card_is_told_in_a_line(certdicom, tiny_bundle: Path) -> None:
+    outcome = certdicom("bundle", "card", tiny_bundle, bundle=None)
+    assert outcome.code == 2
+    assert re.fullmatch(r"certdicom: .*MODEL_CARD.md cannot be read: .* and their terms.*\n", outcome.err)
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = f"{sys.executable} -m certdicom bundle list --json | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[\n", "")

@@ -141,6 +141,6 @@ def how_to_make(*, model: str, method: str, data: str, folder: Path) -> Missing:
     steps.append(f"certdicom train segmenter {common}{recipe.options} {network}{behind} --out runs/{name}")
     packed = "".join(f" --denoiser {out}/denoiser.safetensors" for out, _ in denoisers) + recipe.packing
     packed += {MULTI_STEP: " --multi-step", SEGCERTIFY: " --calibration-images 0"}.get(method, "")
-    steps.append(f"certdicom train bundle {common} --segmenter runs/{name}/segmenter.safetensors{packed} --out bundles/{name}")
+    steps.append(f"certdicom bundle pack {common} --segmenter runs/{name}/segmenter.safetensors{packed} --out bundles/{name}")
     kind = "" if method == ONE_SHOT else f", {method}"
     return Missing(f"bundle of {model} for {data}{kind}", f"{' && '.join(steps)}; then pass --bundles bundles")

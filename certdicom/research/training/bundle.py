@@ -51,7 +51,7 @@ class Packing:
 
     `structures` in channel order, with a code for each of them in `codes`; `grid` (rows, columns) of the networks; `factor`: how many
     times finer the bundle's grid is; `method`: None for the one that the networks are made for; `calibration_images`: how many
-    training images choose the thresholds, 0 for plain zeros; `summary`: one line for `certdicom bundles`; `borrow`: the bundle whose
+    training images choose the thresholds, 0 for plain zeros; `summary`: one line for `certdicom bundle list`; `borrow`: the bundle whose
     denoiser is used; `mirror`: ask the segmenter about each image and its mirror image.
     """
 
