@@ -111,9 +111,9 @@ def settings() -> str:
     from certdicom.node.settings import DESTINATION_SETTINGS, SECTIONS, SETTINGS
 
     lines = ["# Settings of the node", "", "Made from the table that the node itself reads. See [the node](../node.md).", ""]
-    for section, title in SECTIONS.items():
+    for section, model in SECTIONS.items():
         table = [setting for setting in (*SETTINGS, *DESTINATION_SETTINGS) if setting.section == section]
-        lines += [f"## [{section}]", "", title, "", "| setting | default | environment | |", "| --- | --- | --- | --- |"]
+        lines += [f"## [{section}]", "", model.__doc__ or "", "", "| setting | default | environment | |", "| --- | --- | --- | --- |"]
         for setting in table:
             choices = f" ({', '.join(setting.choices)})" if setting.choices else ""
             variable = "" if section == "destination" else _code(setting.variable)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 from certdicom.certification.hypotheses import Hypotheses
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.rounding import rounded_down
-
-if TYPE_CHECKING:
-    from certdicom.certification.unions import UnionLayer
 
 ABSENT, PRESENT, ABSTAIN = 0, 1, 2
 """Values of a decision map: certified absent, certified present, not certified."""
@@ -52,6 +49,19 @@ class IntervalCount:
 
     lower: int
     upper: int
+
+
+@dataclass(frozen=True, eq=False)
+class UnionLayer:
+    """Decisions about unions of structures, which stand in one family with those about single structures.
+
+    `members`: structure indices of each union; `decisions` (unions, H, W) uint8 of ABSENT, PRESENT, ABSTAIN: whether any member is
+    present; `counts` (unions, H, W) int32, votes for the selected decision.
+    """
+
+    members: tuple[tuple[int, ...], ...]
+    decisions: NDArray[np.uint8]
+    counts: NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

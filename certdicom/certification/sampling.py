@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT
+from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT, UnionLayer
 from certdicom.certification.hypotheses import Array, Hypotheses, decide
 from certdicom.certification.looks import LookByLook
 from certdicom.certification.noise import noisy_image
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.rounding import rounded_down
-from certdicom.certification.unions import UnionLayer
 from certdicom.errors import BundleError, UsageError
 
 if TYPE_CHECKING:

@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from certdicom.certification.certificate import PRESENT
-
-
-@dataclass(frozen=True, eq=False)
-class UnionLayer:
-    """Decisions about unions of structures, which stand in one family with those about single structures.
-
-    `members`: structure indices of each union; `decisions` (unions, H, W) uint8 of ABSENT, PRESENT, ABSTAIN: whether any member is
-    present; `counts` (unions, H, W) int32, votes for the selected decision.
-    """
-
-    members: tuple[tuple[int, ...], ...]
-    decisions: NDArray[np.uint8]
-    counts: NDArray[np.int32]
 
 
 def fallback(decisions: NDArray[np.uint8], union: NDArray[np.uint8], *, members: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -42,7 +42,7 @@ def serve(config: Path | None, *, listens: bool, debug: bool) -> NoReturn:
     from certdicom.node.service import Service
 
     configuration = load_configuration(config)
-    start_logging(configuration.text("log.level"))
+    start_logging(configuration.log.level)
     asked: SimpleQueue[int] = SimpleQueue()  # unlike an Event, it may be filled by a handler that interrupts whoever waits on it
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: asked.put(received))
@@ -51,7 +51,7 @@ def serve(config: Path | None, *, listens: bool, debug: bool) -> NoReturn:
     try:
         service.start()
         asked.get()
-        faulthandler.dump_traceback_later(configuration.number("node.grace_s") + _LONGEST_STOP_S, exit=True)
+        faulthandler.dump_traceback_later(configuration.node.grace_s + _LONGEST_STOP_S, exit=True)
         service.stop()
     except Exception as error:  # noqa: BLE001  # whatever it is, the other threads must not keep the process
         if debug:

@@ -28,14 +28,13 @@ from certdicom.models.description import (
     SEGMENTER,
     Activation,
     Denoising,
-    InputSpec,
     Method,
-    OutputSpec,
     Prediction,
     network_files,
 )
 from certdicom.models.plausibility import AnatomyModel
 from certdicom.models.scheduler import located, read_scheduler
+from certdicom.models.specs import InputSpec, OutputSpec
 
 if TYPE_CHECKING:
     from certdicom.models import schema

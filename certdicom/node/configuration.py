@@ -7,95 +7,121 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextvars import ContextVar
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pydantic import Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
 from certdicom.certification.options import looks_from, unions_from
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.errors import UsageError
-from certdicom.node.settings import DESTINATION_SETTINGS, DESTINATIONS_VARIABLE, SECTIONS, SETTINGS, Setting, Value, default_state_dir
+from certdicom.node.settings import (
+    DESTINATION_SETTINGS,
+    DESTINATIONS_VARIABLE,
+    SECTIONS,
+    SETTINGS,
+    AccessSettings,
+    CertificateSettings,
+    DeliverySettings,
+    Destination,
+    JobsSettings,
+    LimitsSettings,
+    LogSettings,
+    NodeSettings,
+    Results,
+    RulesSettings,
+    Section,
+    Setting,
+    SpoolSettings,
+    TlsSettings,
+    Value,
+    WebSettings,
+    default_state_dir,
+)
 
 if TYPE_CHECKING:
     from certdicom.models.bundle import Bundle
 
-_BY_KEY = {setting.key: setting for setting in SETTINGS}
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _MOST_AE_TITLE = 16
+_VARIABLES: ContextVar[Mapping[str, str]] = ContextVar("variables", default=os.environ)
+"""The environment that is read."""
 
 
-@dataclass(frozen=True)
-class Destination:
-    """An archive that results are sent to, by DIMSE or, with `stow_url`, by STOW-RS; its AE title names it within the node."""
+class _Environment(PydanticBaseSettingsSource):
+    """CERTDICOM_SECTION_NAME for each setting, and all destinations in one variable."""
 
-    ae_title: str
-    host: str
-    port: int
-    storage_commitment: bool = False
-    tls: bool = False
-    stow_url: str = ""
-    stow_token_file: str = ""
-    stow_ca: str = ""
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        del field  # all are found at once
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        variables = _VARIABLES.get()
+        found: dict[str, Any] = {}
+        for setting in SETTINGS:
+            if setting.variable in variables:
+                found.setdefault(setting.section, {})[setting.name] = _from_text(setting, variables[setting.variable])
+        if DESTINATIONS_VARIABLE in variables:
+            found["destination"] = _destinations_from_text(variables[DESTINATIONS_VARIABLE])
+        return found
 
 
-@dataclass(frozen=True, eq=False)
-class Configuration:
-    """All settings, checked. Values are read by key, typed: `text("node.ae_title")`, `whole("node.port")`."""
+class Configuration(BaseSettings):
+    """All settings, checked: `configuration.node.port`. Made by `load_configuration`."""
 
-    values: Mapping[str, Value]
-    destinations: tuple[Destination, ...]
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
 
-    def text(self, key: str) -> str:
-        return str(self.values[key])
+    node: NodeSettings = NodeSettings()
+    access: AccessSettings = AccessSettings()
+    limits: LimitsSettings = LimitsSettings()
+    rules: RulesSettings = RulesSettings()
+    certificate: CertificateSettings = CertificateSettings()
+    results: Results = Results()  # type: ignore[valid-type]  # made from OUTPUTS
+    jobs: JobsSettings = JobsSettings()
+    spool: SpoolSettings = SpoolSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    destinations: tuple[Destination, ...] = Field(default=(), alias="destination", strict=False)
+    web: WebSettings = WebSettings()
+    tls: TlsSettings = TlsSettings()
+    log: LogSettings = LogSettings()
 
-    def whole(self, key: str) -> int:
-        value = self.values[key]
-        if not isinstance(value, int):
-            raise TypeError(key)
-        return value
-
-    def number(self, key: str) -> float:
-        value = self.values[key]
-        if not isinstance(value, int | float):
-            raise TypeError(key)
-        return float(value)
-
-    def flag(self, key: str) -> bool:
-        return bool(self.values[key])
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        value = self.values[key]
-        if not isinstance(value, list):
-            raise TypeError(key)
-        return tuple(value)
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return _Environment(settings_cls), init_settings
 
     @property
     def state_dir(self) -> Path:
-        return Path(self.text("node.state_dir") or default_state_dir()).expanduser().absolute()
+        return Path(self.node.state_dir or default_state_dir()).expanduser().absolute()
 
     @property
     def database_url(self) -> str:
-        return self.text("jobs.database_url") or f"sqlite:///{self.state_dir / 'node.sqlite'}"
+        return self.jobs.database_url or f"sqlite:///{self.state_dir / 'node.sqlite'}"
+
+    @property
+    def uses_tls(self) -> bool:
+        return bool(self.tls.certificate)
 
     def smoothing(self, bundle: Bundle | None) -> SmoothingParameters:
         """What films are certified with; without a bundle, which knows the structures, without a fallback. UsageError for a wrong value."""
-        groups = [group for group in self.text("certificate.fallback").split(";") if group.strip()]
-        looks = looks_from(self.text("certificate.looks"))
+        groups = [group for group in self.certificate.fallback.split(";") if group.strip()]
+        looks = looks_from(self.certificate.looks)
         return SmoothingParameters(
-            sigma=self.number("certificate.sigma"),
-            tau=self.number("certificate.tau"),
-            n0=self.whole("certificate.n0"),
-            n=looks[-1] if looks else self.whole("certificate.n"),
-            alpha=self.number("certificate.alpha"),
+            sigma=self.certificate.sigma,
+            tau=self.certificate.tau,
+            n0=self.certificate.n0,
+            n=looks[-1] if looks else self.certificate.n,
+            alpha=self.certificate.alpha,
             looks=looks,
-            abstain_target=self.number("certificate.abstain_target"),
+            abstain_target=self.certificate.abstain_target,
             unions=unions_from(groups, bundle.structures, bundle=bundle.name) if bundle else (),
         )
-
-    @property
-    def tls(self) -> bool:
-        return bool(self.text("tls.certificate"))
 
     def destination(self, ae_title: str) -> Destination | None:
         return next((entry for entry in self.destinations if entry.ae_title == ae_title), None)
@@ -103,60 +129,76 @@ class Configuration:
 
 def load_configuration(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Configuration:
     """Read and check the configuration. UsageError, one line, for a file that cannot be read or any wrong setting."""
-    variables = os.environ if environment is None else environment
     given = _read(path) if path is not None else {}
-    values: dict[str, Value] = {setting.key: setting.default for setting in SETTINGS}
-    place = str(path)
-    for section, content in given.items():
-        if section == "destination":
-            continue
-        if section not in SECTIONS or not isinstance(content, dict):
-            raise UsageError(f"{place}: there is no section [{section}]; sections are {', '.join(SECTIONS)}")
-        for name, value in content.items():
-            setting = _BY_KEY.get(f"{section}.{name}")
-            if setting is None:
-                known = ", ".join(entry.name for entry in SETTINGS if entry.section == section)
-                raise UsageError(f"{place}: [{section}] has no setting {name!r}; it has {known}")
-            values[setting.key] = _checked(setting, value, place=place)
-    for setting in SETTINGS:
-        if setting.variable in variables:
-            values[setting.key] = _checked(
-                setting, _from_text(setting, variables[setting.variable]), place=f"the environment variable {setting.variable}"
-            )
-    if DESTINATIONS_VARIABLE in variables:
-        destinations = _destinations_from_text(variables[DESTINATIONS_VARIABLE])
-    else:
-        destinations = _destinations(given.get("destination", []), place=place)
-    configuration = Configuration(values, destinations)
+    token = _VARIABLES.set(os.environ if environment is None else environment)
+    try:
+        configuration = Configuration(**given)
+    except ValidationError as error:
+        raise UsageError(_reason(error, str(path))) from error
+    finally:
+        _VARIABLES.reset(token)
     _check_together(configuration)
     return configuration
+
+
+def _reason(error: ValidationError, file: str) -> str:
+    """The first thing that is wrong: where it was set, what it is, and what it must be."""
+    first = error.errors()[0]
+    section, *rest = (part for part in first["loc"] if not isinstance(part, int))
+    name = str(rest[0]) if rest else ""
+    head = f"[[{section}]]" if section == "destination" else f"[{section}]"
+    if section not in SECTIONS or (not name and first["type"] == "model_type"):
+        return f"{file}: there is no section {head}; sections are {', '.join(SECTIONS)}"
+    if section == "destination" and not name:
+        return f"{file}: write [[destination]], with two brackets, for each destination"
+    setting = next((entry for entry in (*SETTINGS, *DESTINATION_SETTINGS) if entry.key == f"{section}.{name}"), None)
+    if setting is None:
+        known = list(SECTIONS[str(section)].model_fields)
+        near = get_close_matches(name, known, n=1)
+        return f"{file}: {head} has no setting {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}")
+    place = f"the environment variable {setting.variable}" if setting.variable in _VARIABLES.get() else file
+    return f"{place}: {setting.key} must be {_wanted(setting, first['type'])}, not {first['input']!r}"
+
+
+def _wanted(setting: Setting, kind_of_error: str) -> str:
+    """What a value must be, in words."""
+    if setting.choices:
+        return f"one of {', '.join(setting.choices)}"
+    if kind_of_error in ("greater_than_equal", "less_than_equal"):
+        return f"at least {setting.lowest:g}" if setting.highest is None else f"{setting.lowest or 0:g} to {setting.highest:g}"
+    return {
+        "text": "a text in quotes",
+        "whole": "a whole number",
+        "number": "a number",
+        "flag": "true or false",
+        "list": 'a list of texts, such as ["A", "B"]',
+    }[setting.kind]
 
 
 def print_configuration(configuration: Configuration) -> str:
     """A complete TOML file: every setting with its help and value; reading it back gives the same configuration."""
     lines: list[str] = []
-    for section, title in SECTIONS.items():
+    for section, model in SECTIONS.items():
+        title = model.__doc__
         if section == "destination":
             lines += ["", f"# {title} In the environment: {DESTINATIONS_VARIABLE}=AE@host:port,…"]
             for destination in configuration.destinations:
-                lines += _block(
-                    "[[destination]]", DESTINATION_SETTINGS, {f"destination.{key}": value for key, value in vars(destination).items()}
-                )
+                lines += _block("[[destination]]", DESTINATION_SETTINGS, destination)
             if not configuration.destinations:
-                example = {setting.key: setting.default for setting in DESTINATION_SETTINGS} | {"destination.ae_title": "ARCHIVE"}
+                example = Destination(ae_title="ARCHIVE")
                 lines += [f"# {line}" for line in _block("[[destination]]", DESTINATION_SETTINGS, example)]
             continue
         settings = tuple(setting for setting in SETTINGS if setting.section == section)
-        lines += ["", f"# {title}", *_block(f"[{section}]", settings, configuration.values)]
+        lines += ["", f"# {title}", *_block(f"[{section}]", settings, getattr(configuration, section))]
     return "\n".join(lines[1:]) + "\n"
 
 
-def _block(head: str, settings: tuple[Setting, ...], values: Mapping[str, Any]) -> list[str]:
+def _block(head: str, settings: tuple[Setting, ...], values: Section) -> list[str]:
     lines = [head]
     for setting in settings:
         choices = f" ({', '.join(setting.choices)})" if setting.choices else ""
         variable = f" [{setting.variable}]" if setting.section != "destination" else ""
-        lines += [f"# {setting.help}{choices}{variable}", f"{setting.name} = {_toml(values[setting.key])}"]
+        lines += [f"# {setting.help}{choices}{variable}", f"{setting.name} = {_toml(getattr(values, setting.name))}"]
     return lines
 
 
@@ -179,34 +221,6 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not TOML: {error}") from error
 
 
-def _checked(setting: Setting, value: Any, *, place: str) -> Value:
-    wanted = {
-        "text": "a text in quotes",
-        "whole": "a whole number",
-        "number": "a number",
-        "flag": "true or false",
-        "list": 'a list of texts, such as ["A", "B"]',
-    }
-    fits = {
-        "text": isinstance(value, str),
-        "whole": isinstance(value, int) and not isinstance(value, bool),
-        "number": isinstance(value, int | float) and not isinstance(value, bool),
-        "flag": isinstance(value, bool),
-        "list": isinstance(value, list) and all(isinstance(entry, str) for entry in value),
-    }
-    if not fits[setting.kind]:
-        raise UsageError(f"{place}: {setting.key} must be {wanted[setting.kind]}, not {value!r}")
-    if setting.choices and value not in setting.choices:
-        raise UsageError(f"{place}: {setting.key} must be one of {', '.join(setting.choices)}, not {value!r}")
-    if isinstance(value, int | float):
-        low, high = setting.lowest, setting.highest
-        if not ((low is None or value >= low) and (high is None or value <= high)):
-            bounds = f"at least {low:g}" if high is None else f"{low or 0:g} to {high:g}"
-            raise UsageError(f"{place}: {setting.key} must be {bounds}, not {value!r}")
-    checked: Value = value
-    return checked
-
-
 def _from_text(setting: Setting, text: str) -> Any:
     """What an environment variable says; what does not fit stays a text, which the check then names."""
     if setting.kind == "list":
@@ -221,33 +235,18 @@ def _from_text(setting: Setting, text: str) -> Any:
     return text
 
 
-def _destinations(blocks: Any, *, place: str) -> tuple[Destination, ...]:
-    if not isinstance(blocks, list):
-        raise UsageError(f"{place}: write [[destination]], with two brackets, for each destination")
-    known = {setting.name: setting for setting in DESTINATION_SETTINGS}
-    found = []
-    for block in blocks:
-        values: dict[str, Any] = {setting.name: setting.default for setting in DESTINATION_SETTINGS}
-        for name, value in block.items():
-            if name not in known:
-                raise UsageError(f"{place}: [[destination]] has no setting {name!r}; it has {', '.join(known)}")
-            values[name] = _checked(known[name], value, place=place)
-        found.append(Destination(**values))
-    return tuple(found)
-
-
-def _destinations_from_text(text: str) -> tuple[Destination, ...]:
-    found = []
+def _destinations_from_text(text: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
     for entry in (part.strip() for part in text.split(",") if part.strip()):
         ae_title, _, address = entry.partition("@")
         if address.startswith(("https://", "http://")):
-            found.append(Destination(ae_title, "", 0, stow_url=address))
+            found.append({"ae_title": ae_title, "stow_url": address})
             continue
         host, _, port = address.rpartition(":")
         if not ae_title or not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
             raise UsageError(f"the environment variable {DESTINATIONS_VARIABLE}: {entry!r} is neither AE@host:port nor AE@https://…")
-        found.append(Destination(ae_title, host, int(port)))
-    return tuple(found)
+        found.append({"ae_title": ae_title, "host": host, "port": int(port)})
+    return found
 
 
 def is_loopback(host: str) -> bool:
@@ -262,19 +261,17 @@ def _check_together(configuration: Configuration) -> None:
     _check_titles(configuration)
     for entry in configuration.destinations:
         _check_stow(entry)
-    for network in configuration.texts("access.peer_addresses"):
+    for network in configuration.access.peer_addresses:
         try:
             ipaddress.ip_network(network, strict=False)
         except ValueError as error:
             raise UsageError(f"access.peer_addresses: {network!r} is neither an address nor a network such as 10.0.0.0/8") from error
-    url = configuration.text("jobs.database_url")
+    url = configuration.jobs.database_url
     if url and not url.startswith(("sqlite:///", "postgresql://")):
         raise UsageError(f"jobs.database_url must begin with sqlite:/// or postgresql://, not {url.split(':', 1)[0]!r}")
-    if not is_loopback(configuration.text("web.host")) and configuration.whole("web.port") and not configuration.text("web.token_file"):
-        raise UsageError(
-            f"web.host {configuration.text('web.host')} can be reached from outside: name a web.token_file, or set web.port to 0"
-        )
-    tls = [key for key in ("tls.certificate", "tls.key", "tls.ca") if configuration.text(key)]
+    if not is_loopback(configuration.web.host) and configuration.web.port and not configuration.web.token_file:
+        raise UsageError(f"web.host {configuration.web.host} can be reached from outside: name a web.token_file, or set web.port to 0")
+    tls = [key for key in ("tls.certificate", "tls.key", "tls.ca") if getattr(configuration.tls, key.partition(".")[2])]
     if 0 < len(tls) < 3:
         raise UsageError(f"TLS needs tls.certificate, tls.key and tls.ca; only {', '.join(tls)} is set")
     if not tls and any(entry.tls for entry in configuration.destinations):
@@ -284,7 +281,7 @@ def _check_together(configuration: Configuration) -> None:
 
 def _check_titles(configuration: Configuration) -> None:
     titles = [entry.ae_title for entry in configuration.destinations]
-    for owner, title in [("node.ae_title", configuration.text("node.ae_title")), *(("destination.ae_title", title) for title in titles)]:
+    for owner, title in [("node.ae_title", configuration.node.ae_title), *(("destination.ae_title", title) for title in titles)]:
         if not title.strip() or len(title) > _MOST_AE_TITLE or not title.isascii() or not title.isprintable() or "\\" in title:
             raise UsageError(f"{owner} must be 1 to {_MOST_AE_TITLE} printable ASCII characters without a backslash, not {title!r}")
     twice = next((title for title in titles if titles.count(title) > 1), None)

@@ -17,8 +17,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from certdicom.errors import CertdicomError, UsageError
-from certdicom.node.configuration import Configuration, Destination
+from certdicom.node.configuration import Configuration
 from certdicom.node.deliver.peers import associate, local_entity
+from certdicom.node.settings import Destination
 from certdicom.node.store.database import connect
 from certdicom.node.store.ledger import Ledger
 from certdicom.node.store.tables import DELIVERIES
@@ -79,7 +80,7 @@ def _disk(configuration: Configuration) -> Finding:
         probe.flush()
         os.fsync(probe.fileno())
     wrote = time.perf_counter() - started
-    free, least = shutil.disk_usage(place).free // _MIB, configuration.whole("limits.min_free_mb")
+    free, least = shutil.disk_usage(place).free // _MIB, configuration.limits.min_free_mb
     text = f"{free:,} MiB free in {place}, 1 MiB written and synced in {1000 * wrote:.0f} ms"
     if free <= least:
         return Finding("fail", "disk", f"{text}; films are refused below limits.min_free_mb = {least:,}")
@@ -89,8 +90,8 @@ def _disk(configuration: Configuration) -> Finding:
 def _bundle(configuration: Configuration) -> Finding:
     from certdicom.models.bundle import load_bundle
 
-    bundle = load_bundle(configuration.text("certificate.bundle"))
-    bundle.require_sigma(configuration.number("certificate.sigma"))
+    bundle = load_bundle(configuration.certificate.bundle)
+    bundle.require_sigma(configuration.certificate.sigma)
     for role in bundle.networks:
         bundle.weights(role)
     images = "colour photographs" if takes_photographs(bundle) else "radiographs"
@@ -100,7 +101,7 @@ def _bundle(configuration: Configuration) -> Finding:
 def _device(configuration: Configuration) -> Finding:
     from certdicom.models.backends.torch import choose_device
 
-    wanted = configuration.text("certificate.device")
+    wanted = configuration.certificate.device
     device = str(choose_device(wanted))
     if wanted == "auto" and device == "cpu":
         return Finding("warn", "device", "no GPU was found: films are certified on the CPU, which takes much longer")
@@ -140,7 +141,7 @@ def _deliveries(configuration: Configuration) -> Finding:
 
 
 def _listening(configuration: Configuration) -> Finding:
-    host, port = configuration.text("node.host"), configuration.whole("node.port")
+    host, port = configuration.node.host, configuration.node.port
     target = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104  # compared with, not bound to
     try:
         with socket.create_connection((target, port), timeout=3):
@@ -150,7 +151,7 @@ def _listening(configuration: Configuration) -> Finding:
 
 
 def _certificates(configuration: Configuration) -> Finding:
-    if not configuration.tls:
+    if not configuration.uses_tls:
         return Finding("ok", "certificates", "TLS is not used")
     from cryptography import x509
 
@@ -158,9 +159,9 @@ def _certificates(configuration: Configuration) -> Finding:
 
     client_context(configuration)
     now, soonest = dt.datetime.now(dt.UTC), None
-    for key in ("tls.certificate", "tls.ca"):
+    for key, name in (("tls.certificate", configuration.tls.certificate), ("tls.ca", configuration.tls.ca)):
         try:
-            found = x509.load_pem_x509_certificates(Path(configuration.text(key)).expanduser().read_bytes())
+            found = x509.load_pem_x509_certificates(Path(name).expanduser().read_bytes())
         except ValueError as error:
             raise UsageError(f"{key} holds no certificate that can be read: {error}") from error
         for certificate in found:
@@ -182,7 +183,7 @@ def _echo(configuration: Configuration, destination: Destination) -> Finding:
     entity.add_requested_context(Verification)
     association = associate(entity, configuration, destination)
     if association.is_rejected:
-        ours = configuration.text("node.ae_title")
+        ours = configuration.node.ae_title
         return Finding("fail", subject, f"{where} rejects us; does it know our AE title {ours}, and is its own {destination.ae_title}?")
     if not association.is_established:
         return Finding("fail", subject, f"no association with {where}; is it running, and is the address right?")

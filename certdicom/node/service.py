@@ -46,32 +46,37 @@ class Service:
     """A node (`listens`) or a worker: everything made and checked in the constructor, running between `start` and `stop`."""
 
     def __init__(
-        self, configuration: Configuration, *, listens: bool = True, certifier: FilmCertifier | None = None, engine: JobQueue | None = None
+        self,
+        configuration: Configuration,
+        *,
+        listens: bool = True,
+        certifier: FilmCertifier | None = None,
+        job_queue: JobQueue | None = None,
     ) -> None:
-        """`certifier`, `engine`: others than the bundle of the configuration and DBOS. UsageError for anything that cannot work."""
+        """`certifier`, `job_queue`: others than the bundle of the configuration and DBOS. UsageError for anything that cannot work."""
         _use_pynetdicom_frugally()
         self.configuration = configuration
         if not listens and configuration.database_url.startswith("sqlite"):
             raise UsageError("certdicom worker needs jobs.database_url = postgresql://…: a SQLite file serves one process only")
         self.spool = Spool(configuration.state_dir)
         self.site_key = read_site_key(self.spool.root / "site.key")
-        bundle = load_bundle(configuration.text("certificate.bundle"))
-        self.work = Work(bundle.sha256, configuration.smoothing(bundle), configuration.text("certificate.geometry"))
+        bundle = load_bundle(configuration.certificate.bundle)
+        self.work = Work(bundle.sha256, configuration.smoothing(bundle), configuration.certificate.geometry)
         self.metrics = Metrics()
         self.ledger = Ledger(_connected(configuration.database_url))
         self.ledger.prepare(spool=self.spool.identity)
         self.metrics.watch(
             self.ledger,
             self.spool,
-            expected_abstain=configuration.number("certificate.expected_abstain"),
-            drift=configuration.number("certificate.abstain_drift"),
+            expected_abstain=configuration.certificate.expected_abstain,
+            drift=configuration.certificate.abstain_drift,
         )
         self._lock, self.executor_id = _claim_name(self.spool.root, "node" if listens else "worker")
-        self.engine = engine or DbosQueue(
-            database_url=configuration.database_url, executor_id=self.executor_id, poll_s=configuration.number("jobs.poll_s")
+        self.job_queue = job_queue or DbosQueue(
+            database_url=configuration.database_url, executor_id=self.executor_id, poll_s=configuration.jobs.poll_s
         )
         titles = tuple(destination.ae_title for destination in configuration.destinations)
-        self.dispatcher = Dispatcher(self.ledger, self.engine, titles)
+        self.dispatcher = Dispatcher(self.ledger, self.job_queue, titles)
         self.tasks = Tasks(
             configuration=configuration,
             spool=self.spool,
@@ -84,7 +89,7 @@ class Service:
             configuration=configuration,
             spool=self.spool,
             ledger=self.ledger,
-            engine=self.engine,
+            job_queue=self.job_queue,
             dispatcher=self.dispatcher,
             metrics=self.metrics,
             executor_id=self.executor_id,
@@ -95,16 +100,15 @@ class Service:
 
     def start(self) -> None:
         """Take up what was left, then listen. UsageError when an address is taken."""
-        number = self.configuration.whole
         self.ledger.heartbeat.beat(self.executor_id)
         entered = reconcile(spool=self.spool, ledger=self.ledger, site_key=self.site_key) if self.scp is not None else 0
-        certify = Queue(CERTIFY_QUEUE, self.tasks.certify, number("jobs.workers"))
-        titles = [destination.ae_title for destination in self.configuration.destinations]
-        self.engine.start([certify, *(Queue(delivery_queue(title), self.tasks.deliver, number("delivery.at_once")) for title in titles)])
+        certify = Queue(CERTIFY_QUEUE, self.tasks.certify, self.configuration.jobs.workers)
+        titles, at_once = [destination.ae_title for destination in self.configuration.destinations], self.configuration.delivery.at_once
+        self.job_queue.start([certify, *(Queue(delivery_queue(title), self.tasks.deliver, at_once) for title in titles)])
         self.maintenance.start()
         if self.scp is not None:
             self.scp.start()
-            LOG.info("listening", extra={"address": f"{self.configuration.text('node.host')}:{self.scp.port}", "count": entered})
+            LOG.info("listening", extra={"address": f"{self.configuration.node.host}:{self.scp.port}", "count": entered})
             self._start_web()
         LOG.info("started", extra={"executor": self.executor_id})
 
@@ -115,7 +119,7 @@ class Service:
             database = True
         except SQLAlchemyError:
             database = False
-        disk = self.spool.free_bytes() > self.configuration.whole("limits.min_free_mb") * 1024 * 1024
+        disk = self.spool.free_bytes() > self.configuration.limits.min_free_mb * 1024 * 1024
         return {"database": database, "disk": disk, "listening": self.scp is None or self.scp.listening}
 
     def retry(self, job_id: str) -> None:
@@ -126,11 +130,11 @@ class Service:
 
     def stop(self) -> bool:
         """No new associations; running work gets `node.grace_s`. False when some of it did not end and waits for the next start."""
-        started, grace = time.monotonic(), self.configuration.number("node.grace_s")
+        started, grace = time.monotonic(), self.configuration.node.grace_s
         LOG.info("stopping")
         if self.scp is not None:
             self.scp.stop(grace_s=min(10.0, grace))
-        finished = self.engine.stop(max(0.0, grace - (time.monotonic() - started)))
+        finished = self.job_queue.stop(max(0.0, grace - (time.monotonic() - started)))
         self.maintenance.stop()
         if self.web is not None:
             self.web.stop()
@@ -151,12 +155,12 @@ class Service:
             work=self.work,
             site_key=self.site_key,
             metrics=self.metrics,
-            min_free=self.configuration.whole("limits.min_free_mb") * 1024 * 1024,
+            min_free=self.configuration.limits.min_free_mb * 1024 * 1024,
         )
         return StorageScp(self.configuration, receiver, self.ledger, self.metrics)
 
     def _start_web(self) -> None:
-        if not self.configuration.whole("web.port"):
+        if not self.configuration.web.port:
             return
         from certdicom.node.web.server import WebServer
 

@@ -1,14 +1,18 @@
-"""Every setting of the node: its name, type, default and help, in one table.
+"""Every setting of the node: its name, type, default, bounds and help, a model for each section of the TOML file.
 
-The table is what `--print-config` prints, what the environment overrides, and what the documentation is checked against.
+The models are what `--print-config` prints, what the environment overrides, and what the documentation is checked against.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal, cast, get_args, get_origin
+
+from annotated_types import Ge, Le
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from certdicom import outputs
 from certdicom.certification.options import HELP
@@ -27,9 +31,202 @@ def default_state_dir() -> str:
     return str(Path(base) / "certdicom")
 
 
+class Section(BaseModel):
+    """One section; values are of their types as they stand, a number in quotes is none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class NodeSettings(Section):
+    """The storage SCP."""
+
+    ae_title: str = Field(default="CERTDICOM", description="AE title, at most 16 characters")
+    host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for all")
+    port: int = Field(default=11112, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    state_dir: str = Field(
+        default="",
+        description="folder for films, results and the database; empty: the user's state directory; the same shared folder on all hosts",
+    )
+    grace_s: float = Field(
+        default=30.0, ge=0.0, description="seconds that running work gets to finish after SIGTERM; it is resumed at the next start"
+    )
+
+
+class AccessSettings(Section):
+    """Who may send."""
+
+    calling_ae_titles: list[str] = Field(
+        default_factory=list, description="AE titles that may send; empty: anybody on this machine, nobody else"
+    )
+    require_called_ae_title: bool = Field(default=True, description="reject associations that call another AE title than ours")
+    peer_addresses: list[str] = Field(default_factory=list, description="addresses or networks (10.0.0.0/8) that may connect; empty: all")
+
+
+class LimitsSettings(Section):
+    """What one sender may take."""
+
+    max_associations: int = Field(default=10, ge=1, le=500, description="associations at a time; more are rejected, to be tried again")
+    max_connections: int = Field(
+        default=64, ge=1, le=5000, description="connections at a time, also those that have not asked for an association yet"
+    )
+    max_pdu_kb: int = Field(default=256, ge=16, le=16384, description="largest PDU in KiB")
+    max_object_mb: int = Field(default=256, ge=1, le=1900, description="largest instance in MiB; a larger one is cut off")
+    request_timeout_s: float = Field(
+        default=10.0, ge=0.1, description="seconds from the connection to the association request, TLS handshake included"
+    )
+    network_timeout_s: float = Field(default=60.0, ge=0.1, description="seconds without a complete PDU after which a sender is cut off")
+    message_timeout_s: float = Field(default=600.0, ge=0.1, description="seconds that one instance may take to arrive")
+    min_free_mb: int = Field(default=1024, ge=0, description="free disk space in MiB below which instances are answered with 0xA700")
+
+
+class RulesSettings(Section):
+    """Which instances are certified; all others are stored and left alone, with the reason."""
+
+    modalities: list[str] = Field(
+        default_factory=list,
+        description="Modality of instances that are certified; empty: CR, DX and RG, "
+        "with a bundle for colour photographs XC, ES, DMS and OT",
+    )
+    sop_classes: list[str] = Field(
+        default_factory=list,
+        description="SOP class UIDs that are certified; empty: Computed Radiography, Digital X-Ray and Secondary Capture, "
+        "with a bundle for colour photographs VL Photographic, VL Endoscopic and Secondary Capture",
+    )
+
+
+class CertificateSettings(Section):
+    """What is certified, and how."""
+
+    bundle: str = Field(default=DEFAULT_BUNDLE, description="networks: a name or a folder")
+    sigma: float = Field(default=_SMOOTHING.sigma, ge=0.0, description=HELP["sigma"])
+    tau: float = Field(default=_SMOOTHING.tau, ge=0.0, description=HELP["tau"])
+    n0: int = Field(default=_SMOOTHING.n0, ge=1, description=HELP["n0"])
+    n: int = Field(default=_SMOOTHING.n, ge=1, description=HELP["n"])
+    looks: str = Field(default="", description=f"{HELP['looks']}, such as 100,300,1000")
+    abstain_target: float = Field(default=_SMOOTHING.abstain_target, ge=0.0, description=HELP["abstain_target"])
+    fallback: str = Field(default="", description=f"{HELP['fallback']}, such as lungs,heart; a semicolon between several")
+    alpha: float = Field(default=_SMOOTHING.alpha, ge=0.0, description=HELP["alpha"])
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:i")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", description="of the networks")
+    batch: int = Field(default=10, ge=1, description="draws in memory at once")
+    geometry: Literal["viewer", "none"] = Field(default="viewer", description="viewer: with the plane that OHIF and Slicer need")
+    abstain: Literal["union", "per-structure"] = Field(default="union", description="abstain segments")
+    accept_any: bool = Field(default=False, description="certify also what header or picture say the bundle is not for")
+    expected_abstain: float = Field(default=0.0, ge=0.0, le=1.0, description="abstaining share of the model card; 0: none known, no alarm")
+    abstain_drift: float = Field(
+        default=0.1, ge=0.0, le=1.0, description="alarm when the mean share of the last 50 films is further than this from the expected one"
+    )
+
+
+Results: type[Section] = create_model(  # type: ignore[call-overload]  # fields by name
+    "Results",
+    __base__=Section,
+    __doc__="What is made beside the segmentation; DICOM objects go to the destinations, other files stay in the spool.",
+    **{output.name: (bool, Field(default=False, description=output.help)) for output in outputs.OUTPUTS if not output.always},
+)
+
+
+class JobsSettings(Section):
+    """The queue."""
+
+    database_url: str = Field(default="", description="sqlite:///FILE or postgresql://…; empty: a SQLite file in state_dir")
+    workers: int = Field(default=1, ge=0, le=64, description="films certified at a time in this process; 0: only receive")
+    max_attempts: int = Field(
+        default=5, ge=1, description="times that certifying a film may be interrupted before the film is set aside as failed"
+    )
+    stale_after_s: float = Field(
+        default=60.0, ge=1.0, description="seconds without a sign of life after which a process's work goes to others"
+    )
+    poll_s: float = Field(default=0.5, ge=0.02, description="seconds between looks at the queue")
+    keep_days: float = Field(
+        default=0.0,
+        ge=0.0,
+        description="days that the row of a finished film is kept after its last change, "
+        "if nothing of it is left in the spool; 0: for ever",
+    )
+
+
+class SpoolSettings(Section):
+    """What is kept on disk, and for how long. Nothing is deleted before every destination has confirmed it."""
+
+    keep_films_days: float = Field(default=0.0, ge=0.0, description="days that a film is kept after all its results were confirmed")
+    keep_results_days: float = Field(default=30.0, ge=0.0, description="days that a confirmed result and its preview are kept")
+    keep_ignored_days: float = Field(default=30.0, ge=0.0, description="days that instances which are not certified are kept; 0: for ever")
+
+
+class DeliverySettings(Section):
+    """Sending results."""
+
+    first_wait_s: float = Field(default=5.0, ge=0.01, description="seconds before the first repetition; doubled at each further one")
+    longest_wait_s: float = Field(default=900.0, ge=0.01, description="longest wait between two attempts, in seconds")
+    give_up_after_s: float = Field(
+        default=604800.0, ge=0.0, description="seconds after which an unreachable destination makes a delivery fail"
+    )
+    refusals: int = Field(default=3, ge=1, description="refusals by the destination after which a delivery fails")
+    timeout_s: float = Field(default=60.0, ge=0.1, description="seconds to wait for a destination's answer")
+    at_once: int = Field(default=2, ge=1, le=32, description="deliveries to one destination at a time, in each process")
+    commitment_wait_s: float = Field(default=300.0, ge=0.1, description="seconds to wait for a storage commitment before asking again")
+
+
+class Destination(Section):
+    """Where results go; repeat the block for each destination."""
+
+    ae_title: str = Field(default="", description="AE title of the archive; with stow_url a name for it")
+    host: str = Field(default="127.0.0.1", description="its address")
+    port: int = Field(default=104, ge=1, le=65535, description="its port")
+    storage_commitment: bool = Field(default=False, description="ask for storage commitment, and wait for it before anything is deleted")
+    tls: bool = Field(default=False, description="use TLS, with the files of [tls]")
+    stow_url: str = Field(default="", description="send by STOW-RS to this DICOMweb root (https://pacs/dicom-web) instead of host and port")
+    stow_token_file: str = Field(default="", description="file with the bearer token for stow_url, read at each delivery")
+    stow_ca: str = Field(default="", description="certificates (PEM) that stow_url's must come from; empty: the system's")
+
+
+class WebSettings(Section):
+    """Status page, /healthz, /readyz, /metrics."""
+
+    host: str = Field(default="127.0.0.1", description="address of the status page; other than loopback only with a token")
+    port: int = Field(default=8085, ge=0, le=65535, description="port of the status page; 0: none")
+    token_file: str = Field(default="", description="file with the token that opens the page; needed outside loopback")
+
+
+class TlsSettings(Section):
+    """DICOM over TLS 1.2 or later with certificates on both sides; files are read again when they change."""
+
+    certificate: str = Field(default="", description="our certificate chain (PEM); switches TLS on")
+    key: str = Field(default="", description="our private key (PEM)")
+    ca: str = Field(default="", description="certificates (PEM) that the other side's certificate must come from")
+
+
+class LogSettings(Section):
+    """Logs: one JSON object a line on standard error."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="least severe level that is logged")
+
+
+SECTIONS: Final[dict[str, type[Section]]] = {
+    "node": NodeSettings,
+    "access": AccessSettings,
+    "limits": LimitsSettings,
+    "rules": RulesSettings,
+    "certificate": CertificateSettings,
+    "results": Results,
+    "jobs": JobsSettings,
+    "spool": SpoolSettings,
+    "delivery": DeliverySettings,
+    "destination": Destination,
+    "web": WebSettings,
+    "tls": TlsSettings,
+    "log": LogSettings,
+}
+"""The sections in the order in which they are printed; `destination` may be repeated."""
+
+DESTINATIONS_VARIABLE: Final = "CERTDICOM_DESTINATIONS"
+"""The environment gives all destinations at once: CERTDICOM_DESTINATIONS=AE@host:port,… or AE@https://…"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One setting: `[section] name`; `lowest`, `highest` bound a number; `choices` lists all allowed texts."""
+    """One setting, as people read of it: `[section] name`; `lowest`, `highest` bound a number; `choices` lists all allowed texts."""
 
     section: str
     name: str
@@ -50,145 +247,26 @@ class Setting:
         return f"CERTDICOM_{self.section}_{self.name}".upper()
 
 
-def _text(key: str, default: str, help_line: str, *, choices: tuple[str, ...] = ()) -> Setting:
-    section, name = key.split(".")
-    return Setting(section=section, name=name, kind="text", default=default, help=help_line, choices=choices)
+_KINDS: Final[dict[Any, Kind]] = {str: "text", int: "whole", float: "number", bool: "flag"}
 
 
-def _whole(key: str, default: int, help_line: str, *, lowest: int = 0, highest: int | None = None) -> Setting:
-    section, name = key.split(".")
-    return Setting(section=section, name=name, kind="whole", default=default, help=help_line, lowest=lowest, highest=highest)
+def _settings(section: str) -> Iterator[Setting]:
+    for name, field in SECTIONS[section].model_fields.items():
+        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        kind: Kind = "text" if choices else "list" if get_origin(field.annotation) is list else _KINDS[field.annotation]
+        bounds = {type(bound): bound for bound in field.metadata}
+        yield Setting(
+            section=section,
+            name=name,
+            kind=kind,
+            default=field.get_default(call_default_factory=True),
+            help=field.description or "",
+            lowest=cast("float", bounds[Ge].ge) if Ge in bounds else None,
+            highest=cast("float", bounds[Le].le) if Le in bounds else None,
+            choices=choices,
+        )
 
 
-def _number(key: str, default: float, help_line: str, *, lowest: float = 0.0, highest: float | None = None) -> Setting:
-    section, name = key.split(".")
-    return Setting(section=section, name=name, kind="number", default=default, help=help_line, lowest=lowest, highest=highest)
-
-
-def _flag(key: str, *, default: bool, help_line: str) -> Setting:
-    section, name = key.split(".")
-    return Setting(section=section, name=name, kind="flag", default=default, help=help_line)
-
-
-def _list(key: str, default: list[str], help_line: str) -> Setting:
-    section, name = key.split(".")
-    return Setting(section=section, name=name, kind="list", default=default, help=help_line)
-
-
-SECTIONS: Final = {
-    "node": "The storage SCP.",
-    "access": "Who may send.",
-    "limits": "What one sender may take.",
-    "rules": "Which instances are certified; all others are stored and left alone, with the reason.",
-    "certificate": "What is certified, and how.",
-    "results": "What is made beside the segmentation; DICOM objects go to the destinations, other files stay in the spool.",
-    "jobs": "The queue.",
-    "spool": "What is kept on disk, and for how long. Nothing is deleted before every destination has confirmed it.",
-    "delivery": "Sending results.",
-    "destination": "Where results go; repeat the block for each destination.",
-    "web": "Status page, /healthz, /readyz, /metrics.",
-    "tls": "DICOM over TLS 1.2 or later with certificates on both sides; files are read again when they change.",
-    "log": "Logs: one JSON object a line on standard error.",
-}
-
-SETTINGS: Final[tuple[Setting, ...]] = (
-    _text("node.ae_title", "CERTDICOM", "AE title, at most 16 characters"),
-    _text("node.host", "127.0.0.1", "address to listen on; 0.0.0.0 for all"),
-    _whole("node.port", 11112, "port to listen on; 0 takes a free one", highest=65535),
-    _text(
-        "node.state_dir",
-        "",
-        "folder for films, results and the database; empty: the user's state directory; the same shared folder on all hosts",
-    ),
-    _number("node.grace_s", 30.0, "seconds that running work gets to finish after SIGTERM; it is resumed at the next start"),
-    _list("access.calling_ae_titles", [], "AE titles that may send; empty: anybody on this machine, nobody else"),
-    _flag("access.require_called_ae_title", default=True, help_line="reject associations that call another AE title than ours"),
-    _list("access.peer_addresses", [], "addresses or networks (10.0.0.0/8) that may connect; empty: all"),
-    _whole("limits.max_associations", 10, "associations at a time; more are rejected, to be tried again", lowest=1, highest=500),
-    _whole(
-        "limits.max_connections", 64, "connections at a time, also those that have not asked for an association yet", lowest=1, highest=5000
-    ),
-    _whole("limits.max_pdu_kb", 256, "largest PDU in KiB", lowest=16, highest=16384),
-    _whole("limits.max_object_mb", 256, "largest instance in MiB; a larger one is cut off", lowest=1, highest=1900),
-    _number("limits.request_timeout_s", 10.0, "seconds from the connection to the association request, TLS handshake included", lowest=0.1),
-    _number("limits.network_timeout_s", 60.0, "seconds without a complete PDU after which a sender is cut off", lowest=0.1),
-    _number("limits.message_timeout_s", 600.0, "seconds that one instance may take to arrive", lowest=0.1),
-    _whole("limits.min_free_mb", 1024, "free disk space in MiB below which instances are answered with 0xA700"),
-    _list(
-        "rules.modalities",
-        [],
-        "Modality of instances that are certified; empty: CR, DX and RG, with a bundle for colour photographs XC, ES, DMS and OT",
-    ),
-    _list(
-        "rules.sop_classes",
-        [],
-        "SOP class UIDs that are certified; empty: Computed Radiography, Digital X-Ray and Secondary Capture, with a bundle for colour "
-        "photographs VL Photographic, VL Endoscopic and Secondary Capture",
-    ),
-    _text("certificate.bundle", DEFAULT_BUNDLE, "networks: a name or a folder"),
-    _number("certificate.sigma", _SMOOTHING.sigma, HELP["sigma"]),
-    _number("certificate.tau", _SMOOTHING.tau, HELP["tau"]),
-    _whole("certificate.n0", _SMOOTHING.n0, HELP["n0"], lowest=1),
-    _whole("certificate.n", _SMOOTHING.n, HELP["n"], lowest=1),
-    _text("certificate.looks", "", f"{HELP['looks']}, such as 100,300,1000"),
-    _number("certificate.abstain_target", _SMOOTHING.abstain_target, HELP["abstain_target"]),
-    _text("certificate.fallback", "", f"{HELP['fallback']}, such as lungs,heart; a semicolon between several"),
-    _number("certificate.alpha", _SMOOTHING.alpha, HELP["alpha"]),
-    _text("certificate.device", "auto", "auto, cpu, cuda or cuda:i"),
-    _text("certificate.precision", "auto", "of the networks", choices=("auto", "float32", "bfloat16", "float16")),
-    _whole("certificate.batch", 10, "draws in memory at once", lowest=1),
-    _text("certificate.geometry", "viewer", "viewer: with the plane that OHIF and Slicer need", choices=("viewer", "none")),
-    _text("certificate.abstain", "union", "abstain segments", choices=("union", "per-structure")),
-    _flag("certificate.accept_any", default=False, help_line="certify also what header or picture say the bundle is not for"),
-    _number("certificate.expected_abstain", 0.0, "abstaining share of the model card; 0: none known, no alarm", highest=1.0),
-    _number(
-        "certificate.abstain_drift",
-        0.1,
-        "alarm when the mean share of the last 50 films is further than this from the expected one",
-        highest=1.0,
-    ),
-    *(_flag(f"results.{output.name}", default=False, help_line=output.help) for output in outputs.OUTPUTS if not output.always),
-    _text("jobs.database_url", "", "sqlite:///FILE or postgresql://…; empty: a SQLite file in state_dir"),
-    _whole("jobs.workers", 1, "films certified at a time in this process; 0: only receive", highest=64),
-    _whole("jobs.max_attempts", 5, "times that certifying a film may be interrupted before the film is set aside as failed", lowest=1),
-    _number("jobs.stale_after_s", 60.0, "seconds without a sign of life after which a process's work goes to others", lowest=1.0),
-    _number("jobs.poll_s", 0.5, "seconds between looks at the queue", lowest=0.02),
-    _number(
-        "jobs.keep_days",
-        0.0,
-        "days that the row of a finished film is kept after its last change, if nothing of it is left in the spool; 0: for ever",
-    ),
-    _number("spool.keep_films_days", 0.0, "days that a film is kept after all its results were confirmed"),
-    _number("spool.keep_results_days", 30.0, "days that a confirmed result and its preview are kept"),
-    _number("spool.keep_ignored_days", 30.0, "days that instances which are not certified are kept; 0: for ever"),
-    _number("delivery.first_wait_s", 5.0, "seconds before the first repetition; doubled at each further one", lowest=0.01),
-    _number("delivery.longest_wait_s", 900.0, "longest wait between two attempts, in seconds", lowest=0.01),
-    _number("delivery.give_up_after_s", 604800.0, "seconds after which an unreachable destination makes a delivery fail"),
-    _whole("delivery.refusals", 3, "refusals by the destination after which a delivery fails", lowest=1),
-    _number("delivery.timeout_s", 60.0, "seconds to wait for a destination's answer", lowest=0.1),
-    _whole("delivery.at_once", 2, "deliveries to one destination at a time, in each process", lowest=1, highest=32),
-    _number("delivery.commitment_wait_s", 300.0, "seconds to wait for a storage commitment before asking again", lowest=0.1),
-    _text("web.host", "127.0.0.1", "address of the status page; other than loopback only with a token"),
-    _whole("web.port", 8085, "port of the status page; 0: none", highest=65535),
-    _text("web.token_file", "", "file with the token that opens the page; needed outside loopback"),
-    _text("tls.certificate", "", "our certificate chain (PEM); switches TLS on"),
-    _text("tls.key", "", "our private key (PEM)"),
-    _text("tls.ca", "", "certificates (PEM) that the other side's certificate must come from"),
-    _text("log.level", "INFO", "least severe level that is logged", choices=("DEBUG", "INFO", "WARNING", "ERROR")),
-)
-
-DESTINATION_SETTINGS: Final[tuple[Setting, ...]] = (
-    _text("destination.ae_title", "", "AE title of the archive; with stow_url a name for it"),
-    _text("destination.host", "127.0.0.1", "its address"),
-    _whole("destination.port", 104, "its port", lowest=1, highest=65535),
-    _flag(
-        "destination.storage_commitment", default=False, help_line="ask for storage commitment, and wait for it before anything is deleted"
-    ),
-    _flag("destination.tls", default=False, help_line="use TLS, with the files of [tls]"),
-    _text("destination.stow_url", "", "send by STOW-RS to this DICOMweb root (https://pacs/dicom-web) instead of host and port"),
-    _text("destination.stow_token_file", "", "file with the bearer token for stow_url, read at each delivery"),
-    _text("destination.stow_ca", "", "certificates (PEM) that stow_url's must come from; empty: the system's"),
-)
-"""Keys of each `[[destination]]`; the environment gives them all in CERTDICOM_DESTINATIONS=AE@host:port,… or AE@https://…"""
-
-DESTINATIONS_VARIABLE: Final = "CERTDICOM_DESTINATIONS"
+SETTINGS: Final = tuple(setting for section in SECTIONS if section != "destination" for setting in _settings(section))
+DESTINATION_SETTINGS: Final = tuple(_settings("destination"))
+"""Keys of each `[[destination]]`."""

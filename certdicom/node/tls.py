@@ -24,7 +24,9 @@ def client_context(configuration: Configuration) -> ssl.SSLContext:
 def _filled(context: ssl.SSLContext, configuration: Configuration) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_REQUIRED
-    certificate, key, authority = (Path(configuration.text(f"tls.{name}")).expanduser() for name in ("certificate", "key", "ca"))
+    certificate, key, authority = (
+        Path(name).expanduser() for name in (configuration.tls.certificate, configuration.tls.key, configuration.tls.ca)
+    )
     for name, path in (("certificate", certificate), ("key", key), ("ca", authority)):
         if not path.is_file():
             raise UsageError(f"tls.{name}: there is no file {path}")

@@ -24,8 +24,8 @@ from certdicom.errors import BundleError
 from certdicom.models import schema
 from certdicom.models.backends.torch import load_network
 from certdicom.models.bundle import load_bundle
-from certdicom.models.description import InputSpec, OutputSpec
 from certdicom.models.networks.adapter import SegmenterAdapter
+from certdicom.models.specs import InputSpec, OutputSpec
 
 pytestmark = SAVING_WARNS
 

@@ -1,4 +1,4 @@
-"""A node in this process, on free ports, with an engine in memory and a certifier that costs nothing."""
+"""A node in this process, on free ports, with a job queue in memory and a certifier that costs nothing."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def run_node():
     services = []
 
     def start(configuration, certifier=None):
-        service = Service(configuration, certifier=certifier or CheapCertifier(), engine=MemoryQueue())
+        service = Service(configuration, certifier=certifier or CheapCertifier(), job_queue=MemoryQueue())
         services.append(service)
         service.start()
         return service
@@ -99,7 +99,7 @@ def run_node():
     yield start
     for service in services:
         service.stop()
-        assert service.engine.errors == []
+        assert service.job_queue.errors == []
 
 
 @pytest.fixture

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from fakes import Archive, wait_until
 from pydicom import dcmread
 
 from certdicom.cli.main import main
-from certdicom.node.configuration import Destination
+from certdicom.node.settings import Destination
 
 
 @pytest.fixture
@@ -19,7 +18,7 @@ def command(configure, monkeypatch, capsys):
 
     def run(configuration, *words: str):
         monkeypatch.setenv("CERTDICOM_NODE_STATE_DIR", str(configuration.state_dir))
-        monkeypatch.setenv("CERTDICOM_CERTIFICATE_BUNDLE", configuration.text("certificate.bundle"))
+        monkeypatch.setenv("CERTDICOM_CERTIFICATE_BUNDLE", configuration.certificate.bundle)
         monkeypatch.setenv("CERTDICOM_LIMITS_MIN_FREE_MB", "1")
         monkeypatch.setenv("CERTDICOM_DELIVERY_TIMEOUT_S", "5")
         peers = ",".join(f"{entry.ae_title}@{entry.host}:{entry.port}" for entry in configuration.destinations)
@@ -76,7 +75,8 @@ def test_the_doctor_finds_what_is_wrong(run_node, configure, archive, make_film,
     assert send(node, make_film()) == [0]
     wait_until(lambda: node.ledger.awaited() == {"ARCHIVE1"})
     configuration = configure(archive)
-    configuration = replace(configuration, destinations=(*configuration.destinations, Destination("ELSEWHERE", "127.0.0.1", gone.port)))
+    elsewhere = Destination(ae_title="ELSEWHERE", port=gone.port)
+    configuration = configuration.model_copy(update={"destinations": (*configuration.destinations, elsewhere)})
     code, output, errors = command(configuration, "doctor", "--json")
     found = {line["subject"]: line["verdict"] for line in map(json.loads, output.splitlines())}
     assert code == 2, errors

@@ -13,10 +13,10 @@ from fakes import CheapCertifier
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.cli.main import main
 from certdicom.errors import UsageError
-from certdicom.node.configuration import Destination, load_configuration, print_configuration
+from certdicom.node.configuration import load_configuration, print_configuration
 from certdicom.node.identity import Work
 from certdicom.node.service import Service
-from certdicom.node.settings import DESTINATION_SETTINGS, SETTINGS
+from certdicom.node.settings import DESTINATION_SETTINGS, SETTINGS, Destination
 from certdicom.node.work.certify import PipelineCertifier
 from certdicom.node.work.jobs.memory import MemoryQueue
 from tests.tiny import write_tiny_bundle
@@ -59,9 +59,9 @@ def test_the_printed_configuration_holds_every_setting_and_reads_back_the_same(t
         assert setting.help in text
         assert setting.variable in text
     again = load_configuration(toml(text), {})
-    assert again.values == configuration.values
-    assert again.destinations == configuration.destinations == (Destination("PACS", "10.0.0.5", 104),)
-    assert again.texts("access.calling_ae_titles") == ("CR1", "CR2")
+    assert again == configuration
+    assert again.destinations == configuration.destinations == (Destination(ae_title="PACS", host="10.0.0.5", port=104),)
+    assert again.access.calling_ae_titles == ["CR1", "CR2"]
 
 
 def test_the_command_prints_it(capsys, monkeypatch):
@@ -73,7 +73,7 @@ def test_the_command_prints_it(capsys, monkeypatch):
 def test_the_environment_overrides_the_file(toml):
     path = toml('[node]\nport = 1\nae_title = "A"\n[jobs]\nworkers = 3\n')
     configuration = load_configuration(path, {"CERTDICOM_NODE_PORT": "2"})
-    assert (configuration.whole("node.port"), configuration.text("node.ae_title"), configuration.whole("jobs.workers")) == (2, "A", 3)
+    assert (configuration.node.port, configuration.node.ae_title, configuration.jobs.workers) == (2, "A", 3)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_the_environment_overrides_the_file(toml):
     [
         ("[node]\nport = 70000", "node.port must be 0 to 65535, not 70000"),
         ('[node]\nport = "11112"', "node.port must be a whole number, not '11112'"),
-        ("[node]\nprot = 1", "[node] has no setting 'prot'"),
+        ("[node]\nprot = 1", "[node] has no setting 'prot'; did you mean 'port'?"),
         ("[nodes]\nport = 1", "there is no section [nodes]"),
         ('[node]\nae_title = "MUCH TOO LONG A TITLE"', "node.ae_title must be 1 to 16 printable ASCII characters"),
         ('[access]\npeer_addresses = ["here"]', "'here' is neither an address nor a network"),
@@ -159,7 +159,7 @@ def test_a_node_certifies_as_it_is_configured(tmp_path, make_film):
 
 def test_a_fallback_to_structures_that_the_bundle_has_not_ends_the_start(configure):
     with pytest.raises(UsageError, match="fallback lungs,heart: bundle test has no structure 'heart'; it has lungs"):
-        Service(configure(certificate__fallback="lungs,heart"), certifier=CheapCertifier(), engine=MemoryQueue())
+        Service(configure(certificate__fallback="lungs,heart"), certifier=CheapCertifier(), job_queue=MemoryQueue())
 
 
 def test_a_missing_file_is_one_clear_line(tmp_path):

@@ -1,4 +1,4 @@
-"""The real thing: films through `certdicom node` with the shipped bundle and the DBOS engine, from real senders back to a real archive."""
+"""The real thing: films through `certdicom node` with the shipped bundle and DBOS, from real senders back to a real archive."""
 
 from __future__ import annotations
 

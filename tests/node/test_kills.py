@@ -73,7 +73,7 @@ def test_a_node_that_is_killed_after_sending_delivers_once_and_ends_well_on_sigt
     assert len(cluster.archive.received) >= 1
     assert cluster.stop("node") == 0, cluster.logs()[-4000:]
     assert '"message": "stopped"' in cluster.logs()
-    # The engine's own tables are searched here: tests with the engine in memory have none.
+    # The job queue's own tables are searched here: tests with the job queue in memory have none.
     written = cluster.logs().encode() + b"".join(path.read_bytes() for path in (cluster.folder / "state").glob("node.sqlite*"))
     assert len(written) > 10_000
     private = ("Zwiebelfisch", "Querulant", "PID_4711_SECRET", "19530217", str(dcmread(film).SOPInstanceUID))
@@ -131,7 +131,7 @@ def test_on_postgresql_a_kill_at_receipt_loses_and_doubles_nothing(make_shared, 
     for boundary, film in zip(shuffled(AT_RECEIPT, len(films), seed=5), films, strict=True):
         cluster.arm(boundary)
         (acknowledged,) = cluster.send(film)
-        # The job engine may be told by any process, so that at "enqueued" a worker may be the one that dies.
+        # The job queue may be told by any process, so that at "enqueued" a worker may be the one that dies.
         somebody_dies(cluster, boundary)
         start_again(cluster)
         while not acknowledged:

@@ -44,7 +44,7 @@ def test_the_environment_of_the_compose_file_configures_a_node():
     orthanc = compose["services"]["orthanc"]["environment"]
     assert destination.ae_title == orthanc["ORTHANC__DICOM_AET"]
     title, host, port = json.loads(orthanc["ORTHANC__DICOM_MODALITIES"])["certdicom"]
-    assert (title, port) == (configuration.text("node.ae_title"), configuration.whole("node.port"))
+    assert (title, port) == (configuration.node.ae_title, configuration.node.port)
     assert host in compose["services"]
     assert compose["services"]["worker"]["command"] == ["worker"]
 

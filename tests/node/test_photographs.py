@@ -58,7 +58,7 @@ def test_a_node_for_films_keeps_photographs_and_says_why_it_leaves_them_alone(ru
 
 def test_a_photograph_that_the_rules_let_through_is_left_alone_by_the_bundle(run_node, configure, archive, photograph, send):
     configuration = configure(archive, rules__sop_classes="1.2.840.10008.5.1.4.1.1.77.1.4", rules__modalities="XC")
-    bundle = load_bundle(configuration.text("certificate.bundle"))
+    bundle = load_bundle(configuration.certificate.bundle)
     node = run_node(configuration, PipelineCertifier(configuration, bundle, b"k" * 32))
     assert send(node, photograph()) == [0]
     wait_until(lambda: [job.state for job in node.ledger.jobs()] == ["ignored"])
@@ -103,7 +103,7 @@ def test_a_photograph_passes_through_networks_of_three_channels(run_node, config
     description |= {"networks": {"segmenter": segmenter}, "weights_sha256": {}, "sigma_range": [0.0, 1.0]}
     write_networks(skin.parent / "real", description=description, networks={"segmenter": build_network(segmenter)})
     configuration = configure(archive, certificate__bundle=skin.parent / "real", certificate__n="100", results__sc="true")
-    bundle = load_bundle(configuration.text("certificate.bundle"))
+    bundle = load_bundle(configuration.certificate.bundle)
     node = run_node(configuration, PipelineCertifier(configuration, bundle, b"k" * 32))
     assert send(node, photograph("ES")) == [0]
     wait_until(lambda: [job.state for job in node.ledger.jobs()] == ["done"], 60)

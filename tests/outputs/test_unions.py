@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from certdicom.certification.certificate import ABSTAIN, PRESENT
+from certdicom.certification.certificate import ABSTAIN, PRESENT, UnionLayer
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.certification.unions import UnionLayer
 from certdicom.outputs import palette
 from certdicom.outputs.preview import LONG_SIDE, render_preview
 from certdicom.outputs.report_json import build_report

@@ -22,7 +22,6 @@ __all__ = ["ADMUNet", "DeepLabV2", "Mean", "PatchDenoiser", "PatchSegmenter", "R
 _ARCHITECTURES: dict[str, type[nn.Module]] = {
     "ADMUNet": ADMUNet,
     "DeepLabV2": DeepLabV2,
-    "Mean": Mean,
     "PatchDenoiser": PatchDenoiser,
     "PatchSegmenter": PatchSegmenter,
     "ResUNet++": ResUNetPlusPlus,
@@ -38,11 +37,11 @@ def build_network(description: Mapping[str, Any]) -> nn.Module:
     """
     arguments = dict(description)
     name = arguments.pop("architecture", None)
-    if name not in _ARCHITECTURES:
-        known = ", ".join(sorted(_ARCHITECTURES))
+    if name not in (*_ARCHITECTURES, "Mean"):
+        known = ", ".join(sorted((*_ARCHITECTURES, "Mean")))
         raise BundleError(f"unknown network architecture {name!r} in the bundle; this version builds {known}")
     try:
-        network = _ARCHITECTURES[name](**arguments)
+        network = Mean(**arguments, build=build_network) if name == "Mean" else _ARCHITECTURES[name](**arguments)
     except (TypeError, ValueError) as error:
         raise BundleError(f"the bundle's description of {name} does not fit this version: {error}") from error
     memory_format = getattr(network, "memory_format", torch.channels_last)

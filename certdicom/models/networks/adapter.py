@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from certdicom.errors import BundleError
-from certdicom.models.description import Activation, InputSpec, OutputSpec
+from certdicom.models.description import Activation
 from certdicom.models.networks.coarse import block_means, enlarged
+from certdicom.models.specs import InputSpec, OutputSpec
 
 _TINY = 1e-7
 """Probabilities are kept this far from 0 and 1, so that their logits are finite."""

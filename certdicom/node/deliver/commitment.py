@@ -13,9 +13,10 @@ from pydicom.uid import UID, generate_uid
 from pynetdicom import evt
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]  # pynetdicom makes its names at run time
 
-from certdicom.node.configuration import Configuration, Destination
+from certdicom.node.configuration import Configuration
 from certdicom.node.deliver.delivery import file_meta
 from certdicom.node.deliver.peers import associate, local_entity
+from certdicom.node.settings import Destination
 from certdicom.node.store.ledger import Ledger
 
 LOG = logging.getLogger("certdicom.node.deliver.commitment")

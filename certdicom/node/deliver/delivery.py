@@ -4,34 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from pydicom import dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian
 from pynetdicom.association import Association
 
-from certdicom.node.configuration import Configuration, Destination
+from certdicom.node.configuration import Configuration
+from certdicom.node.deliver import stow
 from certdicom.node.deliver.peers import associate, local_entity
-from certdicom.node.deliver.store_status import StoreOutcome, classify
-
-
-class Notes(Protocol):
-    """Remembers which bytes went out without a known end."""
-
-    def begin(self, path: Path) -> bool:
-        """Called before a file's first byte goes out; whether the same bytes went out before, with a good end or an unknown one."""
-
-    def forget(self, path: Path) -> None:
-        """Called when the other side has said that it did not take the file."""
+from certdicom.node.deliver.store_status import Notes, StoreOutcome, classify
+from certdicom.node.settings import Destination
 
 
 def send(configuration: Configuration, destination: Destination, paths: Sequence[Path], notes: Notes) -> StoreOutcome:
     """Send files, one after the other; stored when each of them is, otherwise the first answer that says something else."""
     if destination.stow_url:
-        from certdicom.node.deliver.stow import store
-
-        return _each(paths, notes, lambda path: store(configuration, destination, path, notes))
+        return _each(paths, notes, lambda path: stow.store(configuration, destination, path, notes))
     return _send_by_dimse(configuration, destination, paths, notes)
 
 

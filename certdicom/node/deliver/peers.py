@@ -6,17 +6,18 @@ from pydicom.uid import UID
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 
-from certdicom.node.configuration import Configuration, Destination
+from certdicom.node.configuration import Configuration
+from certdicom.node.settings import Destination
 from certdicom.node.tls import client_context
 from certdicom.outputs.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 
 def local_entity(configuration: Configuration) -> ApplicationEntity:
     """Our AE as a requestor, with the time limits of `[delivery]`."""
-    entity = ApplicationEntity(configuration.text("node.ae_title"))
+    entity = ApplicationEntity(configuration.node.ae_title)
     entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    limit = configuration.number("delivery.timeout_s")
+    limit = configuration.delivery.timeout_s
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = limit
     return entity
 

@@ -1,9 +1,10 @@
-"""What an archive's answer to a sent object means for its delivery."""
+"""What an archive's answer to a sent object means for its delivery, and what is remembered of what was sent."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from pathlib import Path
+from typing import Final, Literal, Protocol
 
 Verdict = Literal["stored", "refused", "unreachable"]
 
@@ -33,6 +34,16 @@ class StoreOutcome:
     verdict: Verdict
     reason: str = ""
     lost: bool = False
+
+
+class Notes(Protocol):
+    """Remembers which bytes went out without a known end."""
+
+    def begin(self, path: Path) -> bool:
+        """Called before a file's first byte goes out; whether the same bytes went out before, with a good end or an unknown one."""
+
+    def forget(self, path: Path) -> None:
+        """Called when the other side has said that it did not take the file."""
 
 
 def classify(status: int | None, *, sent_before: bool = False) -> StoreOutcome:

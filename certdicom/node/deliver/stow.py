@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -10,9 +11,9 @@ from typing import Any, Final
 import httpx
 
 from certdicom.errors import UsageError
-from certdicom.node.configuration import Configuration, Destination
-from certdicom.node.deliver.delivery import Notes
-from certdicom.node.deliver.store_status import StoreOutcome, classify
+from certdicom.node.configuration import Configuration
+from certdicom.node.deliver.store_status import Notes, StoreOutcome, classify
+from certdicom.node.settings import Destination
 
 _CHUNK: Final = 1024 * 1024
 _FAILED, _REASON = "00081198", "00081197"
@@ -23,8 +24,6 @@ _LATER: Final = frozenset({401, 403, 404, 408, 425, 429})
 
 def client(configuration: Configuration, destination: Destination) -> httpx.Client:
     """An HTTP client for a destination. UsageError when its token or its certificates cannot be read; both are read each time."""
-    import ssl
-
     headers = {"Accept": "application/dicom+json"}
     if destination.stow_token_file:
         try:
@@ -37,7 +36,7 @@ def client(configuration: Configuration, destination: Destination) -> httpx.Clie
     except OSError as error:
         raise UsageError(f"destination.stow_ca {destination.stow_ca} cannot be read: {error.strerror or error}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return httpx.Client(headers=headers, verify=context, timeout=configuration.number("delivery.timeout_s"), follow_redirects=False)
+    return httpx.Client(headers=headers, verify=context, timeout=configuration.delivery.timeout_s, follow_redirects=False)
 
 
 def store(configuration: Configuration, destination: Destination, path: Path, notes: Notes) -> StoreOutcome:

@@ -65,9 +65,9 @@ class BoundedServer(ThreadedAssociationServer):
     def __init__(self, *arguments: Any, configuration: Configuration, metrics: Metrics, expect: Expect, **options: Any) -> None:
         """`expect`: says where the data set of a C-STORE request goes."""
         self._configuration, self._metrics, self.expect = configuration, metrics, expect
-        self._networks = [ipaddress.ip_network(entry, strict=False) for entry in configuration.texts("access.peer_addresses")]
-        self._most_connections = configuration.whole("limits.max_connections")
-        self.most_pdu_bytes = max(configuration.whole("limits.max_pdu_kb") * 1024, 64 * 1024)
+        self._networks = [ipaddress.ip_network(entry, strict=False) for entry in configuration.access.peer_addresses]
+        self._most_connections = configuration.limits.max_connections
+        self.most_pdu_bytes = max(configuration.limits.max_pdu_kb * 1024, 64 * 1024)
         self._traffic: dict[Any, _Traffic] = {}
         self._open = 0
         self._lock = threading.Lock()
@@ -92,7 +92,7 @@ class BoundedServer(ThreadedAssociationServer):
             LOG.warning("turned away a connection: its address is not in access.peer_addresses", extra={"peer": str(address)})
             self._metrics.rejected.labels(reason="address").inc()
             return False
-        if not self._configuration.texts("access.calling_ae_titles") and not (mapped or address).is_loopback:
+        if not self._configuration.access.calling_ae_titles and not (mapped or address).is_loopback:
             LOG.warning("turned away another machine: access.calling_ae_titles lists nobody", extra={"peer": str(address)})
             self._metrics.rejected.labels(reason="no sender is listed").inc()
             return False
@@ -108,12 +108,12 @@ class BoundedServer(ThreadedAssociationServer):
 
     def _serve(self, request: Any, client_address: Any) -> None:
         try:
-            request.settimeout(self._configuration.number("limits.request_timeout_s"))
-            if self._configuration.tls:
+            request.settimeout(self._configuration.limits.request_timeout_s)
+            if self._configuration.uses_tls:
                 request = self._handshake(request, client_address)
                 if request is None:
                     return
-            request.settimeout(self._configuration.number("limits.network_timeout_s"))
+            request.settimeout(self._configuration.limits.network_timeout_s)
             request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.finish_request(request, client_address)
         except Exception as error:  # noqa: BLE001  # one connection's trouble is not the server's
@@ -163,11 +163,11 @@ class BoundedServer(ThreadedAssociationServer):
             for association in ended:
                 association.dimse.discard()
             for association, traffic in watched:
-                if not traffic.asked and now - traffic.opened > limits.number("limits.request_timeout_s"):
+                if not traffic.asked and now - traffic.opened > limits.limits.request_timeout_s:
                     self._cut(association, "no association request in time")
-                elif now - traffic.last_pdu > limits.number("limits.network_timeout_s"):
+                elif now - traffic.last_pdu > limits.limits.network_timeout_s:
                     self._cut(association, "no complete PDU in time")
-                elif traffic.message_began is not None and now - traffic.message_began > limits.number("limits.message_timeout_s"):
+                elif traffic.message_began is not None and now - traffic.message_began > limits.limits.message_timeout_s:
                     self._cut(association, "an instance took too long")
 
     def _received(self, event: evt.Event) -> None:
@@ -183,7 +183,7 @@ class BoundedServer(ThreadedAssociationServer):
         traffic.message_bytes += len(data)
         # Only what is stored goes to the disk; other messages are collected in memory, and none of ours is long.
         storing = isinstance(association.dimse, StreamingDimse) and association.dimse.storing
-        most = self._configuration.whole("limits.max_object_mb") * _MIB if storing else 0
+        most = self._configuration.limits.max_object_mb * _MIB if storing else 0
         if traffic.message_bytes > most + self.most_pdu_bytes + _MIB:  # the request may share a PDU with what it announces
             self._cut(
                 association,

@@ -45,8 +45,8 @@ class Rules:
         """What the configuration lists, and where it lists nothing what the bundle is for."""
         photographs = takes_photographs(bundle)
         return cls(
-            configuration.texts("rules.sop_classes") or tuple(PHOTOGRAPH_SOP_CLASSES if photographs else FILM_SOP_CLASSES),
-            configuration.texts("rules.modalities") or (PHOTOGRAPH_MODALITIES if photographs else MODALITIES),
+            tuple(configuration.rules.sop_classes or (PHOTOGRAPH_SOP_CLASSES if photographs else FILM_SOP_CLASSES)),
+            tuple(configuration.rules.modalities or (PHOTOGRAPH_MODALITIES if photographs else MODALITIES)),
             f"bundle {bundle.name} is for {'colour photographs' if photographs else 'radiographs'}",
         )
 

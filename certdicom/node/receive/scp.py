@@ -84,8 +84,8 @@ class StorageScp:
 
     def start(self) -> None:
         """Begin to listen. UsageError when the address cannot be used or a TLS file is wrong."""
-        host, port = self._configuration.text("node.host"), self._configuration.whole("node.port")
-        if self._configuration.tls:
+        host, port = self._configuration.node.host, self._configuration.node.port
+        if self._configuration.uses_tls:
             server_context(self._configuration)  # says at once what is wrong with the files
         handlers: list[Any] = [
             (evt.EVT_C_STORE, self._store),
@@ -154,15 +154,15 @@ def _wait_for_the_end(server: BoundedServer, longest_s: float) -> None:
 
 
 def _entity(configuration: Configuration) -> ApplicationEntity:
-    entity = ApplicationEntity(configuration.text("node.ae_title"))
+    entity = ApplicationEntity(configuration.node.ae_title)
     entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    entity.require_called_aet = configuration.flag("access.require_called_ae_title")
-    entity.require_calling_aet = list(configuration.texts("access.calling_ae_titles"))
-    entity.maximum_associations = configuration.whole("limits.max_associations")
-    entity.maximum_pdu_size = configuration.whole("limits.max_pdu_kb") * 1024
-    entity.acse_timeout = configuration.number("limits.request_timeout_s")
-    entity.dimse_timeout = entity.network_timeout = configuration.number("limits.network_timeout_s")
+    entity.require_called_aet = configuration.access.require_called_ae_title
+    entity.require_calling_aet = list(configuration.access.calling_ae_titles)
+    entity.maximum_associations = configuration.limits.max_associations
+    entity.maximum_pdu_size = configuration.limits.max_pdu_kb * 1024
+    entity.acse_timeout = configuration.limits.request_timeout_s
+    entity.dimse_timeout = entity.network_timeout = configuration.limits.network_timeout_s
     for sop_class in storage_sop_classes():
         entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
     entity.add_supported_context(Verification)

@@ -1,7 +1,7 @@
 """The ledger: what should happen to each film, and what did. People see the node through it.
 
-Rows hold pseudonyms, states and reasons; no pixels, and nothing about a patient. A row is written before the job engine is
-told, and marked afterwards: `outbox` is what a dead process left to say.
+Rows hold pseudonyms, states and reasons; no pixels, and nothing about a patient. A row is written before the job queue is
+told, and marked afterwards: `outbox`: rows not yet enqueued when a process died.
 """
 
 from __future__ import annotations
@@ -228,10 +228,10 @@ class Ledger:
                 for table in (COMMITMENTS, SENDINGS, DELIVERIES, JOBS):
                     connection.execute(sa.delete(table).where(table.c.job_id.in_(some)))
 
-    # the engine
+    # the outbox
 
     def outbox(self) -> list[OutboxEntry]:
-        """What the engine has not been told yet."""
+        """What is not enqueued yet."""
         jobs = sa.select(JOBS.c.job_id, JOBS.c.generation).where(~JOBS.c.enqueued, JOBS.c.state == "queued")
         deliveries = sa.select(DELIVERIES.c.job_id, DELIVERIES.c.generation, DELIVERIES.c.destination).where(~DELIVERIES.c.enqueued)
         with self._engine.connect() as connection:

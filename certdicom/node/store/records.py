@@ -48,7 +48,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class OutboxEntry:
-    """Something that the engine is to be told: certify a job, or deliver it to `destination`."""
+    """Something that the job queue is to be told: certify a job, or deliver it to `destination`."""
 
     job_id: str
     generation: int
@@ -56,7 +56,7 @@ class OutboxEntry:
 
     @property
     def run_id(self) -> str:
-        """The id under which the engine runs it once."""
+        """The id under which the job queue runs it once."""
         return f"{self.job_id}:{'certify' if self.destination is None else 'deliver:' + self.destination}:{self.generation}"
 
 

@@ -1,4 +1,4 @@
-"""The ledger's tables. They lie beside the engine's own in the same database."""
+"""The ledger's tables. They lie beside the job queue's own in the same database."""
 
 from __future__ import annotations
 

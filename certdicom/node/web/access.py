@@ -23,9 +23,9 @@ _SHORTEST_TOKEN: Final = 16
 
 def read_token(configuration: Configuration) -> str | None:
     """The token that opens the page; None when none is asked for. UsageError when the file is missing or the token too short."""
-    if not configuration.text("web.token_file"):
+    if not configuration.web.token_file:
         return None
-    path = Path(configuration.text("web.token_file")).expanduser()
+    path = Path(configuration.web.token_file).expanduser()
     try:
         token = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:

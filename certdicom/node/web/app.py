@@ -27,7 +27,7 @@ from certdicom.node.web.access import COOKIE, admitted, cookie_value, from_the_p
 from certdicom.outputs import PREVIEW, REPORT
 
 if TYPE_CHECKING:
-    from certdicom.node.service import Service
+    from certdicom.node.web.view import RunningNode
 
 _HERE: Final = Path(__file__).parent
 _ROWS: Final = 50
@@ -42,7 +42,7 @@ _HEADERS: Final = {
 _OPEN: Final = ("/healthz", "/readyz", "/login", "/style.css")
 
 
-def build_app(service: Service, *, token: str | None) -> Starlette:
+def build_app(service: RunningNode, *, token: str | None) -> Starlette:
     """The ASGI application; `token`: what opens it, None on loopback."""
     page = _Pages(service, token)
     routes = [
@@ -89,7 +89,7 @@ def templates() -> Environment:
 class _Pages:
     """One method for each address."""
 
-    def __init__(self, service: Service, token: str | None) -> None:
+    def __init__(self, service: RunningNode, token: str | None) -> None:
         self._service, self._token = service, token
         self._templates = templates()
 
@@ -97,7 +97,7 @@ class _Pages:
         state = request.query_params.get("state", "")
         ledger, configuration = self._service.ledger, self._service.configuration
         jobs = ledger.jobs(states=(state,) if state in JOB_STATES else (), limit=_ROWS)
-        expected = configuration.number("certificate.expected_abstain")
+        expected = configuration.certificate.expected_abstain
         return self._html(
             "status.html",
             jobs=jobs,
@@ -108,7 +108,7 @@ class _Pages:
             done_hour=ledger.finished_since(time.time() - 3600),
             done_day=ledger.finished_since(time.time() - 86400),
             free_gb=self._service.spool.free_bytes() / 1e9,
-            drifting=drifted(ledger, expected=expected, drift=configuration.number("certificate.abstain_drift")),
+            drifting=drifted(ledger, expected=expected, drift=configuration.certificate.abstain_drift),
             port=self._service.scp.port if self._service.scp is not None and self._service.scp.listening else 0,
         )
 
@@ -176,7 +176,7 @@ class _Pages:
         return self._service.ledger.job(job_id) if _JOB_ID.fullmatch(job_id) else None
 
     def _html(self, name: str, *, status: int = 200, **values: Any) -> Response:
-        ae_title = self._service.configuration.text("node.ae_title")
+        ae_title = self._service.configuration.node.ae_title
         text = self._templates.get_template(name).render(version=__version__, ae_title=ae_title, now=time.time(), **values)
         return HTMLResponse(text, status_code=status)
 

@@ -14,7 +14,7 @@ from certdicom.node.web.access import read_token
 from certdicom.node.web.app import build_app
 
 if TYPE_CHECKING:
-    from certdicom.node.service import Service
+    from certdicom.node.web.view import RunningNode
 
 _START_S: Final = 20.0
 
@@ -22,10 +22,10 @@ _START_S: Final = 20.0
 class WebServer:
     """Serves `build_app` of a service on the configured address."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: RunningNode) -> None:
         """UsageError when the token file is wrong or the address is taken."""
         configuration = service.configuration
-        host, port = configuration.text("web.host"), configuration.whole("web.port")
+        host, port = configuration.web.host, configuration.web.port
         app = build_app(service, token=read_token(configuration))
         try:
             self._socket = socket.create_server((host, port))

@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from certdicom import outputs
 from certdicom.errors import ImageRefusedError
@@ -40,15 +40,15 @@ class PipelineCertifier:
         from certdicom.pipeline import Certifier, Computation
 
         computation = Computation(
-            device=configuration.text("certificate.device"),
-            precision=configuration.text("certificate.precision"),
-            batch_size=configuration.whole("certificate.batch"),
+            device=configuration.certificate.device,
+            precision=configuration.certificate.precision,
+            batch_size=configuration.certificate.batch,
             site_key=site_key,
         )
         self._certifier = Certifier(bundle, configuration.smoothing(bundle), computation)
-        self._geometry = cast("Literal['viewer', 'none']", configuration.text("certificate.geometry"))
-        self._abstain = cast("Literal['union', 'per-structure']", configuration.text("certificate.abstain"))
-        self._accept_any = configuration.flag("certificate.accept_any")
+        self._geometry = configuration.certificate.geometry
+        self._abstain = configuration.certificate.abstain
+        self._accept_any = configuration.certificate.accept_any
         self._outputs = outputs_of(configuration)
 
     def certify(self, film: Path, folder: Path) -> None:
@@ -58,7 +58,7 @@ class PipelineCertifier:
 
 def outputs_of(configuration: Configuration) -> list[Output]:
     """What a node writes of each result."""
-    return [output for output in outputs.OUTPUTS if output.always or configuration.flag(f"results.{output.name}")]
+    return [output for output in outputs.OUTPUTS if output.always or getattr(configuration.results, output.name)]
 
 
 def write_result(result: CertifiedResult, wanted: Sequence[Output], folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Between ledger and engine: tells the engine what the ledger says, in the same words after every restart."""
+"""Between ledger and job queue: enqueues what the ledger says, in the same words after every restart."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def delivery_queue(destination: str) -> str:
 
 
 class Dispatcher:
-    """Hands orders to the engine and marks them as told; telling twice does no harm."""
+    """Hands orders to the job queue and marks them as told; telling twice does no harm."""
 
-    def __init__(self, ledger: Ledger, engine: JobQueue, destinations: tuple[str, ...]) -> None:
-        self._ledger, self._engine, self._destinations = ledger, engine, destinations
+    def __init__(self, ledger: Ledger, job_queue: JobQueue, destinations: tuple[str, ...]) -> None:
+        self._ledger, self._job_queue, self._destinations = ledger, job_queue, destinations
         self.nudged = threading.Event()
 
     def nudge(self) -> None:
-        """Have everything told soon, by housekeeping: senders need not wait for it, and steps must not speak to the engine."""
+        """Have everything told soon, by housekeeping: senders need not wait for it, and steps must not speak to the job queue."""
         self.nudged.set()
 
     def tell_all(self) -> int:
@@ -42,6 +42,6 @@ class Dispatcher:
 
     def _tell(self, order: OutboxEntry) -> None:
         if order.destination is None:
-            self._engine.enqueue(CERTIFY_QUEUE, order.run_id, order.job_id)
+            self._job_queue.enqueue(CERTIFY_QUEUE, order.run_id, order.job_id)
         else:
-            self._engine.enqueue(delivery_queue(order.destination), order.run_id, f"{order.job_id} {order.destination}")
+            self._job_queue.enqueue(delivery_queue(order.destination), order.run_id, f"{order.job_id} {order.destination}")

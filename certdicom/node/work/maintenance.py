@@ -34,12 +34,12 @@ class Maintenance:
         configuration: Configuration,
         spool: Spool,
         ledger: Ledger,
-        engine: JobQueue,
+        job_queue: JobQueue,
         dispatcher: Dispatcher,
         metrics: Metrics,
         executor_id: str,
     ) -> None:
-        self._configuration, self._spool, self._ledger, self._engine = configuration, spool, ledger, engine
+        self._configuration, self._spool, self._ledger, self._job_queue = configuration, spool, ledger, job_queue
         self._dispatcher, self._metrics, self._executor_id = dispatcher, metrics, executor_id
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
@@ -67,13 +67,13 @@ class Maintenance:
 
     def reap(self) -> int:
         """Take over what dead processes left unfinished; returns how many runs."""
-        unfinished = self._engine.unfinished()
+        unfinished = self._job_queue.unfinished()
         if not unfinished:
             return 0
-        alive = self._ledger.heartbeat.alive(self._configuration.number("jobs.stale_after_s")) | {self._executor_id}
+        alive = self._ledger.heartbeat.alive(self._configuration.jobs.stale_after_s) | {self._executor_id}
         orphans = [orphan for orphan in unfinished if orphan.executor_id not in alive]
         for orphan in orphans:
-            self._engine.take_over(orphan)
+            self._job_queue.take_over(orphan)
             self._metrics.taken_over.inc()
             LOG.warning("took over a run of a dead process", extra={"job": orphan.run_id, "executor": orphan.executor_id})
         return len(orphans)
@@ -91,10 +91,10 @@ class Maintenance:
         self._forget(now)
 
     def _forget(self, now: float) -> None:
-        """Forget the engine's finished runs, then rows of films of which nothing is left: a film that comes again is a new one then."""
-        keep_s = self._configuration.number("jobs.keep_days") * _DAY_S
-        # The engine first: a run that it still knew would not be run again for a film that comes back.
-        self._engine.forget(now - (min(keep_s, _KEEP_RUNS_S) if keep_s else _KEEP_RUNS_S))
+        """Forget the job queue's finished runs, then rows of films of which nothing is left: a film that comes again is a new one then."""
+        keep_s = self._configuration.jobs.keep_days * _DAY_S
+        # The job queue first: a run that it still knew would not be run again for a film that comes back.
+        self._job_queue.forget(now - (min(keep_s, _KEEP_RUNS_S) if keep_s else _KEEP_RUNS_S))
         if not keep_s:
             return
         spool, settled = self._spool, self._ledger.settled(now - keep_s)
@@ -110,18 +110,18 @@ class Maintenance:
     def _expire(self, job: Job, age_s: float) -> None:
         settings = self._configuration
         if job.state in ("done", "dropped"):
-            if age_s >= settings.number("spool.keep_films_days") * _DAY_S:
+            if age_s >= settings.spool.keep_films_days * _DAY_S:
                 self._spool.remove_film(job.job_id)
-            if age_s > settings.number("spool.keep_results_days") * _DAY_S:
+            if age_s > settings.spool.keep_results_days * _DAY_S:
                 self._spool.remove_result(job.job_id)
         elif job.state == "ignored":
-            days = settings.number("spool.keep_ignored_days")
+            days = settings.spool.keep_ignored_days
             if days and age_s > days * _DAY_S:
                 self._spool.remove_film(job.job_id)
                 LOG.info("removed an ignored instance after spool.keep_ignored_days", extra={"job": job.job_id})
 
     def _watch_drift(self) -> None:
-        expected, drift = (self._configuration.number(f"certificate.{name}") for name in ("expected_abstain", "abstain_drift"))
+        expected, drift = self._configuration.certificate.expected_abstain, self._configuration.certificate.abstain_drift
         drifting = expected > 0 and drifted(self._ledger, expected=expected, drift=drift)
         if drifting and not self._drifting:
             LOG.error("the abstaining share has left what the model card expects: look at the last films")

@@ -1,4 +1,4 @@
-"""The two tasks of the node, as the engine runs them: certify a film, deliver a result to one destination.
+"""The two tasks of the node, as the job queue runs them: certify a film, deliver a result to one destination.
 
 Every step stands being repeated: certifying looks for the result first, sending repeats the same bytes under the same UID.
 """
@@ -17,9 +17,10 @@ from typing import Literal
 from sqlalchemy.exc import SQLAlchemyError
 
 from certdicom.errors import CertdicomError, ImageRefusedError, OutputError
-from certdicom.node.configuration import Configuration, Destination
+from certdicom.node.configuration import Configuration
 from certdicom.node.deliver import commitment, delivery
 from certdicom.node.metrics import Metrics
+from certdicom.node.settings import Destination
 from certdicom.node.store.delivery_log import Sendings
 from certdicom.node.store.ledger import Ledger
 from certdicom.node.store.spool import Spool
@@ -64,7 +65,7 @@ class Tasks:
         destination = self.configuration.destination(ae_title)
         if destination is None:
             raise RuntimeError("a delivery was queued for a destination that is not configured")
-        longest = self.configuration.number("delivery.longest_wait_s")
+        longest = self.configuration.delivery.longest_wait_s
         try:
             while True:
                 outcome = self._repeat(run, "send", lambda: self._send(job_id, destination), longest=longest)
@@ -81,9 +82,9 @@ class Tasks:
     def _repeat(self, run: Run, name: str, step: Callable[[], Next], *, longest: float = _LONGEST_PAUSE_S) -> Next:
         """Run a step until it says something else than "again", with growing pauses.
 
-        Which step comes next depends on nothing but what steps returned: an engine that replays a run relies on it.
+        Which step comes next depends on nothing but what steps returned: a job queue that replays a run relies on it.
         """
-        pause = self.configuration.number("delivery.first_wait_s")
+        pause = self.configuration.delivery.first_wait_s
         while (outcome := run.step(name, lambda: self._surviving(step))) == "again":
             run.sleep(pause)
             pause = min(2 * pause, longest)
@@ -100,7 +101,7 @@ class Tasks:
         film = self.spool.film(job_id)
         if not film.exists():
             return self._fail(job_id, "the film is no longer in the spool; send it again")
-        most = self.configuration.whole("jobs.max_attempts")
+        most = self.configuration.jobs.max_attempts
         if self.ledger.begin(job_id) > most:
             return self._fail(
                 job_id, f"certifying this film was interrupted or failed {most} times: {job.reason or 'the process ended each time'}"
@@ -159,21 +160,21 @@ class Tasks:
             job_id, destination.ae_title, "waiting", answer.reason, attempts=1, refusals=int(answer.verdict == "refused")
         )
         LOG.warning("not sent", extra={**details, "attempts": row.attempts})
-        if row.refusals >= self.configuration.whole("delivery.refusals"):
+        if row.refusals >= self.configuration.delivery.refusals:
             self._fail_delivery(job_id, destination, f"refused {row.refusals} times: {answer.reason}")
             return "stop"
-        if time.time() - row.created_at > self.configuration.number("delivery.give_up_after_s"):
+        if time.time() - row.created_at > self.configuration.delivery.give_up_after_s:
             self._fail_delivery(job_id, destination, f"{answer.reason}, for longer than delivery.give_up_after_s")
             return "stop"
         return "again"
 
     def _committed(self, run: Run, job_id: str, destination: Destination) -> bool:
         """Ask for storage commitment until there is an answer; False when the destination says that it has not got the result."""
-        longest = self.configuration.number("delivery.longest_wait_s")
+        longest = self.configuration.delivery.longest_wait_s
         while True:
             self._repeat(run, "ask commitment", lambda: self._ask(job_id, destination), longest=longest)
             waited, pause = 0.0, _COMMITMENT_PAUSE_S
-            while waited < self.configuration.number("delivery.commitment_wait_s"):
+            while waited < self.configuration.delivery.commitment_wait_s:
                 answer = run.step("look for the answer", lambda: self._commitment(job_id, destination))
                 if answer != "none":
                     return answer == "committed"
@@ -211,7 +212,7 @@ class Tasks:
     def clean(self, job_id: str) -> Next:
         """Remove the film of a job that is done, unless films are kept."""
         job = self.ledger.job(job_id)
-        if job is not None and job.state == "done" and not self.configuration.number("spool.keep_films_days"):
+        if job is not None and job.state == "done" and not self.configuration.spool.keep_films_days:
             self.spool.remove_film(job_id)
         return "go on"
 

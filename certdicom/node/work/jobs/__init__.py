@@ -1,1 +1,1 @@
-"""Durable jobs: one port, DBOS behind it, and an engine in memory for tests."""
+"""Durable jobs: one port, DBOS behind it, and a job queue in memory for tests."""

@@ -1,4 +1,4 @@
-"""The job engine DBOS behind the port: a SQLite file on one host, PostgreSQL for several.
+"""The job queue DBOS behind the port: a SQLite file on one host, PostgreSQL for several.
 
 What was seen when it was tried, and what this adapter rests on: adding a workflow id twice runs it once; at launch a process
 gets back the unfinished workflows of its own executor id; those of another executor stay until `resume_workflow`. The
@@ -52,13 +52,13 @@ class DbosQueue:
                 "enable_otlp": False,
             }
         )
-        # The engine's own limit is far above ours (`jobs.max_attempts`), which also knows the reason.
+        # The job queue's own limit is far above ours (`jobs.max_attempts`), which also knows the reason.
 
         def run_task(queue: str, argument: str) -> None:
             try:
                 self._tasks[queue].task(self, argument)
             except Exception as error:  # noqa: BLE001  # raised again, without its text
-                # The engine keeps what a task raises in its database and logs it: nothing that an exception quotes belongs there.
+                # The job queue keeps what a task raises in its database and logs it: nothing that an exception quotes belongs there.
                 raise RuntimeError(f"a task ended with {type(error).__name__}") from None
 
         self._run = DBOS.workflow(name="certdicom.task", max_recovery_attempts=1000)(run_task)
@@ -73,7 +73,7 @@ class DbosQueue:
         from dbos import DBOS, SetWorkflowID
 
         if self._run is None:
-            raise RuntimeError("the job engine was not started")
+            raise RuntimeError("the job queue was not started")
         with SetWorkflowID(run_id):
             DBOS.enqueue_workflow(queue, self._run, queue, argument)
 
@@ -130,7 +130,7 @@ class DbosQueue:
 
 
 def _quieten() -> None:
-    """Let the engine's errors go where ours go, instead of to a handler of its own."""
+    """Let the job queue's errors go where ours go, instead of to a handler of its own."""
     logger = logging.getLogger("dbos")
     logger.handlers.clear()
     logger.propagate = True

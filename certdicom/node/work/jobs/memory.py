@@ -1,4 +1,4 @@
-"""A job engine in memory: for tests, which need neither a database nor a second process."""
+"""A job queue in memory: for tests, which need neither a database nor a second process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class _Stopped(BaseException):
-    """Unwinds a task when the engine stops; no task catches it."""
+    """Unwinds a task when the job queue stops; no task catches it."""
 
 
 @dataclass
@@ -57,7 +57,7 @@ class MemoryQueue:
         return []
 
     def take_over(self, orphan: Orphan) -> None:
-        raise NotImplementedError("an engine in memory has no other processes")
+        raise NotImplementedError("a job queue in memory has no other processes")
 
     def forget(self, before: float) -> int:
         with self._lock:

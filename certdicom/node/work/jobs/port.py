@@ -1,4 +1,4 @@
-"""What the node asks of a job engine."""
+"""What the node asks of a job queue."""
 
 from __future__ import annotations
 
