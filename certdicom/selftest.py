@@ -14,11 +14,14 @@ from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
+from pydicom import dcmread
 
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT, Certificate
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.certification.sampling import Progress
+from certdicom.certification.sampling import Progress, certify_grid
 from certdicom.errors import BundleError
+from certdicom.imaging.reading import read_radiograph
+from certdicom.imaging.synthetic import film_bytes, synthetic_film
 from certdicom.models.bundle import Bundle
 from certdicom.outputs.result import Result
 from certdicom.pipeline import Certifier, Computation
@@ -50,9 +53,6 @@ def run_selftest(bundle: Bundle, *, device: str = "auto", precision: str = "auto
 
 def certify_synthetic_film(bundle: Bundle, *, device: str = "auto", precision: str = "auto", progress: Progress | None = None) -> Result:
     """The synthetic film's result, with draws keyed by a published key."""
-    from certdicom.imaging.reading import read_radiograph
-    from certdicom.imaging.synthetic import film_bytes, synthetic_film
-
     dataset, _ = synthetic_film(rows=1280, columns=1024, seed=1)
     film = read_radiograph(film_bytes(dataset))
     computation = Computation(device=device, precision=precision, site_key=_SITE_KEY)
@@ -70,8 +70,6 @@ def measurements(certificate: Certificate) -> dict[str, float]:
 
 def _known_probabilities() -> Check:
     """A base segmenter whose every probability is known: no certified decision may be wrong, most must be certified."""
-    from certdicom.certification.sampling import certify_grid
-
     parameters = SmoothingParameters(sigma=0.25)
     p = np.linspace(0.0001, 0.9999, 64 * 64).reshape(1, 64, 64)
     u = (0.5 + 0.25 * np.vectorize(NormalDist().inv_cdf)(p)).astype(np.float32)
@@ -95,8 +93,6 @@ def _against_expectation(bundle: Bundle, seen: dict[str, float], place: str) -> 
 
 
 def _written_and_read_back(result: Result) -> Check:
-    from pydicom import dcmread
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "seg.dcm"
         result.save(path)

@@ -13,6 +13,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import generate_uid
 
 from certdicom.errors import UnreadableError
+from certdicom.imaging.synthetic import synthetic_film, write_film
 
 SAMPLE = "RG1_UNCR.dcm"
 """A chest CR of the NEMA WG-04 samples, in the package pydicom-data (MIT)."""
@@ -32,8 +33,6 @@ class DemoFilm:
 
 def demo_films(folder: Path) -> list[DemoFilm]:
     """Write two synthetic films into `folder`, a digital one and an inverted plate; the real sample film comes first where it is there."""
-    from certdicom.imaging.synthetic import synthetic_film, write_film
-
     paths = {}
     sample = find_sample()
     if sample is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from imagecodecs import jpeg8_decode
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import convert_color_space
@@ -105,8 +106,6 @@ def _decompressed(
     """(rows, columns, 3) from compressed pixels."""
 
     def decode_jpeg(frame: bytes, stream: Codestream) -> NDArray[np.integer]:
-        from imagecodecs import jpeg8_decode
-
         # Lossless JPEG knows no transform: its samples are what PhotometricInterpretation says.
         coded = "YCBCR" if stream.kind == "JPEG" and (photometric != _RGB or stream.says_ycbcr) else "RGB"
         return np.asarray(jpeg8_decode(frame, colorspace=coded, outcolorspace="RGB"))

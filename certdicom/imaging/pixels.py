@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from imagecodecs import jpeg8_decode
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
@@ -222,8 +223,6 @@ def decompress(
 
 def _decode_jpeg(frame: bytes, _: Codestream) -> NDArray[np.integer]:
     """A gray JPEG stream of process 1, 2, 4 or 14 by libjpeg-turbo."""
-    from imagecodecs import jpeg8_decode
-
     return np.asarray(jpeg8_decode(frame))
 
 

@@ -13,16 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+import httpx
 import sqlalchemy as sa
+from cryptography import x509
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # pynetdicom makes its names at run time
 from sqlalchemy.exc import SQLAlchemyError
 
 from certdicom.errors import CertdicomError, UsageError
+from certdicom.models.bundle import load_bundle
 from certdicom.node.configuration import Configuration
 from certdicom.node.deliver.peers import associate, local_entity
+from certdicom.node.deliver.stow import client
 from certdicom.node.settings import Destination
 from certdicom.node.store.database import connect
 from certdicom.node.store.ledger import Ledger
 from certdicom.node.store.tables import DELIVERIES
+from certdicom.node.tls import client_context
 from certdicom.suitability import takes_photographs
 
 Verdict = Literal["ok", "warn", "fail"]
@@ -88,8 +94,6 @@ def _disk(configuration: Configuration) -> Finding:
 
 
 def _bundle(configuration: Configuration) -> Finding:
-    from certdicom.models.bundle import load_bundle
-
     bundle = load_bundle(configuration.certificate.bundle)
     bundle.require_sigma(configuration.certificate.sigma)
     for role in bundle.networks:
@@ -153,9 +157,6 @@ def _listening(configuration: Configuration) -> Finding:
 def _certificates(configuration: Configuration) -> Finding:
     if not configuration.uses_tls:
         return Finding("ok", "certificates", "TLS is not used")
-    from cryptography import x509
-
-    from certdicom.node.tls import client_context
 
     client_context(configuration)
     now, soonest = dt.datetime.now(dt.UTC), None
@@ -174,8 +175,6 @@ def _certificates(configuration: Configuration) -> Finding:
 
 
 def _echo(configuration: Configuration, destination: Destination) -> Finding:
-    from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # pynetdicom makes its names at run time
-
     if destination.stow_url:
         return _ask_by_web(configuration, destination)
     subject, where = f"destination {destination.ae_title}", f"{destination.host}:{destination.port}"
@@ -197,9 +196,6 @@ def _echo(configuration: Configuration, destination: Destination) -> Finding:
 
 
 def _ask_by_web(configuration: Configuration, destination: Destination) -> Finding:
-    import httpx
-
-    from certdicom.node.deliver.stow import client
 
     subject, address = f"destination {destination.ae_title}", f"{destination.stow_url.rstrip('/')}/studies"
     started = time.perf_counter()

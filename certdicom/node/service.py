@@ -10,9 +10,10 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import sqlalchemy as sa
+from pynetdicom import _config
 from sqlalchemy.exc import SQLAlchemyError
 
 from certdicom.errors import UsageError
@@ -26,15 +27,13 @@ from certdicom.node.receive.scp import StorageScp
 from certdicom.node.store.database import connect
 from certdicom.node.store.ledger import Ledger
 from certdicom.node.store.spool import Spool
+from certdicom.node.web.server import WebServer
 from certdicom.node.work.certify import FilmCertifier, PipelineCertifier
 from certdicom.node.work.dispatcher import CERTIFY_QUEUE, Dispatcher, delivery_queue
 from certdicom.node.work.jobs.dbos_queue import DbosQueue
 from certdicom.node.work.jobs.port import JobQueue, Queue
 from certdicom.node.work.maintenance import Maintenance
 from certdicom.node.work.tasks import Tasks
-
-if TYPE_CHECKING:
-    from certdicom.node.web.server import WebServer
 
 LOG = logging.getLogger("certdicom.node.service")
 
@@ -162,7 +161,6 @@ class Service:
     def _start_web(self) -> None:
         if not self.configuration.web.port:
             return
-        from certdicom.node.web.server import WebServer
 
         self.web = WebServer(self)
         self.web.start()
@@ -170,8 +168,6 @@ class Service:
 
 
 def _use_pynetdicom_frugally() -> None:
-    from pynetdicom import _config
-
     _config.STORE_SEND_CHUNKED_DATASET = True  # sends the file's own bytes, a piece at a time
     _config.LOG_HANDLER_LEVEL = "none"
     _config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False

@@ -9,6 +9,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from pydicom import dcmwrite
 from pydicom.dataset import FileDataset
 from pydicom.encaps import encapsulate
@@ -83,8 +84,6 @@ def _mark_lossy(film: FileDataset, method: str, ratio: float) -> None:
 
 
 def _jpeg_baseline(film: FileDataset) -> None:
-    from PIL import Image
-
     if film.BitsAllocated != 8 or film.PixelRepresentation or film.HighBit != 7:
         raise UsageError(f"JPEG baseline holds 8 unsigned bits, not {film.BitsStored} of {film.BitsAllocated}")
     pixels = np.frombuffer(film.PixelData, np.uint8)[: film.Rows * film.Columns].reshape(film.Rows, film.Columns)

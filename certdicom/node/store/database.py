@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 
 def connect(database_url: str) -> sa.Engine:
@@ -26,12 +28,8 @@ def connect(database_url: str) -> sa.Engine:
 def insert_once(connection: sa.Connection, table: sa.Table, **values: Any) -> bool:
     """Insert a row; False when there is one with its key already."""
     if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-
         query: Any = postgresql_insert(table).values(**values).on_conflict_do_nothing()
     else:
-        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-
         query = sqlite_insert(table).values(**values).on_conflict_do_nothing()
     return bool(connection.execute(query).rowcount)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote_plus
 
 from jinja2 import Environment, FileSystemLoader
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -182,9 +184,6 @@ class _Pages:
 
 
 def _same(given: str, token: str) -> bool:
-    import hmac
-    from urllib.parse import unquote_plus
-
     return hmac.compare_digest(unquote_plus(given).strip().encode(), token.encode())
 
 

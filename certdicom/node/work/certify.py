@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from pydicom import dcmread
 
 from certdicom import outputs
 from certdicom.errors import ImageRefusedError
@@ -15,6 +18,8 @@ from certdicom.files import write_together
 from certdicom.node.configuration import Configuration
 from certdicom.node.store.records import Result
 from certdicom.outputs import REPORT, SEG, Output
+from certdicom.outputs.writing import encode_outputs
+from certdicom.pipeline import Certifier, Computation
 
 if TYPE_CHECKING:
     from certdicom.models.bundle import Bundle
@@ -37,8 +42,6 @@ class PipelineCertifier:
 
     def __init__(self, configuration: Configuration, bundle: Bundle, site_key: bytes) -> None:
         """UsageError when the bundle cannot do what the configuration asks for."""
-        from certdicom.pipeline import Certifier, Computation
-
         computation = Computation(
             device=configuration.certificate.device,
             precision=configuration.certificate.precision,
@@ -63,8 +66,6 @@ def outputs_of(configuration: Configuration) -> list[Output]:
 
 def write_result(result: CertifiedResult, wanted: Sequence[Output], folder: Path) -> None:
     """Write what is wanted into an empty folder of the spool; an extra that cannot be made is logged, and named in the report."""
-    from certdicom.outputs.writing import encode_outputs
-
     encoded = encode_outputs(result, wanted)
     for output, error in encoded.failures.items():
         details = {"output": output.name, "error": type(error).__name__}
@@ -89,10 +90,6 @@ _PRIVATE = (
 
 def public_reason(error: ImageRefusedError, film: Path) -> str:
     """The reason of a refusal without anything that names the patient, wherever in the header it stood."""
-    import warnings
-
-    from pydicom import dcmread
-
     reason = (
         " ".join(str(error).split())
         .replace("; use --accept-any to read it anyway", "")

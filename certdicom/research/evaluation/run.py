@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import platform
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -207,8 +208,6 @@ def _open(folder: Path, plan: Plan, backend: TorchBackend) -> RowFile:
 
 def machine() -> str:
     """Where the figures were computed, for people."""
-    import platform
-
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
     return f"{torch.get_num_threads()} threads of {platform.machine()}, PyTorch {torch.__version__}"

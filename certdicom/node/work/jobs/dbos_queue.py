@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
+from dbos import DBOS, SetWorkflowID
+
 from certdicom.node.work.jobs.port import Orphan, Queue
 
 T = TypeVar("T")
@@ -38,8 +40,6 @@ class DbosQueue:
         self._stopping = False
 
     def start(self, queues: Sequence[Queue]) -> None:
-        from dbos import DBOS
-
         self._tasks = {queue.name: queue for queue in queues}
         DBOS(
             config={
@@ -70,27 +70,19 @@ class DbosQueue:
             DBOS.register_queue(queue.name, worker_concurrency=limit, polling_interval_sec=self._poll_s, on_conflict=policy)  # type: ignore[arg-type]
 
     def enqueue(self, queue: str, run_id: str, argument: str) -> None:
-        from dbos import DBOS, SetWorkflowID
-
         if self._run is None:
             raise RuntimeError("the job queue was not started")
         with SetWorkflowID(run_id):
             DBOS.enqueue_workflow(queue, self._run, queue, argument)
 
     def unfinished(self) -> list[Orphan]:
-        from dbos import DBOS
-
         found = DBOS.list_workflows(status="PENDING", name="certdicom.task", load_input=False, load_output=False)
         return [Orphan(row.workflow_id, row.queue_name or "", row.executor_id or "") for row in found]
 
     def take_over(self, orphan: Orphan) -> None:
-        from dbos import DBOS
-
         DBOS.resume_workflow(orphan.run_id, queue_name=orphan.queue or None)
 
     def forget(self, before: float) -> int:
-        from dbos import DBOS
-
         moment = dt.datetime.fromtimestamp(before, dt.UTC).isoformat()
         count = 0
         while found := DBOS.list_workflows(
@@ -108,8 +100,6 @@ class DbosQueue:
     # Run
 
     def step(self, name: str, function: Callable[[], T]) -> T:
-        from dbos import DBOS
-
         with self._idle:
             stopping = self._stopping
             self._busy += not stopping
@@ -124,8 +114,6 @@ class DbosQueue:
                 self._idle.notify_all()
 
     def sleep(self, seconds: float) -> None:
-        from dbos import DBOS
-
         DBOS.sleep(seconds)
 
 

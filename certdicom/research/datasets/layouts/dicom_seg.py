@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from highdicom.seg import segread
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset as DicomDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.misc import is_dicom
+from pydicom.pixels import pixel_array
 from pydicom.uid import SegmentationStorage
 
 from certdicom.errors import UnreadableError, UsageError
+from certdicom.imaging.reading import read_radiograph
 from certdicom.research.datasets.dataset import Dataset, Sample
 from certdicom.research.datasets.picture import Picture, colour_picture
 from certdicom.research.datasets.structures import structure_of
@@ -39,10 +42,7 @@ class DicomFilm:
     def __call__(self) -> Picture:
         masks = _read_segments(self.segments, self.sop_instance_uid)
         if self.channels == 3:
-            from pydicom.pixels import pixel_array
-
             return colour_picture(pixel_array(dcmread(self.image)), masks)
-        from certdicom.imaging.reading import read_radiograph
 
         film = read_radiograph(self.image, accept_any=True)
         return Picture(stored=film.stored_values[None], rendering=film.rendering, masks=masks)
@@ -107,8 +107,6 @@ def _patient(header: DicomDataset) -> str:
 
 def _read_segments(files: SegmentFiles, sop_instance_uid: str) -> dict[str, NDArray[np.bool_]]:
     """Structure → the union of its segments, bool (rows, columns)."""
-    from highdicom.seg import segread
-
     masks: dict[str, NDArray[np.bool_]] = {}
     for path, segments in files:
         with warnings.catch_warnings():
