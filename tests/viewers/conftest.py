@@ -19,7 +19,7 @@ from tests.viewers.ohif import Ohif
 def _installed(*names: str) -> str:
     found = next((path for path in map(shutil.which, names) if path), None)
     if found is None:
-        pytest.skip(f"{names[0]} is not installed (Debian: apt install orthanc orthanc-dicomweb chromium chromium-driver)")
+        pytest.skip(f"{names[0]} is not installed (Debian: apt install orthanc orthanc-dicomweb chromium)")
     return found
 
 
@@ -33,12 +33,12 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def page(archive: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ohif]:
+def page(archive: str) -> Iterator[Ohif]:
     dist = find_ohif()
     if dist is None:
         pytest.skip("OHIF is not there (scripts/fetch_ohif)")
-    driver, binary = _installed("chromedriver"), _installed("chromium", "chromium-browser", "google-chrome")
-    with viewer_site(dist, archive) as site, chromium(driver, binary, tmp_path_factory.mktemp("browser")) as browser:
+    binary = _installed("chromium", "chromium-browser", "google-chrome")
+    with viewer_site(dist, archive) as site, chromium(binary) as browser:
         yield Ohif(browser, site)
 
 

@@ -1,6 +1,6 @@
 """OHIF shows what was certified: names, colours and places, from the page and from its pixels.
 
-Slow: a browser is started. `scripts/fetch_ohif` and Debian's orthanc, orthanc-dicomweb, chromium, chromium-driver are needed.
+Slow: a browser is started. `scripts/fetch_ohif` and Debian's orthanc, orthanc-dicomweb and chromium are needed.
 """
 
 from __future__ import annotations
