@@ -1,4 +1,4 @@
-"""What a certificate is asked for, as people write it: one help line and one way of writing for every command and the node."""
+"""Parsing and help of the smoothing options, the same for every command and the node."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 HELP = MappingProxyType(
     {
-        "sigma": "noise on the [0, 1] model grid; R = sigma·Φ⁻¹(tau)",
-        "tau": "share of draws that a certified decision exceeds",
+        "sigma": "standard deviation of the noise, on images in [0, 1]; R = sigma·Φ⁻¹(tau)",
+        "tau": "probability of agreement that a certified decision exceeds",
         "n0": "draws that select the decisions",
         "n": "draws that test them",
-        "looks": "instead of n: test at each of these numbers of draws, on an equal share of alpha, until done",
-        "abstain_target": "with looks: enough once at most this share of the grid's pixels abstains",
-        "fallback": "certify also that any of these structures is there, where no single one can be",
-        "alpha": "chance of any wrong certificate in an image",
+        "looks": "instead of n: test after each of these numbers of draws, with alpha split equally, until done",
+        "abstain_target": "with looks: stop once no more than this share of the grid abstains",
+        "fallback": "where none of these structures can be certified by itself, certify that one of them is present",
+        "alpha": "probability of any wrong certificate in an image",
     }
 )
 """What each option is, by its name."""

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="FILE|FOLDER",
         type=Path,
-        help="radiographs or colour photographs (DICOM files, or folders searched for them)",
+        help="radiographs or colour photographs: DICOM files, or folders to search",
     )
     parser.add_argument(
         "-o",
@@ -36,32 +36,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="OUT",
         type=Path,
-        help="the SEG file to write; with several films, or a folder, the folder to write to",
+        help="the SEG file to write; with several films or a folder, the folder to write into",
     )
     certificate = parser.add_argument_group("certificate")
     certificate.add_argument("--bundle", default=DEFAULT_BUNDLE, metavar="NAME|FOLDER", help="networks to use (default %(default)s)")
     certificate.add_argument("--sigma", type=float, default=SmoothingParameters.sigma, help=f"{HELP['sigma']} (default %(default)s)")
     add_smoothing_arguments(certificate)
     certificate.add_argument(
-        "--site-key", metavar="FILE", type=Path, help="secret file that keys the draws: repeatable by its owner, unpredictable to others"
+        "--site-key",
+        metavar="FILE",
+        type=Path,
+        help="file with the secret that keys the draws, so that its owner can repeat them and nobody else predict them",
     )
-    certificate.add_argument("--accept-any", action="store_true", help="certify also what header or picture say the bundle is not for")
+    certificate.add_argument(
+        "--accept-any",
+        action="store_true",
+        help="skip the checks that the image suits the bundle (modality, body part, view, plausible anatomy)",
+    )
     computing = parser.add_argument_group("computing")
     computing.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where to compute (default %(default)s)")
     computing.add_argument(
-        "--precision", default="auto", metavar="auto|float32|bfloat16|float16", help="of the networks (default %(default)s)"
+        "--precision", default="auto", metavar="auto|float32|bfloat16|float16", help="arithmetic of the networks (default %(default)s)"
     )
-    computing.add_argument("--batch", type=int, default=DEFAULT_BATCH, metavar="B", help="draws in memory at once (default %(default)s)")
+    computing.add_argument(
+        "--batch",
+        type=int,
+        default=DEFAULT_BATCH,
+        metavar="B",
+        help="draws held in memory at once; changes no result (default %(default)s)",
+    )
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--geometry", choices=("viewer", "none"), default="viewer", help="viewer: with the plane that OHIF and Slicer need (default)"
+        "--geometry",
+        choices=("viewer", "none"),
+        default="viewer",
+        help="viewer: place the SEG in the plane that OHIF and 3D Slicer need (default); none: leave geometry out",
     )
-    output.add_argument("--abstain", choices=("union", "per-structure"), default="union", help="abstain segments (default %(default)s)")
+    output.add_argument(
+        "--abstain",
+        choices=("union", "per-structure"),
+        default="union",
+        help="one Abstain segment, or one more per structure (default %(default)s)",
+    )
     for extra in outputs.OUTPUTS:
         if extra != SEG:
             output.add_argument(extra.option, dest=extra.name, metavar="FILE", type=Path, help=f"write {extra.help}")
     output.add_argument("--force", action="store_true", help="overwrite existing files")
-    output.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    output.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
 
 
 @dataclass(frozen=True)

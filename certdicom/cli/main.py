@@ -20,17 +20,17 @@ from certdicom.version import RESEARCH_USE, VERSION
 
 COMMANDS = {
     "certify": "certify films and write DICOM SEG objects (the default command)",
-    "info": "say what a file is, and whether it would be accepted",
+    "info": "describe a file, and say whether it would be accepted",
     "bundle": "list, check and pack bundles: the networks, and all that must be known to use them",
-    "selftest": "certify a synthetic film whose certificate is known",
-    "evaluate": "certified Dice, IoU and abstention on films with reference masks",
-    "demo": "show it all on this machine: a node, an archive and a viewer, with films to look at",
-    "reproduce": "the tables and the figure of Laousy et al. 2023 with the data sets and bundles that are there",
-    "node": "receive films as a storage SCP, certify them and return the results to the archive",
-    "worker": "certify for a node on another host",
-    "queue": "list, show, start again or drop the films of a node",
-    "doctor": "check that a node can work: peers, disk, bundle, database, clock, certificates",
-    "train": "train the networks of a bundle from images with masks",
+    "selftest": "certify a synthetic film and compare with the known answer",
+    "evaluate": "score bundles on images with reference masks: certified Dice, IoU, abstention",
+    "demo": "run a node, an archive and a viewer on this machine, with films to look at",
+    "reproduce": "reproduce the tables and the figure of Laousy et al. 2023 from the data sets and bundles at hand",
+    "node": "receive films as a storage SCP, certify them, and return the results to the archive",
+    "worker": "certify for a node, on another host",
+    "queue": "list, show, retry or drop the films of a node",
+    "doctor": "check what a node needs: peers, disk, bundle, database, clock, certificates",
+    "train": "train denoisers and segmenters on images with masks",
 }
 """Command → help line; the command `x` lives in `certdicom.cli.x_command` with add_arguments(parser) and run(arguments)."""
 
@@ -39,7 +39,8 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """The parser; only the named command's arguments are filled in (all commands' when None), which keeps start-up short."""
     parser = argparse.ArgumentParser(
         prog="certdicom",
-        description="Certified segmentation of radiographs: every pixel is certified stable or openly abstained. " + RESEARCH_USE,
+        description="Certified segmentation of radiographs: every pixel is either certified stable or openly marked abstain. "
+        + RESEARCH_USE,
         epilog="Short form: certdicom film.dcm -o seg.dcm. Exit codes: 0 done, 2 wrong usage, 3 film refused, "
         "4 output could not be written, 5 internal error.",
     )

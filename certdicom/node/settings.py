@@ -108,10 +108,14 @@ class CertificateSettings(Section):
     alpha: float = Field(default=_SMOOTHING.alpha, ge=0.0, description=HELP["alpha"])
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:i")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", description="of the networks")
-    batch: int = Field(default=10, ge=1, description="draws in memory at once")
-    geometry: Literal["viewer", "none"] = Field(default="viewer", description="viewer: with the plane that OHIF and Slicer need")
-    abstain: Literal["union", "per-structure"] = Field(default="union", description="abstain segments")
-    accept_any: bool = Field(default=False, description="certify also what header or picture say the bundle is not for")
+    batch: int = Field(default=10, ge=1, description="draws held in memory at once; changes no result")
+    geometry: Literal["viewer", "none"] = Field(
+        default="viewer", description="viewer: place objects in the plane that OHIF and 3D Slicer need"
+    )
+    abstain: Literal["union", "per-structure"] = Field(default="union", description="one Abstain segment, or one more per structure")
+    accept_any: bool = Field(
+        default=False, description="skip the checks that an image suits the bundle (modality, body part, view, plausible anatomy)"
+    )
     expected_abstain: float = Field(default=0.0, ge=0.0, le=1.0, description="abstaining share of the model card; 0: none known, no alarm")
     abstain_drift: float = Field(
         default=0.1, ge=0.0, le=1.0, description="alarm when the mean share of the last 50 films is further than this from the expected one"
@@ -135,7 +139,7 @@ class JobsSettings(Section):
         default=5, ge=1, description="times that certifying a film may be interrupted before the film is set aside as failed"
     )
     stale_after_s: float = Field(
-        default=60.0, ge=1.0, description="seconds without a sign of life after which a process's work goes to others"
+        default=60.0, ge=1.0, description="seconds without a heartbeat after which a process's work goes to others"
     )
     poll_s: float = Field(default=0.5, ge=0.02, description="seconds between looks at the queue")
     keep_days: float = Field(
