@@ -18,12 +18,12 @@ def category_of(structure: Structure) -> codes.Concept:
     return codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE if structure.code[:2] in codes.ABNORMALITIES else codes.ANATOMICAL_STRUCTURE
 
 
-def region_of(film: Dataset, certificate: Certificate) -> codes.Concept | None:
+def region_of(dataset: Dataset, certificate: Certificate) -> codes.Concept | None:
     """The chest where structures of the chest are certified; else what the image's header says, None where it says nothing."""
     if any(map(is_of_chest, certificate.structures)):
         return codes.CHEST
     try:
-        for item in header.items(film, "AnatomicRegionSequence"):
+        for item in header.items(dataset, "AnatomicRegionSequence"):
             value, scheme, meaning = (str(item.get(keyword) or "") for keyword in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning"))
             if 0 < len(value) <= _SHORT_STRING and 0 < len(scheme) <= _SHORT_STRING and 0 < len(meaning) <= _LONG_STRING:
                 return value, scheme, meaning

@@ -35,7 +35,7 @@ def encode_uncompressed(result: Result) -> bytes:
 
 
 def encode_nifti(
-    film: Dataset,
+    dataset: Dataset,
     decisions: NDArray[np.uint8],
     certificate: Certificate,
     *,
@@ -49,9 +49,9 @@ def encode_nifti(
     spacing (column, row) with negative signs, and 1 mm slices. `compressed`: by gzip. Raises UsageError for decisions of
     another size.
     """
-    require_fit(decisions, certificate, rows=int(film.Rows), columns=int(film.Columns))
+    require_fit(decisions, certificate, rows=int(dataset.Rows), columns=int(dataset.Columns))
     segments = segments_of(decisions, certificate, abstain=abstain)
-    spacing = pixel_spacing(film)
+    spacing = pixel_spacing(dataset)
     volumes = []
     for segment in segments:
         volume = sitk.GetImageFromArray(segment.mask.astype(np.uint8)[np.newaxis])

@@ -34,7 +34,7 @@ def encode(result: Result) -> bytes:
 
 
 def encode_seg_nrrd(
-    film: Dataset,
+    dataset: Dataset,
     decisions: NDArray[np.uint8],
     certificate: Certificate,
     *,
@@ -45,7 +45,7 @@ def encode_seg_nrrd(
     The plane is that of the SEG with viewer geometry: identity orientation, origin 0, the film's spacing in mm, and the
     segments are its segments. Raises UsageError for decisions of another size.
     """
-    require_fit(decisions, certificate, rows=int(film.Rows), columns=int(film.Columns))
+    require_fit(decisions, certificate, rows=int(dataset.Rows), columns=int(dataset.Columns))
     segments = segments_of(decisions, certificate, abstain=abstain)
     places = assign_layers([segment.mask for segment in segments])
     layers = np.zeros((max(layer for layer, _ in places) + 1, *decisions.shape[1:]), np.uint8)
@@ -54,9 +54,9 @@ def encode_seg_nrrd(
 
     stacked = layers.transpose(1, 2, 0)[np.newaxis]
     image = sitk.GetImageFromArray(stacked if len(layers) > 1 else stacked[..., 0], isVector=len(layers) > 1)
-    spacing = pixel_spacing(film)
+    spacing = pixel_spacing(dataset)
     image.SetSpacing((float(spacing.column), float(spacing.row), 1.0))
-    for key, text in _metadata(segments, places, region_of(film, certificate)):
+    for key, text in _metadata(segments, places, region_of(dataset, certificate)):
         image.SetMetaData(key, text)
     return _with_layers(encoded(image, ".nrrd"))
 

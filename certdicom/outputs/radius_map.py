@@ -76,18 +76,18 @@ def largest_radius(certificate: Certificate) -> float:
 
 
 def build_radius_map(
-    film: Dataset, radii: NDArray[np.float32], certificate: Certificate, *, file_sha256: str, draw_identity: str
+    dataset: Dataset, radii: NDArray[np.float32], certificate: Certificate, *, file_sha256: str, draw_identity: str
 ) -> ParametricMap:
-    """Build the map of one film; `film` is not changed.
+    """Build the map of one film; `dataset` is not changed.
 
-    `film`: its data set, pixel data not needed; `radii` (rows, columns) float32 of the film's size, `joint_radii` brought to the
+    `dataset`: its data set, pixel data not needed; `radii` (rows, columns) float32 of the film's size, `joint_radii` brought to the
     film. It lies in the same synthetic plane as the SEG with viewer geometry, and has the film's size: OHIF opens no other. Raises
     ImageRefusedError for a film that nothing can refer to, UsageError for radii of another size or kind.
     """
-    wanted = (int(film.Rows), int(film.Columns))
+    wanted = (int(dataset.Rows), int(dataset.Columns))
     if radii.shape != wanted or radii.dtype != np.float32:
         raise UsageError(f"radii must be float32 {wanted} (rows, columns), not {radii.dtype} {radii.shape}; resample them to the image")
-    source = describe_source(film, geometry="viewer")
+    source = describe_source(dataset, geometry="viewer")
     identity = ResultIdentity.of(
         certificate,
         source_sop_instance_uid=source.image.SOPInstanceUID,
@@ -119,7 +119,7 @@ def build_radius_map(
         contributing_equipment=[contribution(certificate)],
         series_description=SERIES_DESCRIPTION,
     )
-    _finish(radius_map, source, certificate, region=region_of(film, certificate) or codes.ENTIRE_BODY)
+    _finish(radius_map, source, certificate, region=region_of(dataset, certificate) or codes.ENTIRE_BODY)
     return radius_map
 
 

@@ -47,18 +47,18 @@ def encode(result: Result) -> bytes:
 
 
 def build_secondary_capture(
-    film: Dataset, picture: NDArray[np.uint8], certificate: Certificate, *, file_sha256: str, draw_identity: str
+    dataset: Dataset, picture: NDArray[np.uint8], certificate: Certificate, *, file_sha256: str, draw_identity: str
 ) -> SCImage:
-    """Build the capture of one film or photograph; `film` is not changed.
+    """Build the capture of one film or photograph; `dataset` is not changed.
 
-    `film`: its data set, pixel data not needed; `picture` (rows, columns, 3) uint8 RGB, of any size; `file_sha256`: digest of
+    `dataset`: its data set, pixel data not needed; `picture` (rows, columns, 3) uint8 RGB, of any size; `file_sha256`: digest of
     the film's bytes; `draw_identity`: fingerprint of the noise seed. It carries no pixel spacing: the picture is scaled
     and has a legend, and nobody should measure in it. Raises ImageRefusedError for a film that nothing can refer to,
     UsageError for a picture that is none.
     """
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise UsageError(f"the picture must be uint8 (rows, columns, 3), not {picture.dtype} {picture.shape}")
-    source = describe_source(film, geometry="none")
+    source = describe_source(dataset, geometry="none")
     identity = ResultIdentity.of(
         certificate,
         source_sop_instance_uid=source.image.SOPInstanceUID,
@@ -89,8 +89,8 @@ def build_secondary_capture(
     capture.SecondaryCaptureDeviceManufacturer = MANUFACTURER
     capture.SecondaryCaptureDeviceManufacturerModelName = "certdicom"
     capture.SecondaryCaptureDeviceSoftwareVersions = VERSION
-    if film.get("BurnedInAnnotation") in ("YES", "NO"):
-        capture.BurnedInAnnotation = film.BurnedInAnnotation  # the film is in the picture; the legend names the model and no patient
+    if dataset.get("BurnedInAnnotation") in ("YES", "NO"):
+        capture.BurnedInAnnotation = dataset.BurnedInAnnotation  # the film is in the picture; the legend names the model and no patient
     description = (
         f"{certificate.medium.capitalize()} with certified structures outlined, abstention hatched, legend. {statements.RESEARCH_USE}"
     )

@@ -70,7 +70,7 @@ def _built(result: Result) -> Segmentation:
 
 
 def build_segmentation(
-    film: Dataset,
+    dataset: Dataset,
     decisions: NDArray[np.uint8],
     certificate: Certificate,
     *,
@@ -80,9 +80,9 @@ def build_segmentation(
     abstain: AbstainSegments = "union",
     deflated: bool = False,
 ) -> Segmentation:
-    """Build the SEG of one film or photograph; `film` is not changed.
+    """Build the SEG of one film or photograph; `dataset` is not changed.
 
-    `film`: its data set, pixel data not needed; `decisions` (structures, rows, columns) uint8 of ABSENT, PRESENT,
+    `dataset`: its data set, pixel data not needed; `decisions` (structures, rows, columns) uint8 of ABSENT, PRESENT,
     ABSTAIN, of the film's size; `file_sha256`: digest of the film's bytes; `draw_identity`: fingerprint of the noise
     seed; `geometry`: "viewer" places the film in a synthetic identity plane, which OHIF and 3D Slicer need, "none"
     leaves geometry out; `abstain`: "per-structure" puts one Abstain segment per structure before the union;
@@ -91,10 +91,10 @@ def build_segmentation(
     Raises ImageRefusedError for a film that a SEG cannot refer to, UsageError for decisions that do not fit it.
     """
     _require_options(geometry, abstain)
-    require_fit(decisions, certificate, rows=int(film.Rows), columns=int(film.Columns))
+    require_fit(decisions, certificate, rows=int(dataset.Rows), columns=int(dataset.Columns))
     if decisions.dtype != np.uint8 or int(decisions.max(initial=0)) > ABSTAIN:
         raise UsageError(f"decisions must be uint8 of 0, 1 and 2, not {decisions.dtype} up to {decisions.max(initial=0)}")
-    source = describe_source(film, geometry=geometry)
+    source = describe_source(dataset, geometry=geometry)
     identity = ResultIdentity.of(
         certificate,
         source_sop_instance_uid=source.image.SOPInstanceUID,
@@ -104,7 +104,7 @@ def build_segmentation(
         abstain=abstain,
     )
     segments = segments_of(decisions, certificate, abstain=abstain)
-    algorithm, region = algorithm_identification(certificate), region_of(film, certificate)
+    algorithm, region = algorithm_identification(certificate), region_of(dataset, certificate)
     segmentation = Segmentation(
         source_images=[source.image],
         pixel_array=_stack([segment.mask for segment in segments]),

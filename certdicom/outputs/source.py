@@ -101,19 +101,19 @@ class Source:
     notes: tuple[str, ...]
 
 
-def describe_source(film: Dataset, *, geometry: Geometry) -> Source:
-    """Take from `film` what a result refers to and inherits; the film's data set is not changed.
+def describe_source(dataset: Dataset, *, geometry: Geometry) -> Source:
+    """Take from `dataset` what a result refers to and inherits; the film's data set is not changed.
 
     Values that break their VR are left out with a note, but for those by which archives match patients.
     Raises ImageRefusedError for a film that a segmentation cannot refer to.
     """
     notes: list[str] = []
-    spacing = pixel_spacing(film)
-    image = _references(film)
+    spacing = pixel_spacing(dataset)
+    image = _references(dataset)
     for keyword in _REQUIRED_IF_EMPTY:
         setattr(image, keyword, None)
-    image.update(_valid_elements(film, _EQUIPMENT, []))
-    image.update(_lossy_compression(film))
+    image.update(_valid_elements(dataset, _EQUIPMENT, []))
+    image.update(_lossy_compression(dataset))
     if geometry == "viewer":
         _place_in_identity_plane(image, spacing)
         if spacing.keyword is None:
@@ -122,17 +122,17 @@ def describe_source(film: Dataset, *, geometry: Geometry) -> Source:
     inherited = Dataset()
     for keyword in _REQUIRED_IF_EMPTY:
         setattr(inherited, keyword, None)
-    inherited.update(_valid_elements(film, _INHERITED, notes))
-    inherited.update(_verbatim_elements(film, _IDENTITY, notes))
-    if film.get("SpecificCharacterSet"):
-        inherited.SpecificCharacterSet = _tidy_character_set(film.SpecificCharacterSet)
+    inherited.update(_valid_elements(dataset, _INHERITED, notes))
+    inherited.update(_verbatim_elements(dataset, _IDENTITY, notes))
+    if dataset.get("SpecificCharacterSet"):
+        inherited.SpecificCharacterSet = _tidy_character_set(dataset.SpecificCharacterSet)
     return Source(image, inherited, spacing, tuple(notes))
 
 
-def pixel_spacing(film: Dataset) -> PixelSpacing:
+def pixel_spacing(dataset: Dataset) -> PixelSpacing:
     """The first usable spacing of the film, in millimetres of the detector where it says so; 1 mm where there is none."""
     for keyword in _SPACINGS:
-        element = _element(film, keyword)
+        element = _element(dataset, keyword)
         if element is None or element.VM != 2:
             continue
         try:
@@ -144,10 +144,10 @@ def pixel_spacing(film: Dataset) -> PixelSpacing:
     return PixelSpacing("1", "1", None)
 
 
-def _references(film: Dataset) -> Dataset:
+def _references(dataset: Dataset) -> Dataset:
     image = Dataset()
     for keyword in _REFERENCES:
-        element = _element(film, keyword)
+        element = _element(dataset, keyword)
         value = "" if element is None or element.value is None else str(element.value)
         if not re.fullmatch(r"[0-9.]{1,64}", value):
             raise ImageRefusedError(f"the image's {keyword} is {value[:70]!r}, which nothing can refer to; correct its header")
@@ -155,10 +155,10 @@ def _references(film: Dataset) -> Dataset:
     if image.SOPClassUID not in SUPPORTED_SOP_CLASSES:
         name = image.SOPClassUID.name
         raise ImageRefusedError(f"the image's SOP Class is {name}; send CR, DX, Secondary Capture, VL Photographic or VL Endoscopic")
-    if int(film.get("NumberOfFrames") or 1) > 1:
-        raise ImageRefusedError(f"the image has {film.NumberOfFrames} frames; split it and send the frame that is meant")
-    image.Modality = str(film.get("Modality") or "OT")
-    image.Rows, image.Columns = int(film.Rows), int(film.Columns)
+    if int(dataset.get("NumberOfFrames") or 1) > 1:
+        raise ImageRefusedError(f"the image has {dataset.NumberOfFrames} frames; split it and send the frame that is meant")
+    image.Modality = str(dataset.get("Modality") or "OT")
+    image.Rows, image.Columns = int(dataset.Rows), int(dataset.Columns)
     return image
 
 
@@ -172,18 +172,18 @@ def _place_in_identity_plane(image: Dataset, spacing: PixelSpacing) -> None:
     image.SliceThickness = "1"
 
 
-def _lossy_compression(film: Dataset) -> Dataset:
+def _lossy_compression(dataset: Dataset) -> Dataset:
     kept = Dataset()
-    if film.get("LossyImageCompression") == "01":
+    if dataset.get("LossyImageCompression") == "01":
         kept.LossyImageCompression = "01"
-        kept.update(_valid_elements(film, ("LossyImageCompressionRatio", "LossyImageCompressionMethod"), []))
+        kept.update(_valid_elements(dataset, ("LossyImageCompressionRatio", "LossyImageCompressionMethod"), []))
     return kept
 
 
-def _valid_elements(film: Dataset, keywords: tuple[str, ...], notes: list[str]) -> Dataset:
+def _valid_elements(dataset: Dataset, keywords: tuple[str, ...], notes: list[str]) -> Dataset:
     """The film's elements that keep to their VR; what is left out is noted."""
     kept = Dataset()
-    for keyword, element in _readable(film, keywords, notes):
+    for keyword, element in _readable(dataset, keywords, notes):
         if _is_valid(element):
             kept.add(copy.deepcopy(element))
         else:
@@ -191,33 +191,33 @@ def _valid_elements(film: Dataset, keywords: tuple[str, ...], notes: list[str]) 
     return kept
 
 
-def _verbatim_elements(film: Dataset, keywords: tuple[str, ...], notes: list[str]) -> Dataset:
+def _verbatim_elements(dataset: Dataset, keywords: tuple[str, ...], notes: list[str]) -> Dataset:
     """The film's elements letter for letter; what breaks its VR is noted."""
     kept = Dataset()
-    for keyword, element in _readable(film, keywords, notes):
+    for keyword, element in _readable(dataset, keywords, notes):
         if not _is_valid(element):
             notes.append(f"the image's {keyword} is not valid and was kept as it is, because archives match by it")
         kept.add(DataElement(element.tag, element.VR, copy.deepcopy(element.value), validation_mode=config.IGNORE))
     return kept
 
 
-def _readable(film: Dataset, keywords: tuple[str, ...], notes: list[str]) -> Iterator[tuple[str, DataElement]]:
+def _readable(dataset: Dataset, keywords: tuple[str, ...], notes: list[str]) -> Iterator[tuple[str, DataElement]]:
     """Those of the film's elements that can be decoded, by keyword; what cannot is noted."""
     for keyword in keywords:
-        element = _element(film, keyword)
+        element = _element(dataset, keyword)
         if element is not None:
             yield keyword, element
-        elif keyword in film:
+        elif keyword in dataset:
             notes.append(f"the image's {keyword} could not be read and was left out")
 
 
-def _element(film: Dataset, keyword: str) -> DataElement | None:
+def _element(dataset: Dataset, keyword: str) -> DataElement | None:
     """The film's element with the VR that the dictionary gives it; None where it is absent or cannot be decoded."""
     tag = tag_for_keyword(keyword)
-    if tag is None or tag not in film:
+    if tag is None or tag not in dataset:
         return None
     try:
-        element = film[tag]
+        element = dataset[tag]
         wanted = dictionary_VR(tag)
         if wanted == element.VR:
             return element

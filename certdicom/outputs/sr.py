@@ -66,15 +66,15 @@ def encode(result: Result) -> bytes:
 
 
 def build_measurement_report(
-    film: Dataset, segmentation: Dataset, decisions: NDArray[np.uint8], certificate: Certificate
+    dataset: Dataset, segmentation: Dataset, decisions: NDArray[np.uint8], certificate: Certificate
 ) -> sr.Comprehensive3DSR:
-    """Build the report of one film or photograph; neither `film` nor `segmentation` is changed.
+    """Build the report of one film or photograph; neither `dataset` nor `segmentation` is changed.
 
-    `film`: its data set, pixel data not needed; `segmentation`: the SEG built from the same `decisions` (structures, rows,
+    `dataset`: its data set, pixel data not needed; `segmentation`: the SEG built from the same `decisions` (structures, rows,
     columns) uint8 and the same certificate. Raises ImageRefusedError for a film that nothing can refer to, UsageError for
     a segmentation of another film or other structures.
     """
-    source = describe_source(film, geometry="none")
+    source = describe_source(dataset, geometry="none")
     _require_match(source, segmentation, decisions, certificate)
     film_reference = _evidence(source)
     groups = _Groups(source, segmentation, decisions, certificate)
@@ -122,10 +122,12 @@ def _require_match(source: Source, segmentation: Dataset, decisions: NDArray[np.
 
 def _evidence(source: Source) -> Dataset:
     """The film as evidence: who, which study and which image, and nothing that could fail in the header of a strange film."""
-    film = Dataset()
-    film.update(source.image)
-    film.update({element.tag: element for element in source.inherited if element.keyword not in ("PatientOrientation", "BodyPartExamined")})
-    return film
+    dataset = Dataset()
+    dataset.update(source.image)
+    dataset.update(
+        {element.tag: element for element in source.inherited if element.keyword not in ("PatientOrientation", "BodyPartExamined")}
+    )
+    return dataset
 
 
 def _image_library(source: Source) -> sr.ContainerContentItem:
