@@ -87,6 +87,8 @@ def _against_expectation(bundle: Bundle, seen: dict[str, float], place: str) -> 
         expected = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BundleError(f"bundle {bundle.name} has no readable {EXPECTATION}, so its self-test is unknown: {error}") from error
+    if set(expected) != set(seen):
+        raise BundleError(f"{path} measures {', '.join(expected)}, and the bundle gives {', '.join(seen)}; pack it again")
     worst = max(abs(seen[name] - expected[name]) for name in expected)
     shown = ", ".join(f"{name} {seen[name]:.3f} (expected {expected[name]:.3f})" for name in expected)
     return Check(f"certificate of the synthetic film on {place}", worst <= _TOLERANCE, shown)

@@ -14,7 +14,7 @@ import pytest
 
 from certdicom import files
 from certdicom.errors import OutputError
-from certdicom.files import write_atomically
+from certdicom.files import write_atomically, write_together
 
 
 def names(folder: Path) -> list[str]:
@@ -175,3 +175,29 @@ def test_of_many_racers_exactly_one_wins_and_its_file_is_whole(tmp_path, monkeyp
     assert len(lost) == 7
     assert (tmp_path / "a").read_bytes() == bytes(won) * 100_000
     assert names(tmp_path) == ["a"]
+
+
+def test_several_files_are_written_together_or_not_at_all(tmp_path):
+    assert write_together({tmp_path / "a": b"1", tmp_path / "b": b"2"}) == [tmp_path / "a", tmp_path / "b"]
+    assert write_together({}) == []
+    with pytest.raises(OutputError, match="exists already"):
+        write_together({tmp_path / "c": b"3", tmp_path / "b": b"4"})
+    with pytest.raises(OutputError, match=r"missing/d cannot be written: the folder does not exist"):
+        write_together({tmp_path / "c": b"3", tmp_path / "missing" / "d": b"4"})
+    assert names(tmp_path) == ["a", "b"]
+    assert (tmp_path / "b").read_bytes() == b"2"
+
+
+def test_a_name_that_is_taken_in_the_meantime_takes_the_others_back(tmp_path, monkeypatch):
+    give = files._give_name
+
+    def somebody_is_first(temporary: Path, target: Path, *, force: bool) -> None:
+        if target.name == "b":
+            target.write_bytes(b"theirs")
+        give(temporary, target, force=force)
+
+    monkeypatch.setattr(files, "_give_name", somebody_is_first)
+    with pytest.raises(OutputError, match="b was written by another process"):
+        write_together({tmp_path / "a": b"1", tmp_path / "b": b"2"})
+    assert names(tmp_path) == ["b"]
+    assert (tmp_path / "b").read_bytes() == b"theirs"

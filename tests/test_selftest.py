@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from certdicom import load_bundle
+from certdicom import BundleError, load_bundle
 from certdicom.selftest import EXPECTATION, run_selftest
 
 
@@ -26,4 +26,7 @@ def test_another_result_than_recorded_is_noticed(tmp_path: Path, monkeypatch: py
     (copy / EXPECTATION).write_text(json.dumps({**expected, "heart": expected["heart"] + 0.02}))
     check = selftest._against_expectation(load_bundle(copy), expected, "cpu")
     assert not check.passed
+    (copy / EXPECTATION).write_text(json.dumps({"lung": 0.5}))
+    with pytest.raises(BundleError, match="measures lung, and the bundle gives abstain_fraction, lungs"):
+        selftest._against_expectation(load_bundle(copy), expected, "cpu")
     assert selftest._against_expectation(load_bundle(), expected, "cpu").passed
