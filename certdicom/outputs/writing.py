@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from certdicom.errors import CertdicomError, OutputError, one_line
+from certdicom.errors import CertdicomError, OutputError, UsageError, one_line
 from certdicom.files import write_together
 from certdicom.outputs import REPORT, SEG, Output
 from certdicom.outputs.result import Result
@@ -23,8 +23,12 @@ class Encoded:
 def write_outputs(result: Result, targets: Mapping[Output, Path], *, force: bool = False) -> None:
     """Write each output to its file, or nothing at all.
 
-    OutputError when one cannot be made, with the name of its option, or cannot be written, or exists and not `force`.
+    OutputError when one cannot be made, with the name of its option, or cannot be written, or exists and not `force`; UsageError for
+    two with one name.
     """
+    twice = [path for path in targets.values() if list(targets.values()).count(path) > 1]
+    if twice:
+        raise UsageError(f"two outputs would both be written to {twice[0]}; give them other names")
     encoded = encode_outputs(result, targets, names=targets)
     for output, error in encoded.failures.items():
         what = one_line(error) if isinstance(error, CertdicomError) else f"{type(error).__name__}: {one_line(error)}"

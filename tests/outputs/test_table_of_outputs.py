@@ -153,6 +153,11 @@ def test_a_place_that_cannot_be_written_leaves_nothing_elsewhere(result: Result,
     assert list(folder.iterdir()) == []
 
 
+def test_two_outputs_under_one_name_are_refused(result: Result, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="two outputs would both be written to"):
+        write_outputs(result, {SEG: tmp_path / "a", outputs.REPORT: tmp_path / "a"})
+
+
 def test_what_could_not_be_made_stands_in_the_report(result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("certdicom.outputs.sr.build_measurement_report", fail)
     encoded = encode_outputs(result, [output_named(name) for name in ("report", "sr", "seg")])
