@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, kept from what must not be left half done."""
+"""Defer SIGINT and SIGTERM in critical sections."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def conformance_statement() -> str:
             *(f"| {name} | {uid} |" for uid, name in PHOTOGRAPH_SOP_CLASSES.items()),
             "",
             "Radiographs must be gray and of one frame, photographs RGB, YBR_FULL, YBR_FULL_422, YBR_RCT, YBR_ICT or PALETTE COLOR of one",
-            "frame. Instances of the kind that the bundle is not for, and these, are accepted too, stored, and left alone with the reason:",
+            "frame. Instances that the bundle is not for, and these, are accepted and stored, not processed; the log gives the reason:",
             "",
             "| SOP class | UID |",
             "| --- | --- |",

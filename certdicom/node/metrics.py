@@ -22,7 +22,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.received = Counter("certdicom_received", "instances answered, by status", ["status"], registry=self.registry)
         self.duplicates = Counter("certdicom_duplicates", "instances that came again", registry=self.registry)
-        self.ignored = Counter("certdicom_ignored", "instances stored and left alone", registry=self.registry)
+        self.ignored = Counter("certdicom_ignored", "instances stored, not processed", registry=self.registry)
         self.certified = Counter("certdicom_certified", "films certified", registry=self.registry)
         self.failed = Counter("certdicom_failed", "jobs that failed for good", registry=self.registry)
         self.delivered = Counter("certdicom_delivered", "results stored by a destination", ["destination"], registry=self.registry)

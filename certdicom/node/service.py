@@ -122,7 +122,7 @@ class Service:
         return {"database": database, "disk": disk, "listening": self.scp is None or self.scp.listening}
 
     def retry(self, job_id: str) -> None:
-        """Start again what failed or was left alone. UsageError when there is nothing to start again."""
+        """Retry what failed or was not processed. UsageError when there is nothing to retry."""
         self.spool.recall(job_id)
         self.ledger.retry(job_id)
         self.dispatcher.nudge()

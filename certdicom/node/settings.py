@@ -80,7 +80,7 @@ class LimitsSettings(Section):
 
 
 class RulesSettings(Section):
-    """Which instances are certified; all others are stored and left alone, with the reason."""
+    """Which instances are certified; all others are stored, not processed, with the reason."""
 
     modalities: list[str] = Field(
         default_factory=list,

@@ -37,7 +37,7 @@ CANNOT_UNDERSTAND: Final = 0xC000
 """C-STORE statuses, PS3.4 table B.2-1."""
 
 STATUSES: Final = {
-    SUCCESS: "The instance is on disk and will be certified, or was stored and left alone.",
+    SUCCESS: "The instance is on disk and will be certified, or was stored, not processed.",
     OUT_OF_RESOURCES: "Too little disk space, or the disk or the database cannot be written to. Send it again later.",
     NOT_THIS_SOP_CLASS: "The data set has another SOP Class or SOP Instance UID than the request.",
     CANNOT_UNDERSTAND: "The data set cannot be read.",

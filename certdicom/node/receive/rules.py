@@ -1,4 +1,4 @@
-"""Which instances are certified; all others are stored and left alone, with the reason.
+"""Which instances are certified; all others are stored, not processed, with the reason.
 
 Body part and view are judged where the pixels are read (`certdicom.imaging.acceptance`); what does not need the file opened
 further is judged here, on receipt.

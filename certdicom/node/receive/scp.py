@@ -59,7 +59,7 @@ TRANSFER_SYNTAXES: Final = (
 
 
 def storage_sop_classes() -> tuple[UID, ...]:
-    """SOP classes that are accepted for storage; those that are not certified are stored and left alone."""
+    """SOP classes that are accepted for storage; those that are not certified are stored, not processed."""
     return tuple(UID(context.abstract_syntax) for context in AllStoragePresentationContexts if context.abstract_syntax)
 
 
@@ -166,7 +166,7 @@ def _entity(configuration: Configuration) -> ApplicationEntity:
     for sop_class in storage_sop_classes():
         entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
     entity.add_supported_context(Verification)
-    # The archive asks for the SCP role; who asks for none is heard too.
+    # The archive asks for the SCP role; peers that negotiate no role are accepted.
     entity.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
     return entity
 

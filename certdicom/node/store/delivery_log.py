@@ -11,7 +11,7 @@ from certdicom.node.store.tables import COMMITMENTS, SENDINGS
 
 
 class Sendings:
-    """Which bytes went where. Written down before the first one goes out, so that a lost answer is no riddle."""
+    """Which bytes went where, recorded before the first one goes out, so that a lost response can be resolved on retry."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine

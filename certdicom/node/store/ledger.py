@@ -191,7 +191,7 @@ class Ledger:
     # people
 
     def retry(self, job_id: str) -> Job:
-        """Start again what failed or was left alone. UsageError when there is nothing to start again."""
+        """Retry what failed or was not processed. UsageError when there is nothing to retry."""
         with self._engine.begin() as connection:
             job = _require(connection, job_id, _RETRIED, "started again")
             if job.seg_sha256:

@@ -3,7 +3,7 @@
     state_dir/
       incoming/        what is being made; nothing in it counts
       films/           ID.dcm, certified or to be certified
-      ignored/         ID.dcm, stored and left alone
+      ignored/         ID.dcm, stored, not processed
       results/         ID/ with the outputs of `certdicom.outputs`: seg.dcm, preview.png, report.json and what `[results]` asks for
       site.key         keys the noise and the pseudonyms
       spool.id         which spool this is

@@ -24,4 +24,4 @@ class RunningNode(Protocol):
         """What must hold for the node to take films, by name."""
 
     def retry(self, job_id: str) -> None:
-        """Start again what failed or was left alone. UsageError when there is nothing to start again."""
+        """Retry what failed or was not processed. UsageError when there is nothing to retry."""

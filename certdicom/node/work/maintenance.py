@@ -1,4 +1,4 @@
-"""What must be looked after all the time: signs of life, orders not told, work of the dead, files past their time."""
+"""Background maintenance: heartbeats, the outbox, jobs of dead workers, expiry."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The two tasks of the node, as the job queue runs them: certify a film, deliver a result to one destination.
 
-Every step stands being repeated: certifying looks for the result first, sending repeats the same bytes under the same UID.
+Every step is idempotent: certifying looks for the result first, sending repeats the same bytes under the same UID.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ class Run(Protocol):
 
 
 Task = Callable[[Run, str], None]
-"""Does the work that an argument names. It must stand being repeated, in part or whole, at any time."""
+"""Does the work that an argument names. It must be idempotent: it may be repeated, in part or whole, at any time."""
 
 
 @dataclass(frozen=True)
