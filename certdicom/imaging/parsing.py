@@ -41,6 +41,20 @@ _TRUNCATED = "the file ends in the middle of its data: it is truncated, send it 
 _LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 
 
+class FileBytes(bytes):
+    """The bytes of a file, which tracebacks that show local variables must not print."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self):,} bytes>"
+
+
+class QuietDataset(FileDataset):  # type: ignore[misc]  # pydicom has no types
+    """A data set of which such tracebacks, and notebooks, show one line; `print` shows the header to whoever asks for it."""
+
+    def __repr__(self) -> str:
+        return f"<data set of {len(self)} elements>"
+
+
 @dataclass(frozen=True, eq=False)
 class ParsedFile:
     """A data set, how its bytes are to be taken, and what was odd about the file."""
@@ -68,6 +82,7 @@ def parse(data: bytes) -> ParsedFile:
         raise ImageRefusedError("the file cannot be read as DICOM: it is damaged, send it again") from problem
     if not isinstance(dataset, FileDataset) or not len(dataset):
         raise ImageRefusedError(_TRUNCATED if start else "the file holds no DICOM data set: it is damaged")
+    dataset.__class__ = QuietDataset
     notes = []
     excess = _check_complete(dataset, size)
     if excess:

@@ -17,7 +17,7 @@ from certdicom.imaging import header
 from certdicom.imaging.acceptance import is_photograph, judge_photograph, judge_radiograph, refuse_own_picture
 from certdicom.imaging.colour import decode_colour
 from certdicom.imaging.image import Photograph, Radiograph
-from certdicom.imaging.parsing import MOST_BYTES, ParsedFile, parse
+from certdicom.imaging.parsing import MOST_BYTES, FileBytes, ParsedFile, parse
 from certdicom.imaging.pixels import DecodedPixels, PixelFormat, decode, pixel_format
 from certdicom.imaging.voi import rendering_of
 
@@ -45,7 +45,7 @@ def read_radiograph(source: Source, *, accept_any: bool = False) -> Radiograph:
 def load(source: Source) -> bytes:
     """The bytes of a file; UnreadableError if it cannot be read, ImageRefusedError if it is too large to be a film."""
     if isinstance(source, bytes):
-        return source
+        return FileBytes(source)
     path = Path(source)
     try:
         status = path.stat()
@@ -53,7 +53,7 @@ def load(source: Source) -> bytes:
             raise UnreadableError(f"{path} is not a regular file: give the path of a DICOM file")
         if status.st_size > MOST_BYTES:
             raise ImageRefusedError(f"the file has {status.st_size:,} bytes, more than the {MOST_BYTES:,} that are read")
-        return path.read_bytes()
+        return FileBytes(path.read_bytes())
     except (OSError, ValueError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else "not a path"
         raise UnreadableError(f"cannot read {path}: {reason}") from problem
