@@ -29,10 +29,14 @@ def takes_photographs(bundle: Bundle) -> bool:
 
 
 def require_suitable(image: SourceImage, bundle: Bundle, *, accept_any: bool) -> None:
-    """ImageRefusedError unless the bundle takes such an image.
+    """ImageRefusedError unless the bundle takes such an image, and results can refer to it.
 
-    `accept_any` waives what the bundle was made for, and not that a gray network cannot take colours.
+    `accept_any` waives what the bundle was made for, and neither that a gray network cannot take colours nor that a result needs
+    something to refer to.
     """
+    from certdicom.imaging.acceptance import require_referable  # here, because it loads pydicom
+
+    require_referable(image.dataset)
     if image.channels > 1 and image.channels != bundle.channels:
         taken = "gray films" if bundle.channels == 1 else f"images of {bundle.channels} channels"
         raise ImageRefusedError(f"the image is a colour photograph and bundle {bundle.name} takes {taken}: {_for_photographs()}")

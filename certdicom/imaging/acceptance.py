@@ -6,7 +6,9 @@ attribute that says something else is.
 
 from __future__ import annotations
 
+import contextlib
 import re
+import unicodedata
 from typing import Final
 
 from pydicom.dataset import Dataset
@@ -32,8 +34,15 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 CAPTURE_NOTE = "a Secondary Capture that says Modality {modality}: it may have been processed or burned in"
 _FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
 
-CHEST_WORDS = ("CHEST", "THORA", "LUNG", "RIB", "PULMON", "HEART", "TORAX", "BRUST", "POUMON")
-"""A body part is the chest if its name contains one of these: the Defined Terms of PS3.16 annex L and what vendors write."""
+CHEST_WORDS = (
+    *("CHEST", "CHST", "THORA", "TORAX", "TORAC", "TORAKS", "CXR", "LUNG", "PULMO", "PLUC", "PLUCA", "POUMON", "POLMON", "KEUHKO"),
+    *("RIB", "HEART", "BRUST", "PECHO", "PEITO", "PETTO", "POITRINE", "KLATKA", "HRUDNI", "MELLKAS", "BORSTKAS", "GOGUS", "GRUDN"),
+)
+"""A body part is the chest if its name, without accents, contains one of these: the Defined Terms of PS3.16 annex L, what vendors write,
+and the chest in the languages that films come in."""
+
+_SAYS_NOTHING = frozenset({"", "UNKNOWN", "OTHER", "BODY", "TRUNK", "NA", "NONE", "UNSPECIFIED", "UNDEFINED", "ANY", "DEFAULT"})
+"""Body parts, in letters alone, that say nothing about which part it is, or of which the chest is one."""
 
 _CHEST_STRUCTURES = ("CLAVIC", "CARDI", "MEDIAST", "TRACHEA", "DIAPHRAGM", "PLEURA", "PNEUMO", "BRONCH", "AORT")
 """What is segmented on chest films beside what CHEST_WORDS names, as parts of words."""
@@ -67,10 +76,22 @@ CHEST_CODES = {
 """Anatomic regions that hold the chest: PS3.16 CID 4 and CID 4009, with the SRT codes of older objects."""
 
 FRONTAL_VIEWS = ("AP", "PA")
-_LATERAL_VIEWS = {"LL": "left lateral", "RL": "right lateral"}
-_OBLIQUE_VIEWS = {"RLO": "right lateral oblique", "LLO": "left lateral oblique"}
-_DECUBITUS_VIEWS = {"RLD": "right lateral decubitus", "LLD": "left lateral decubitus"}
-"""Defined Terms of View Position, PS3.3 C.8.11.5 (DX) and C.8.1.1 (CR)."""
+"""Defined Terms of View Position for frontal views, PS3.3 C.8.11.5 (DX) and C.8.1.1 (CR)."""
+
+_DEFINED_VIEWS = {
+    "LL": "left lateral",
+    "RL": "right lateral",
+    "RLO": "right lateral oblique",
+    "LLO": "left lateral oblique",
+    "RLD": "right lateral decubitus",
+    "LLD": "left lateral decubitus",
+}
+_OTHER_VIEWS = {
+    "lateral": re.compile(r"[LR]{1,2}|[LR]?LAT|LATER\w*|PROFIL\w*|SEITL\w*|XTABLE|CROSSTABLE|SWIMMER\w*|TRANSTHORAC\w*|BOCZN\w*"),
+    "oblique": re.compile(r"[LR]LO|[LR][AP]O|OBL\w*|SCHRAG\w*|SKOSN\w*"),
+    "decubitus": re.compile(r"[LR]LD|DECUB\w*"),
+}
+"""Words of View Position that name another view than a frontal one: Defined Terms, and what vendors write."""
 
 FRONTAL_CODES = {
     ("SCT", "399033003"): "frontal",
@@ -97,6 +118,42 @@ PHOTOGRAPH_MODALITIES: Final = ("XC", "ES", "DMS", "OT")
 """External-camera photography, endoscopy, dermoscopy and other; PS3.3 C.7.3.1.1.1."""
 
 _OURSELVES = "CERTDICOM"
+
+
+REFERABLE_CLASSES: Final = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.1",
+        "1.2.840.10008.5.1.4.1.1.1.1",
+        "1.2.840.10008.5.1.4.1.1.1.1.1",
+        SECONDARY_CAPTURE,
+        "1.2.840.10008.5.1.4.1.1.77.1.1",
+        "1.2.840.10008.5.1.4.1.1.77.1.4",
+    }
+)
+"""CR, DX (for presentation and processing), Secondary Capture, VL Endoscopic and Photographic: classes of single images without anatomical
+geometry, that a segmentation may refer to (PS3.4 B.5)."""
+
+_UID = re.compile(r"[0-9.]{1,64}")
+
+
+def require_referable(dataset: Dataset) -> None:
+    """ImageRefusedError unless results can refer to the image: by its UIDs, and to an image of its SOP class with one frame."""
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+        value = header.text(dataset, keyword)
+        if not _UID.fullmatch(value):
+            fault = "missing" if not value else "no valid UID"
+            raise ImageRefusedError(f"{keyword} is {fault}, so that no result can refer to the image: correct the header")
+    if header.text(dataset, "SOPClassUID") not in REFERABLE_CLASSES:
+        name = UID(header.text(dataset, "SOPClassUID")).name
+        shown = "a private one" if name[:1].isdigit() else name
+        raise ImageRefusedError(
+            f"the image's SOP Class is {shown}, which no result is written for; "
+            "send CR, DX, Secondary Capture, VL Photographic or VL Endoscopic"
+        )
+    if (header.whole(dataset, "NumberOfFrames") or 1) > 1:
+        raise ImageRefusedError(
+            f"the image has {header.whole(dataset, 'NumberOfFrames')} frames; split it and send the frame that is meant"
+        )
 
 
 def judge_radiograph(dataset: Dataset) -> tuple[str, ...]:
@@ -128,8 +185,8 @@ def _judge_modality(dataset: Dataset) -> tuple[str, ...]:
 
 def _judge_body_part(dataset: Dataset) -> tuple[str, ...]:
     known = False
-    part = header.text(dataset, "BodyPartExamined")
-    if part:
+    part = _readable(header.text(dataset, "BodyPartExamined"))
+    if _letters(part) not in _SAYS_NOTHING:
         known = True
         if not _is_chest(part):
             raise ImageRefusedError(f"BodyPartExamined {header.shown(part)} is not the chest; {ANYWAY}")
@@ -152,25 +209,52 @@ def is_of_chest(structure: Structure) -> bool:
 
 
 def _is_chest(name: str) -> bool:
-    letters = re.sub(r"[^A-Z]", "", name)
+    letters = _letters(name)
     return any(word in letters for word in CHEST_WORDS) and not _NOT_CHEST.search(letters)
 
 
+def _readable(text: str) -> str:
+    """Text as it was meant, where UTF-8 was read as Latin-1; "" where most of it is in another script, which nobody here can read."""
+    with contextlib.suppress(UnicodeError):
+        text = text.encode("latin-1").decode("utf-8")
+    foreign = sum(not letter.isascii() for letter in text)
+    return "" if 2 * foreign > len(text) else text
+
+
+def _letters(name: str) -> str:
+    """The letters of a name in capitals, without accents, blanks and punctuation; letters of other scripts are left out."""
+    return re.sub(r"[^A-Z]", "", unicodedata.normalize("NFKD", name.upper()))
+
+
 def _judge_view(dataset: Dataset) -> tuple[str, ...]:
-    view = header.text(dataset, "ViewPosition")
-    named = {**_LATERAL_VIEWS, **_OBLIQUE_VIEWS, **_DECUBITUS_VIEWS}.get(view)
-    if named is None and re.search(r"\bLAT|LATERAL|OBLIQ", view):
-        named = "lateral or oblique"
-    if named is not None:
-        raise ImageRefusedError(f"ViewPosition {header.shown(view, 16)} is a {named} view, not a frontal one; {ANYWAY}")
+    views = [view for view in header.texts(dataset, "ViewPosition") if view]
+    for view in views:
+        if named := _other_view(view):
+            raise ImageRefusedError(f"ViewPosition {header.shown(view, 16)} is another view, {named}, and not a frontal one; {ANYWAY}")
     codes = list(header.items(dataset, "ViewCodeSequence"))
     for item in codes:
         meaning = header.text(item, "CodeMeaning") or _code(item)[1]
         if _code(item) not in FRONTAL_CODES and not _FRONTAL_MEANING.fullmatch(meaning):
             raise ImageRefusedError(f"ViewCodeSequence says {header.shown(meaning)}, which is not a frontal view; {ANYWAY}")
-    if view in FRONTAL_VIEWS or codes:
+        for modifier in header.items(item, "ViewModifierCodeSequence"):
+            if named := _other_view(header.text(modifier, "CodeMeaning")):
+                raise ImageRefusedError(f"ViewModifierCodeSequence says {named}, which is not a frontal view; {ANYWAY}")
+    if codes or any(view in FRONTAL_VIEWS for view in views):
         return ()
-    return ("the header does not say which view this is",) if not view else (f"ViewPosition {header.shown(view, 16)} was taken as frontal",)
+    if not views:
+        return ("the header does not say which view this is",)
+    return (f"ViewPosition {header.shown(views[0], 16)} was taken as frontal",)
+
+
+def _other_view(text: str) -> str | None:
+    """Which view other than a frontal one a word of the text names; None where none does."""
+    words = re.split(r"[^A-Z]+", unicodedata.normalize("NFKD", text.upper()).encode("ascii", "ignore").decode())
+    if text in _DEFINED_VIEWS:
+        return _DEFINED_VIEWS[text]
+    for name, pattern in _OTHER_VIEWS.items():
+        if any(pattern.fullmatch(word) for word in (*words, "".join(words))):
+            return name
+    return None
 
 
 def _judge_orientation(dataset: Dataset) -> tuple[str, ...]:

@@ -144,4 +144,8 @@ def _palette_table(dataset: Dataset, colour: str, layout: PixelFormat, *, little
         if element is not None:
             setattr(item, keyword, element)
     limits = layout.limits
-    return read_table(item, name=f"{colour.lower()} palette", lowest=limits.lowest, highest=limits.highest, little_endian=little_endian)
+    name = f"{colour.lower()} palette"
+    table = read_table(item, name=name, lowest=limits.lowest, highest=limits.highest, little_endian=little_endian)
+    if table.reached > table.maximum:
+        raise ImageRefusedError(f"the {name} has an entry that needs more bits than LUTDescriptor says: correct the header")
+    return table

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from certdicom.errors import ImageRefusedError
 from certdicom.imaging import header
-from certdicom.imaging.acceptance import is_photograph, modality_of
+from certdicom.imaging.acceptance import is_photograph, modality_of, require_referable
 from certdicom.imaging.parsing import parse
 from certdicom.imaging.reading import Source, image_of, load
 
@@ -51,6 +51,7 @@ def describe(source: Source, *, accept_any: bool = False) -> FilmDescription:
         return FilmDescription(reason=str(refusal))
     try:
         image = image_of(data, accept_any=accept_any)
+        require_referable(image.dataset)
     except ImageRefusedError as refusal:
         return replace(known, reason=str(refusal))
     return replace(known, window_source=image.rendering.window.source, accepted=True, notes=image.notes)

@@ -7,6 +7,7 @@ into ImageRefusedError, and leave a value out of the message wherever it could b
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
@@ -49,18 +50,30 @@ def text(dataset: Dataset, keyword: str) -> str:
     return next(iter(texts(dataset, keyword)), "")
 
 
-def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
-    """All values of a numeric attribute; ImageRefusedError for one that is not a finite number."""
+def numbers(dataset: Dataset, keyword: str, *, skip_empty: bool = False) -> tuple[float, ...]:
+    """All values of a numeric attribute, with `skip_empty` but for empty ones; ImageRefusedError for one that is no finite number."""
     found = []
     for value in values(dataset, keyword):
+        if skip_empty and str(value).strip() == "":
+            continue
         try:
-            number = float(value)  # type: ignore[arg-type]  # whatever the value is, float() says whether it is a number
+            number = float(decimal(value))  # type: ignore[arg-type]  # whatever the value is, float() says whether it is a number
         except (TypeError, ValueError, OverflowError) as problem:
             raise ImageRefusedError(f"{keyword} {shown(str(value))!r} is not a number: correct the header") from problem
         if not math.isfinite(number):
             raise ImageRefusedError(f"{keyword} {number} is not a finite number: correct the header")
         found.append(number)
     return tuple(found)
+
+
+def decimal(value: object) -> object:
+    """A value with the decimal comma that some devices write as the point that DICOM wants (PS3.5 6.2, DS)."""
+    return value.replace(",", ".") if isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d+,\d+\s*", value) else value
+
+
+def has_decimal_comma(dataset: Dataset, keyword: str) -> bool:
+    """Whether a value of a numeric attribute is written with a decimal comma."""
+    return any(decimal(value) != value for value in values(dataset, keyword))
 
 
 def number(dataset: Dataset, keyword: str) -> float | None:

@@ -29,12 +29,14 @@ Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 class LookupTable:
     """`entries` (N,) float64 for the inputs `first`, `first + 1`, …; inputs outside take the nearest end.
 
-    `maximum`: the largest value that an entry of this many bits can have.
+    `maximum`: the largest value that an entry of the declared number of bits can have; `reached`: that of as many bits as the largest
+    entry needs, which is another number where the descriptor and the entries contradict each other.
     """
 
     first: int
     entries: NDArray[np.float64]
     maximum: int
+    reached: int
 
     def __call__(self, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
         """The entry of each input; a fractional input takes the entry at or below it."""
@@ -76,6 +78,7 @@ class _Voi:
     curve: Curve
     centre: float = 0.0
     width: float = 0.0
+    note: str = ""
 
 
 def rendering_of(
@@ -99,12 +102,17 @@ def rendering_of(
         outputs = modality(domain)
     if not np.isfinite(outputs).all() or outputs.min() == outputs.max():
         raise ImageRefusedError("RescaleSlope and RescaleIntercept leave no usable values: correct the header")
-    voi = _voi(dataset, lowest=float(outputs.min()), highest=float(outputs.max()), little_endian=little_endian)
     inverted, notes = _polarity(dataset)
+    notes = (*notes, *_commas(dataset))
+    try:
+        voi = _voi(dataset, lowest=float(outputs.min()), highest=float(outputs.max()), little_endian=little_endian)
+    except _UnusableWindowError as unusable:
+        voi, notes = None, (*notes, f"{unusable}; the window was not used")
 
     if voi is not None:
         shown = voi.curve(outputs)
         if _shows_something(shown, histogram):
+            notes = (*notes, voi.note) if voi.note else notes
             return _compose(modality, voi, domain=domain, shown=shown, inverted=inverted, padding=padding), notes
         notes = (*notes, f"the {voi.source} in the header shows next to nothing of this film and was not used")
     levels = stored if modality.table is None else modality(stored.astype(np.float64))
@@ -115,6 +123,13 @@ def rendering_of(
         return Rendering(window=window, inverted=inverted != (modality.slope < 0), padding=padding), notes
     voi = _linear_voi(PERCENTILES, lo, hi)
     return _compose(modality, voi, domain=domain, shown=voi.curve(outputs), inverted=inverted, padding=padding), notes
+
+
+def _commas(dataset: Dataset) -> tuple[str, ...]:
+    """A note for each number that is written with a decimal comma."""
+    keywords = ("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept")
+    found = [keyword for keyword in keywords if header.has_decimal_comma(dataset, keyword)]
+    return (f"{', '.join(found)} written with a decimal comma, which was read as a point",) if found else ()
 
 
 def _histogram(stored: NDArray[np.int32], *, limits: StoredRange, padding: NDArray[np.bool_] | None) -> NDArray[np.int64]:
@@ -150,31 +165,48 @@ def _voi(dataset: Dataset, *, lowest: float, highest: float, little_endian: bool
     sequence = header.items(dataset, "VOILUTSequence")
     if sequence:
         table = read_table(sequence[0], name="VOI LUT", lowest=lowest, highest=highest, little_endian=little_endian)
-        return _Voi("VOI LUT sequence", False, None, lambda modality: table(modality) / table.maximum)
-    centre, width = header.number(dataset, "WindowCenter"), header.number(dataset, "WindowWidth")
+        declared, used = table.maximum.bit_length(), table.reached.bit_length()
+        note = f"the VOI LUT declares {declared} bits an entry and uses {used}; it was scaled by what it uses" if declared != used else ""
+        return _Voi("VOI LUT sequence", False, None, lambda modality: table(modality) / table.reached, note=note)
+    return _window(dataset)
+
+
+class _UnusableWindowError(Exception):
+    """Why the header's window cannot be used; the film is then shown as one without a window."""
+
+
+def _window(dataset: Dataset) -> _Voi | None:
+    """The header's first window; None where there is none. _UnusableWindowError for one that means nothing."""
+    try:
+        centre, width = (_first_number(dataset, keyword) for keyword in ("WindowCenter", "WindowWidth"))
+    except ImageRefusedError as error:
+        raise _UnusableWindowError(str(error).partition(":")[0]) from error
     if centre is None and width is None:
         return None
     if centre is None or width is None:
         missing, given = ("WindowCenter", "WindowWidth") if centre is None else ("WindowWidth", "WindowCenter")
-        raise ImageRefusedError(f"the header has {given} but no {missing}: correct the header")
+        raise _UnusableWindowError(f"the header has {given} but no {missing}")
     function = header.text(dataset, "VOILUTFunction") or "LINEAR"
     if function == "LINEAR":
         # PS3.3 C.11.2.1.2.1: ((x - (c - 0.5)) / (w - 1) + 0.5), and w is at least 1.
         if width < 1:
-            raise ImageRefusedError(f"WindowWidth {width:g} is below 1, which LINEAR does not allow: correct the header")
+            raise _UnusableWindowError(f"WindowWidth {width:g} is below 1, which LINEAR does not allow")
         middle, span = centre - 0.5, width - 1
     elif function in ("LINEAR_EXACT", "SIGMOID"):
         if width <= 0:
-            raise ImageRefusedError(f"WindowWidth {width:g} is not above 0, which {function} needs: correct the header")
+            raise _UnusableWindowError(f"WindowWidth {width:g} is not above 0, which {function} needs")
         middle, span = centre, width
     else:
-        raise ImageRefusedError(
-            f"VOILUTFunction {header.shown(function, 16)!r} is not known; LINEAR, LINEAR_EXACT and SIGMOID are: correct the header"
-        )
+        raise _UnusableWindowError(f"VOILUTFunction {header.shown(function, 16)!r} is not known; LINEAR, LINEAR_EXACT and SIGMOID are")
     if function == "SIGMOID":
         ends = (middle - span / 2, middle + span / 2)
         return _Voi("SIGMOID window", False, ends, lambda modality: _sigmoid(modality, middle, span), middle, span)
     return _linear_voi(f"WindowCenter/WindowWidth ({function})", middle - span / 2, middle + span / 2)
+
+
+def _first_number(dataset: Dataset, keyword: str) -> float | None:
+    """The first value that is there: some devices leave the first of several windows empty."""
+    return next(iter(header.numbers(dataset, keyword, skip_empty=True)), None)
 
 
 def _linear_voi(source: str, lo: float, hi: float) -> _Voi:
@@ -252,10 +284,9 @@ def read_table(item: Dataset, *, name: str, lowest: float, highest: float, littl
     if not 8 <= bits <= 16:
         raise ImageRefusedError(f"the {name} has {bits} bits for each entry; 8 to 16 can be read: correct LUTDescriptor")
     entries = _entries(item, count=count, bits=bits, name=name, little_endian=little_endian)
-    if int(entries.max()) >= 1 << bits:
-        raise ImageRefusedError(f"the {name} has an entry of {int(entries.max())}, more than {bits} bits hold: correct LUTDescriptor")
     first = _first_input(int(descriptor[1]), count=count, lowest=lowest, highest=highest)
-    return LookupTable(first, entries.astype(np.float64), (1 << bits) - 1)
+    needed = max(int(entries.max()).bit_length(), 1)
+    return LookupTable(first, entries.astype(np.float64), (1 << bits) - 1, (1 << needed) - 1)
 
 
 def _first_input(stated: int, *, count: int, lowest: float, highest: float) -> int:

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from pydicom import config
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -15,24 +15,11 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DSfloat, validate_value
 
-from certdicom.errors import ImageRefusedError
+from certdicom.imaging import header
+from certdicom.imaging.acceptance import require_referable
 from certdicom.outputs.uids import frame_of_reference_uid
 
 Geometry = Literal["viewer", "none"]
-
-SUPPORTED_SOP_CLASSES: Final = {
-    "1.2.840.10008.5.1.4.1.1.1": "Computed Radiography",
-    "1.2.840.10008.5.1.4.1.1.1.1": "Digital X-Ray, for presentation",
-    "1.2.840.10008.5.1.4.1.1.1.1.1": "Digital X-Ray, for processing",
-    "1.2.840.10008.5.1.4.1.1.7": "Secondary Capture",
-    "1.2.840.10008.5.1.4.1.1.7.2": "Multi-frame Grayscale Byte Secondary Capture",
-    "1.2.840.10008.5.1.4.1.1.7.3": "Multi-frame Grayscale Word Secondary Capture",
-    "1.2.840.10008.5.1.4.1.1.12.1": "X-Ray Angiographic",
-    "1.2.840.10008.5.1.4.1.1.12.2": "X-Ray Radiofluoroscopic",
-    "1.2.840.10008.5.1.4.1.1.77.1.1": "VL Endoscopic",
-    "1.2.840.10008.5.1.4.1.1.77.1.4": "VL Photographic",
-}
-"""Images without anatomical geometry that a segmentation may refer to (PS3.4 B.5)."""
 
 _REFERENCES = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
@@ -146,17 +133,9 @@ def pixel_spacing(dataset: Dataset) -> PixelSpacing:
 
 def _references(dataset: Dataset) -> Dataset:
     image = Dataset()
+    require_referable(dataset)
     for keyword in _REFERENCES:
-        element = _element(dataset, keyword)
-        value = "" if element is None or element.value is None else str(element.value)
-        if not re.fullmatch(r"[0-9.]{1,64}", value):
-            raise ImageRefusedError(f"the image's {keyword} is {value[:70]!r}, which nothing can refer to; correct its header")
-        setattr(image, keyword, value)
-    if image.SOPClassUID not in SUPPORTED_SOP_CLASSES:
-        name = image.SOPClassUID.name
-        raise ImageRefusedError(f"the image's SOP Class is {name}; send CR, DX, Secondary Capture, VL Photographic or VL Endoscopic")
-    if int(dataset.get("NumberOfFrames") or 1) > 1:
-        raise ImageRefusedError(f"the image has {dataset.NumberOfFrames} frames; split it and send the frame that is meant")
+        setattr(image, keyword, header.text(dataset, keyword))
     image.Modality = str(dataset.get("Modality") or "OT")
     image.Rows, image.Columns = int(dataset.Rows), int(dataset.Columns)
     return image

@@ -1,0 +1,174 @@
+"""Kinds of films that people reported: each is read right, with a note on what was read otherwise, or refused truly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+
+from certdicom.errors import ImageRefusedError
+from certdicom.imaging.acceptance import require_referable
+from certdicom.imaging.describe import describe
+from certdicom.imaging.grid import to_grid
+from certdicom.imaging.image import Radiograph
+from certdicom.imaging.reading import read_radiograph
+from certdicom.imaging.synthetic import film_bytes, synthetic_film
+
+
+def read(**changes: object) -> Radiograph:
+    options = changes.pop("options", {})
+    dataset, _ = synthetic_film(rows=96, columns=80, **options)
+    for keyword, value in changes.items():
+        if value is None:
+            delattr(dataset, keyword)
+        else:
+            setattr(dataset, keyword, value)
+    return read_radiograph(film_bytes(dataset))
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR", "ignore:The value length")
+
+# tables whose descriptor and entries contradict each other
+
+
+@pytest.mark.parametrize("declared", [16, 14, 10, 8])
+def test_a_voi_lut_is_scaled_by_the_bits_that_its_entries_use(declared: int) -> None:
+    dataset, _ = synthetic_film(rows=96, columns=80, voi_lut_bits=12)
+    right = read_radiograph(film_bytes(dataset))
+    item = dataset.VOILUTSequence[0]
+    item.LUTDescriptor = [item.LUTDescriptor[0], item.LUTDescriptor[1], declared]
+    found = read_radiograph(film_bytes(dataset))
+    np.testing.assert_allclose(to_grid(found, 32).u, to_grid(right, 32).u, atol=1e-6)
+    assert f"the VOI LUT declares {declared} bits an entry and uses 12; it was scaled by what it uses" in found.notes
+    assert not any("VOI LUT" in note for note in right.notes)
+
+
+# views
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        *("LLAT", "RLAT", "CHEST_LAT", "PA_LAT", "L", "R", "LATERO", "PROFIL", "Seitlich", "XTABLE", "X-TABLE", "CROSSTABLE LAT"),
+        *("SWIMMERS", "LPO", "RAO", "LAO", "OBLIQUE", "Schräg", "AP RLD", "PA LLD", "DECUB", "Decubitus"),
+    ],
+)
+def test_a_view_that_is_not_frontal_is_refused_in_any_spelling(view: str) -> None:
+    with pytest.raises(ImageRefusedError, match=r"is another view, (lateral|oblique|decubitus), and not a frontal one"):
+        read(ViewPosition=view, ViewCodeSequence=None)
+
+
+@pytest.mark.parametrize("view", ["AP", "PA", "AP SUPINE", "PORTABLE AP", "SUPINE", "ERECT", "AP AXIAL", "STANDARD"])
+def test_a_frontal_or_unknown_view_is_accepted(view: str) -> None:
+    notes = read(ViewPosition=view, ViewCodeSequence=None).notes
+    assert (f"ViewPosition {view} was taken as frontal" in notes) == (view not in ("AP", "PA"))
+
+
+def test_every_value_of_the_view_is_looked_at() -> None:
+    with pytest.raises(ImageRefusedError, match="ViewPosition LL is another view, left lateral"):
+        read(ViewPosition=["PA", "LL"], ViewCodeSequence=None)
+
+
+def test_a_modifier_may_make_a_frontal_code_oblique() -> None:
+    modifier, code = Dataset(), Dataset()
+    modifier.CodeValue, modifier.CodingSchemeDesignator, modifier.CodeMeaning = "399182000", "SCT", "oblique"
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "399348003", "SCT", "antero-posterior"
+    code.ViewModifierCodeSequence = [modifier]
+    with pytest.raises(ImageRefusedError, match="ViewModifierCodeSequence says oblique"):
+        read(ViewPosition="AP", ViewCodeSequence=[code])
+
+
+# body parts
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "TÓRAX",
+        "TÃ\x93RAX",
+        "TORACE",
+        "CXR",
+        "PECHO",
+        "KLATKA",
+        "HRUDNIK",
+        "PLUCA",
+        "MELLKAS",
+        "KEUHKOT",
+        "CHST",
+        "PORT_CHEST",
+        "Thorax a.p.",
+    ],
+)
+def test_the_chest_is_known_in_the_words_of_many_places(part: str) -> None:
+    notes = read(BodyPartExamined=part, AnatomicRegionSequence=None).notes
+    assert not any("body part" in note for note in notes)
+
+
+@pytest.mark.parametrize("part", ["UNKNOWN", "OTHER", "Body", "TRUNK", "n/a", "ÃÐÓÄÜ", "ÎÃÊ", ""])
+def test_a_body_part_that_says_nothing_is_as_one_that_is_missing(part: str) -> None:
+    notes = read(BodyPartExamined=part, AnatomicRegionSequence=None).notes
+    assert "the header does not say which body part this is" in notes
+
+
+@pytest.mark.parametrize("part", ["HAND", "UPPER_ABDOMEN", "TSPINE", "WHOLEBODY", "STERNUM", "SKULL"])
+def test_another_body_part_is_refused(part: str) -> None:
+    with pytest.raises(ImageRefusedError, match=f"BodyPartExamined {part} is not the chest"):
+        read(BodyPartExamined=part)
+
+
+# optional values that cannot be used
+
+
+def test_numbers_with_a_decimal_comma_are_read_with_a_note() -> None:
+    dataset, _ = synthetic_film(rows=96, columns=80)
+    dataset.WindowCenter, dataset.WindowWidth, dataset.RescaleSlope = 2047, 3000, 1.5
+    data = film_bytes(dataset)
+    commas = data.replace(b"1.5 ", b"1,5 ")
+    assert commas != data
+    right, found = read_radiograph(data), read_radiograph(commas)
+    assert found.rendering.window == right.rendering.window
+    assert "RescaleSlope written with a decimal comma, which was read as a point" in found.notes
+
+
+def test_the_first_window_that_is_there_is_used() -> None:
+    dataset, _ = synthetic_film(rows=96, columns=80)
+    dataset.WindowCenter, dataset.WindowWidth = [1111, 2048], [1111, 3000]
+    found = read_radiograph(film_bytes(dataset).replace(b"1111.0", b"      "))
+    assert (found.rendering.window.lo, found.rendering.window.hi) == (2047.5 - 2999 / 2, 2047.5 + 2999 / 2)
+
+
+# what no result can refer to
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"StudyInstanceUID": None}, "StudyInstanceUID is missing"),
+        ({"SeriesInstanceUID": ""}, "SeriesInstanceUID is missing"),
+        ({"StudyInstanceUID": "1." + "2" * 64}, "StudyInstanceUID is no valid UID"),
+        ({"StudyInstanceUID": "1.2.abc"}, "StudyInstanceUID is no valid UID"),
+        ({"SOPClassUID": None}, "SOPClassUID is missing"),
+        ({"SOPClassUID": "1.2.392.200036.9125.1.1.2"}, "SOP Class is a private one"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.3"}, "SOP Class is Digital Intra-Oral X-Ray Image Storage"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.2"}, "SOP Class is Digital Mammography X-Ray Image Storage"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7.3"}, "SOP Class is Multi-frame Grayscale Word Secondary Capture"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.12.2"}, "SOP Class is X-Ray Radiofluoroscopic Image Storage"),
+    ],
+)
+def test_what_no_result_can_refer_to_is_told_before_any_draw(changes: dict, message: str) -> None:
+    dataset, _ = synthetic_film(rows=96, columns=80)
+    meta = dataset.file_meta
+    for keyword, value in changes.items():
+        if value is None:
+            delattr(dataset, keyword)
+        else:
+            setattr(dataset, keyword, value)
+    dataset.file_meta = meta
+    data = film_bytes(dataset)
+    image = read_radiograph(data)  # to look at and to learn from
+    with pytest.raises(ImageRefusedError, match=message) as caught:
+        require_referable(image.dataset)
+    assert "1.2.abc" not in str(caught.value)
+    described = describe(data)
+    assert not described.accepted
+    assert message in str(described.reason)
