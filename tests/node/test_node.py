@@ -173,6 +173,25 @@ def test_all_results_that_are_asked_for_are_delivered_committed_and_then_cleaned
     peer.stop()
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_what_no_result_can_refer_to_is_stored_with_the_reason_and_never_certified(run_node, configure, make_film, send, archive):
+    certifier = CheapCertifier()
+    node = run_node(configure(archive), certifier)
+    assert send(node, make_film(1, StudyInstanceUID="")) == [0]
+    assert send(node, make_film(2, SeriesInstanceUID="1.2.letters")) == [0]
+    jobs = node.ledger.jobs()
+    assert [job.state for job in jobs] == ["ignored", "ignored"]
+    assert {job.reason.partition(",")[0] for job in jobs} == {"StudyInstanceUID is missing", "SeriesInstanceUID is no valid UID"}
+    assert certifier.calls == 0
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_a_modality_is_read_on_arrival_as_it_is_when_the_pixels_are(run_node, configure, make_film, send, archive):
+    node = run_node(configure(archive))
+    assert send(node, make_film(Modality=" dx ")) == [0]
+    wait_until(lambda: states(node) == ["done"])
+
+
 def test_an_extra_that_cannot_be_made_never_costs_the_segmentation(run_node, configure, make_film, send, archive, monkeypatch, caplog):
     def fail(*_):
         raise ValueError("Zwiebelfisch")

@@ -164,13 +164,16 @@ def reconcile(*, spool: Spool, ledger: Ledger, site_key: bytes) -> int:
     return count
 
 
+_LOOKED_AT = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "NumberOfFrames")
+
+
 def read_header(path: Path) -> Dataset | None:
     """What a DICOM file says of itself, without its pixels; None when it cannot be understood. OSError when it cannot be opened."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's warnings quote values
         try:
-            header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID", "SOPInstanceUID", "Modality"])
-            _ = [header.get(keyword) for keyword in ("SOPClassUID", "SOPInstanceUID", "Modality")]
+            header = dcmread(path, stop_before_pixels=True, specific_tags=list(_LOOKED_AT))
+            _ = [header.get(keyword) for keyword in _LOOKED_AT]
         except OSError:
             raise
         except Exception:  # noqa: BLE001  # whatever pydicom stumbles over, the answer is the same

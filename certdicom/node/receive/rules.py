@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from certdicom.imaging.acceptance import MODALITIES, PHOTOGRAPH_CLASSES, PHOTOGRAPH_MODALITIES
+from certdicom.errors import ImageRefusedError
+from certdicom.imaging.acceptance import MODALITIES, PHOTOGRAPH_CLASSES, PHOTOGRAPH_MODALITIES, require_referable
+from certdicom.imaging.header import text
 from certdicom.node.configuration import Configuration
 from certdicom.suitability import takes_photographs
 
@@ -55,12 +57,20 @@ class Rules:
         if sop_class_uid not in self.sop_classes:
             known = sop_class_uid in FILM_SOP_CLASSES or sop_class_uid in PHOTOGRAPH_SOP_CLASSES
             return f"rules.sop_classes does not list {UID(sop_class_uid).name}{self._because(known=known)}"
-        modality = str(header.get("Modality", "") or "")
-        if modality and modality not in self.modalities:
-            # A header may say anything here: only what looks like a modality is repeated.
-            shown = modality if modality.isalpha() and modality.isupper() and len(modality) <= 8 else "of this instance"
-            return f"rules.modalities does not list {shown}{self._because(known=modality in (*MODALITIES, *PHOTOGRAPH_MODALITIES))}"
+        try:
+            if objection := self._of_modality(text(header, "Modality")):
+                return objection
+            require_referable(header)
+        except ImageRefusedError as error:
+            return str(error)
         return None
+
+    def _of_modality(self, modality: str) -> str | None:
+        if not modality or modality in self.modalities:
+            return None
+        # A header may say anything here: only what looks like a modality is repeated.
+        shown = modality if modality.isalpha() and len(modality) <= 8 else "of this instance"
+        return f"rules.modalities does not list {shown}{self._because(known=modality in (*MODALITIES, *PHOTOGRAPH_MODALITIES))}"
 
     def _because(self, *, known: bool) -> str:
         """Of what another bundle would take."""
