@@ -150,10 +150,9 @@ def require_referable(dataset: Dataset) -> None:
             f"the image's SOP Class is {shown}, which no result is written for; "
             "send CR, DX, Secondary Capture, VL Photographic or VL Endoscopic"
         )
-    if (header.whole(dataset, "NumberOfFrames") or 1) > 1:
-        raise ImageRefusedError(
-            f"the image has {header.whole(dataset, 'NumberOfFrames')} frames; split it and send the frame that is meant"
-        )
+    frames = header.whole(dataset, "NumberOfFrames") or 1
+    if frames > 1:
+        raise ImageRefusedError(f"the image has {frames} frames; only single images can be certified: send the frame that is meant")
 
 
 def judge_radiograph(dataset: Dataset) -> tuple[str, ...]:
