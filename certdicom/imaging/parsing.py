@@ -37,6 +37,10 @@ MOST_BYTES = 512 * 1024**2
 
 _PREAMBLE = 128
 _UNDEFINED = 0xFFFFFFFF
+_ENCAPSULATED = b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff"
+"""PixelData of undefined length, in Explicit VR Little Endian as all encapsulated pixel data are (PS3.5 A.4)."""
+_ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0\0\0\0\0"
+_DELIMITER_BYTES = len(_DELIMITER)
 _TRUNCATED = "the file ends in the middle of its data: it is truncated, send it again"
 _LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 
@@ -70,6 +74,7 @@ def parse(data: bytes) -> ParsedFile:
         raise ImageRefusedError("the file is empty: send it again")
     if len(data) > MOST_BYTES:
         raise ImageRefusedError(f"the file has {len(data):,} bytes, more than the {MOST_BYTES:,} that are read")
+    data, notes = _with_delimiter(data)
     start = _start_of_elements(data)
     end_of_meta, stated = _read_meta(data, start)
     size = len(data)
@@ -83,13 +88,13 @@ def parse(data: bytes) -> ParsedFile:
     if not isinstance(dataset, FileDataset) or not len(dataset):
         raise ImageRefusedError(_TRUNCATED if start else "the file holds no DICOM data set: it is damaged")
     dataset.__class__ = QuietDataset
-    notes = []
     excess = _check_complete(dataset, size)
     if excess:
-        # Fewer bytes than a whole element header: the start of one that was cut off, or an odd pad byte.
-        if excess < 0 or data[len(data) - excess :].strip(b"\0"):
+        # Before the pixels such bytes are the start of an element that was cut off; after them they mean nothing.
+        zeros = not data[len(data) - excess :].strip(b"\0")
+        if excess < 0 or not (zeros or "PixelData" in dataset):
             raise ImageRefusedError(_TRUNCATED)
-        notes.append(f"{excess} zero bytes after the data set were ignored")
+        notes.append(f"{excess} {'zero ' if zeros else ''}bytes after the data set were ignored")
     if not start:
         notes.append("the file has no DICOM preamble")
     transfer_syntax = UID(str(stated)) if stated else _guess_transfer_syntax(dataset)
@@ -98,6 +103,19 @@ def parse(data: bytes) -> ParsedFile:
         _complete_meta(dataset, transfer_syntax)
     _check_known(transfer_syntax)
     return ParsedFile(dataset, transfer_syntax, tuple(notes))
+
+
+def _with_delimiter(data: bytes) -> tuple[bytes, list[str]]:
+    """The file with the delimiter after the last fragment of its pixel data (PS3.5 A.4), and a note where it was missing or zero."""
+    begin = data.rfind(_ENCAPSULATED)
+    position = begin + len(_ENCAPSULATED)
+    while begin >= 0 and data[position : position + 4] == _ITEM:
+        position += 8 + int.from_bytes(data[position + 4 : position + 8], "little")
+    rest = data[position:]
+    if begin < 0 or position > len(data) or rest.strip(b"\0") or len(rest) > _DELIMITER_BYTES:
+        return data, []
+    note = "the pixel data have no sequence delimiter; their fragments are whole, and were read"
+    return FileBytes(data[:position] + _DELIMITER), [note]
 
 
 def _start_of_elements(data: bytes) -> int:
@@ -161,7 +179,8 @@ def _inflated_size(deflated: bytes) -> int:
 def _check_complete(dataset: FileDataset, size: int) -> int:
     """How many bytes follow the last element; refuses a data set in which an element is shorter than it says."""
     end, exact = 0, True
-    for tag in dataset.keys():  # noqa: SIM118 - iterating a Dataset converts its elements
+    pixels = _end_of_pixels(dataset)
+    for tag in list(dataset.keys()):
         try:
             element = dataset.get_item(tag)
         except Exception as problem:
@@ -171,7 +190,10 @@ def _check_complete(dataset: FileDataset, size: int) -> int:
             held = len(element.value or b"")
             undefined = element.length == _UNDEFINED
             if not undefined and held < element.length:
-                raise ImageRefusedError(_TRUNCATED)
+                if pixels is None or element.value_tell <= pixels:
+                    raise ImageRefusedError(_TRUNCATED)
+                del dataset[tag]  # what follows the pixels was cut off, or is no element
+                continue
             # The delimiter that ends an undefined length has 8 bytes.
             tail, known = element.value_tell + held + (8 if undefined else 0), True
         else:
@@ -180,6 +202,19 @@ def _check_complete(dataset: FileDataset, size: int) -> int:
         if tail > end:
             end, exact = tail, known
     return size - end if exact else 0
+
+
+def _end_of_pixels(dataset: FileDataset) -> int | None:
+    """Where PixelData ends in the file; None where they are not whole, or not there."""
+    try:
+        element = dataset.get_item("PixelData") if "PixelData" in dataset else None
+    except Exception:  # noqa: BLE001  # whatever its conversion raises: the loop over all elements says so
+        return None
+    if not isinstance(element, RawDataElement):
+        return None
+    held = len(element.value or b"")
+    whole = element.length == _UNDEFINED or held >= element.length
+    return element.value_tell + held if whole else None
 
 
 def _guess_transfer_syntax(dataset: FileDataset) -> UID:

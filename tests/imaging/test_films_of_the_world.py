@@ -12,7 +12,7 @@ from certdicom.imaging.describe import describe
 from certdicom.imaging.grid import to_grid
 from certdicom.imaging.image import Radiograph
 from certdicom.imaging.reading import read_radiograph
-from certdicom.imaging.synthetic import film_bytes, synthetic_film
+from certdicom.imaging.synthetic import compress, film_bytes, synthetic_film
 
 
 def read(**changes: object) -> Radiograph:
@@ -135,6 +135,30 @@ def test_the_first_window_that_is_there_is_used() -> None:
     dataset.WindowCenter, dataset.WindowWidth = [1111, 2048], [1111, 3000]
     found = read_radiograph(film_bytes(dataset).replace(b"1111.0", b"      "))
     assert (found.rendering.window.lo, found.rendering.window.hi) == (2047.5 - 2999 / 2, 2047.5 + 2999 / 2)
+
+
+# whole frames whose file says otherwise
+
+
+@pytest.mark.parametrize("encoding", ["jpeg-baseline", "jpeg-ls", "jpeg-2000", "rle"])
+@pytest.mark.parametrize("end", [b"", b"\0" * 8])
+def test_pixel_data_without_their_delimiter_are_read_with_a_note(encoding: str, end: bytes) -> None:
+    whole = film_bytes(compress(synthetic_film(rows=96, columns=80, bits_stored=8)[0], encoding))
+    delimiter = b"\xfe\xff\xdd\xe0\0\0\0\0"
+    assert whole.endswith(delimiter)
+    found = read_radiograph(whole[:-8] + end)
+    np.testing.assert_array_equal(found.stored_values, read_radiograph(whole).stored_values)
+    assert "the pixel data have no sequence delimiter; their fragments are whole, and were read" in found.notes
+    with pytest.raises(ImageRefusedError, match="truncated"):
+        read_radiograph(whole[:-12])
+
+
+@pytest.mark.parametrize(("surplus", "note"), [(b"\x1a\x1a", "2 bytes"), (bytes(range(1, 250)) * 4, "996 bytes"), (b"\0", "1 zero bytes")])
+def test_bytes_after_the_pixels_are_ignored_with_a_note(surplus: bytes, note: str) -> None:
+    whole = film_bytes(synthetic_film(rows=96, columns=80)[0])
+    found = read_radiograph(whole + surplus)
+    np.testing.assert_array_equal(found.stored_values, read_radiograph(whole).stored_values)
+    assert f"{note} after the data set were ignored" in found.notes
 
 
 # what no result can refer to
