@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from certdicom.certification.certificate import SeedKind
     from certdicom.certification.sampling import BaseSegmenter
     from certdicom.imaging.image import SourceImage
-    from certdicom.models.backends.torch import TorchBackend
+    from certdicom.models.backends.choice import Backend
     from certdicom.outputs.result import Result, Stopwatch
     from certdicom.outputs.segments import AbstainSegments
     from certdicom.outputs.source import Geometry
@@ -47,11 +47,12 @@ DEFAULT_BATCH = 10
 class Computation:
     """How to compute, as opposed to what.
 
-    `device`: auto, cpu, cuda or cuda:i; `precision`: auto, float32, bfloat16 or float16; `batch_size`: draws in memory at once, which
-    changes nothing else; `site_key`: makes the draws repeatable by its owner and unpredictable to others; without it the system's
-    entropy is used.
+    `backend`: auto, openvino or torch; `device`: auto, cpu, cuda or cuda:i; `precision`: auto, float32, bfloat16 or float16;
+    `batch_size`: draws in memory at once, which changes nothing else; `site_key`: makes the draws repeatable by its owner and
+    unpredictable to others; without it the system's entropy is used.
     """
 
+    backend: str = "auto"
     device: str = "auto"
     precision: str = "auto"
     batch_size: int = DEFAULT_BATCH
@@ -82,17 +83,18 @@ class Certifier:
         self.bundle.require_sigma(self.parameters.sigma)
         hypotheses = Hypotheses(len(self.bundle.structures), self.parameters.unions)
         hypotheses.require_certifiable(self.parameters, cells=self.bundle.cells)
-        self._loaded: tuple[TorchBackend, BaseSegmenter] | None = None
+        self._loaded: tuple[Backend, BaseSegmenter] | None = None
 
     def __repr__(self) -> str:
         return f"Certifier({self.bundle.name!r}, sigma={self.parameters.sigma:g})"
 
-    def load(self) -> tuple[TorchBackend, BaseSegmenter]:
+    def load(self) -> tuple[Backend, BaseSegmenter]:
         """What runs the networks, imported and loaded on the first call."""
         if self._loaded is None:
-            from certdicom.models.backends.torch import TorchBackend
+            from certdicom.models.backends.choice import choose_backend
 
-            backend = TorchBackend(device=self.computation.device, precision=self.computation.precision)
+            asked = self.computation
+            backend = choose_backend([self.bundle], backend=asked.backend, device=asked.device, precision=asked.precision)
             self._loaded = backend, backend.base_segmenter(self.bundle, sigma=self.parameters.sigma)
         return self._loaded
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 
@@ -41,23 +41,22 @@ class Check:
     detail: str
 
 
-def run_selftest(bundle: Bundle, *, device: str = "auto", precision: str = "auto", progress: Progress | None = None) -> Iterator[Check]:
-    """All checks, one after the other. UsageError when the device or precision asked for is not there."""
+def run_selftest(bundle: Bundle, computation: Computation | None = None, *, progress: Progress | None = None) -> Iterator[Check]:
+    """All checks, one after the other. UsageError when what `computation` asks for is not there."""
     yield _known_probabilities()
-    result = certify_synthetic_film(bundle, device=device, precision=precision, progress=progress)
+    result = certify_synthetic_film(bundle, computation or Computation(), progress=progress)
     certificate = result.certificate
-    place = f"{certificate.device}, {certificate.precision}"
+    place = f"{certificate.device}, {certificate.precision} by {certificate.backend}"
     yield _against_expectation(bundle, measurements(certificate), place)
     yield _written_and_read_back(result)
 
 
-def certify_synthetic_film(bundle: Bundle, *, device: str = "auto", precision: str = "auto", progress: Progress | None = None) -> Result:
+def certify_synthetic_film(bundle: Bundle, computation: Computation, *, progress: Progress | None = None) -> Result:
     """The synthetic film's result, with draws keyed by a published key."""
     dataset, _ = synthetic_film(rows=1280, columns=1024, seed=1)
     film = read_radiograph(film_bytes(dataset))
-    computation = Computation(device=device, precision=precision, site_key=_SITE_KEY)
     parameters = SmoothingParameters(sigma=bundle.nearest_sigma(SmoothingParameters().sigma))
-    return Certifier(bundle, parameters, computation).certify(film, accept_any=True, progress=progress)
+    return Certifier(bundle, parameters, replace(computation, site_key=_SITE_KEY)).certify(film, accept_any=True, progress=progress)
 
 
 def measurements(certificate: Certificate) -> dict[str, float]:
@@ -106,5 +105,5 @@ def _written_and_read_back(result: Result) -> Check:
 
 def record_expectation(bundle: Bundle, write: Callable[[str], object]) -> None:
     """Write what the networks give in float32 on this machine, as the bundle's expectation."""
-    result = certify_synthetic_film(bundle, device="cpu", precision="float32")
+    result = certify_synthetic_film(bundle, Computation(device="cpu", precision="float32"))
     write(json.dumps(measurements(result.certificate), indent=2) + "\n")

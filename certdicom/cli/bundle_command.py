@@ -1,4 +1,4 @@
-"""`certdicom bundle list|card|check|pack|convert-adm`: the networks that certify, with all that must be known to use them."""
+"""`certdicom bundle list|card|check|pack|export|convert-adm`: the networks that certify, with all that must be known to use them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CARD = "MODEL_CARD.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_subparsers(dest="what", required=True, metavar="list|card|check|pack|convert-adm")
+    what = parser.add_subparsers(dest="what", required=True, metavar="list|card|check|pack|export|convert-adm")
     listing = what.add_parser("list", help="the bundles that come with this installation")
     listing.add_argument("--json", action="store_true", help="machine-readable")
     card = what.add_parser("card", help="print a bundle's model card: its data and their terms, recipe, scores and limits")
@@ -32,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(pack)
     add_structures(pack)
     _add_packing(pack)
+    export = what.add_parser("export", help="write the programs of a bundle's networks, which OpenVINO runs without PyTorch")
+    export.add_argument("bundle", type=Path, metavar="FOLDER", help="a folder that holds bundle.json; its digest changes")
     adm = what.add_parser("convert-adm", help="write the weights of one of OpenAI's ADM checkpoints as safetensors (docs/models.md)")
     adm.add_argument("checkpoint", type=Path, metavar="FILE.pt", help="the checkpoint; the description for bundle.json is printed")
     adm.add_argument("--out", type=Path, metavar="FILE", help="where to (default %(default)s)", default=Path("denoiser.safetensors"))
@@ -70,7 +72,9 @@ def _add_packing(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return {"list": _list, "card": _card, "check": _check, "pack": _pack, "convert-adm": _convert}[arguments.what](arguments)
+    return {"list": _list, "card": _card, "check": _check, "pack": _pack, "export": _export, "convert-adm": _convert}[arguments.what](
+        arguments
+    )
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -158,6 +162,15 @@ def _pack(arguments: argparse.Namespace) -> int:
         train=join(list(films.values())),
     )
     print(arguments.out)
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from certdicom.models.backends.export import export_bundle
+
+    outcomes = export_bundle(arguments.bundle)
+    for role, outcome in outcomes.items():
+        print(f"{role}: {outcome}")
     return 0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from certdicom import outputs
 from certdicom.certification.options import HELP, unions_from
 from certdicom.certification.parameters import SmoothingParameters
+from certdicom.cli.computing_options import add_computing_options, computing_fields
 from certdicom.cli.smoothing_options import add_smoothing_arguments, smoothing_parameters
 from certdicom.cli.summary import print_explanation, print_films, print_result
 from certdicom.errors import CertdicomError, ImageRefusedError, OutputError, UnreadableError, UsageError, one_line
@@ -54,10 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="skip the checks that the image suits the bundle (modality, body part, view, plausible anatomy)",
     )
     computing = parser.add_argument_group("computing")
-    computing.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where to compute (default %(default)s)")
-    computing.add_argument(
-        "--precision", default="auto", metavar="auto|float32|bfloat16|float16", help="arithmetic of the networks (default %(default)s)"
-    )
+    add_computing_options(computing)
     computing.add_argument(
         "--batch",
         type=int,
@@ -100,8 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
         bundle,
         smoothing_parameters(arguments, sigma=arguments.sigma, unions=unions),
         Computation(
-            device=arguments.device,
-            precision=arguments.precision,
+            **computing_fields(arguments),
             batch_size=_batch(arguments.batch),
             site_key=_site_key(arguments.site_key),
         ),

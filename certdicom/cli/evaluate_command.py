@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from certdicom.cli.computing_options import add_computing_options, computing_fields
 from certdicom.cli.smoothing_options import add_smoothing_arguments, smoothing_parameters
 from certdicom.errors import UsageError
 from certdicom.models.bundle import DEFAULT_BUNDLE, load_bundle
@@ -59,18 +60,16 @@ def add_subset_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_computing_arguments(parser: argparse.ArgumentParser) -> None:
     """How to compute, for all commands that evaluate."""
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where to compute (default %(default)s)")
-    parser.add_argument(
-        "--precision", default="auto", metavar="auto|float32|bfloat16|float16", help="of the networks (default %(default)s)"
-    )
+    add_computing_options(parser)
     parser.add_argument("--batch-size", type=int, metavar="N", help="noise images in memory at once (default: 10 on a CPU, 128 on a GPU)")
     parser.add_argument(
         "--images-at-once", type=int, metavar="N", help="images whose draws share batches (default: 1 on a CPU, 8 on a GPU)"
     )
 
 
-def sizes(arguments: argparse.Namespace, *, cuda: bool) -> tuple[int, int]:
+def sizes(arguments: argparse.Namespace, *, device: str) -> tuple[int, int]:
     """(batch size, images at once). UsageError below 1."""
+    cuda = device.startswith("cuda")
     batch, images = arguments.batch_size, arguments.images_at_once
     chosen = (128 if cuda else 10) if batch is None else batch, (8 if cuda else 1) if images is None else images
     if min(chosen) < 1:
@@ -79,7 +78,7 @@ def sizes(arguments: argparse.Namespace, *, cuda: bool) -> tuple[int, int]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from certdicom.models.backends.torch import TorchBackend
+    from certdicom.models.backends.choice import choose_backend
     from certdicom.research.evaluation.run import evaluate
     from certdicom.research.evaluation.summary import summarise
     from certdicom.research.evaluation.tables import summary_table
@@ -89,8 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json and (len(arguments.bundle) > 1 or len(arguments.method or [""]) > 1):
         raise UsageError("--json describes one bundle and one method; use --out for several")
     plan = _plan(arguments)
-    backend = TorchBackend(device=arguments.device, precision=arguments.precision)
-    batch, together = sizes(arguments, cuda=backend.device.type == "cuda")
+    backend = choose_backend([candidate.denoised() for candidate in plan.candidates], **computing_fields(arguments))
+    batch, together = sizes(arguments, device=str(backend.device))
     for note in plan.dataset.notes:
         print(f"certdicom: {plan.dataset.folder}: {note}", file=sys.stderr)
     for bundle in {candidate.bundle for candidate in plan.candidates if candidate.bundle.notice}:
@@ -158,7 +157,7 @@ def _write_json(arguments: argparse.Namespace, plan: Plan, summaries: Sequence[S
     arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-_ELSEWHERE = {"command", "debug", "data", "out", "json", "figures", "device", "precision", "batch_size", "images_at_once"}
+_ELSEWHERE = {"command", "debug", "data", "out", "json", "figures", "backend", "device", "precision", "batch_size", "images_at_once"}
 """Options that change nothing of the result, or are said otherwise."""
 
 

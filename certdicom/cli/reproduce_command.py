@@ -10,13 +10,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from certdicom.cli.computing_options import computing_fields
 from certdicom.cli.evaluate_command import add_computing_arguments, add_subset_arguments, sizes
 from certdicom.errors import UsageError
 from certdicom.progress import progress_bar
 
 if TYPE_CHECKING:
     from certdicom.certification.sampling import Progress
-    from certdicom.models.backends.torch import TorchBackend
     from certdicom.models.bundle import Bundle
 
 WHAT = ("table1", "table2", "table3", "s1", "s2", "s3", "fig1")
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from certdicom.models.backends.torch import TorchBackend
+    from certdicom.models.backends.choice import choose_backend
     from certdicom.research.evaluation.run import machine
     from certdicom.research.paper.inventory import known_bundles
     from certdicom.research.paper.reproduce import reproduce, reproduction_file, reproduction_table, take_stock
@@ -49,9 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.data.is_dir():
         raise UsageError(f"no folder {arguments.data}: give the one that holds jsrt/, isic2018/ and the others")
     bundles = known_bundles(arguments.bundles)
-    backend = TorchBackend(device=arguments.device, precision=arguments.precision)
     if arguments.what == "fig1":
-        return _figure(arguments, bundles, backend)
+        return _figure(arguments, bundles)
     stock = take_stock(arguments.what, data=arguments.data, bundles=bundles, steps=arguments.steps)
     for missing in stock.missing:
         print(f"missing: {missing}", file=sys.stderr)
@@ -59,7 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if not any(entry.candidate and entry.cell.data in stock.datasets for entry in stock.entries):
         raise UsageError(f"nothing of {arguments.what} can be run: {stock.missing[0]}")
-    batch, together = sizes(arguments, cuda=backend.device.type == "cuda")
+    needed = [entry.candidate.denoised() for entry in stock.entries if entry.candidate]
+    backend = choose_backend(needed, **computing_fields(arguments))
+    batch, together = sizes(arguments, device=str(backend.device))
     with _bars() as bar:
         lines = reproduce(
             stock,
@@ -86,11 +87,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _figure(arguments: argparse.Namespace, bundles: tuple[Bundle, ...], backend: TorchBackend) -> int:
+def _figure(arguments: argparse.Namespace, bundles: tuple[Bundle, ...]) -> int:
+    from certdicom.models.backends.choice import choose_backend
     from certdicom.research.paper.figure1 import draw_figure1
     from certdicom.research.plots import save_figure
 
-    batch, _ = sizes(arguments, cuda=backend.device.type == "cuda")
+    backend = choose_backend(bundles, **computing_fields(arguments))
+    batch, _ = sizes(arguments, device=str(backend.device))
     figure, missing = draw_figure1(
         data=arguments.data, bundles=bundles, split=arguments.split, image=arguments.image, backend=backend, batch_size=batch
     )

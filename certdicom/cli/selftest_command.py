@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import argparse
 
+from certdicom.cli.computing_options import add_computing_options, computing_fields
 from certdicom.models.bundle import DEFAULT_BUNDLE, load_bundle
 from certdicom.progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, metavar="NAME|FOLDER", help="networks to test (default %(default)s)")
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where to compute (default %(default)s)")
-    parser.add_argument(
-        "--precision", default="auto", metavar="auto|float32|bfloat16|float16", help="of the networks (default %(default)s)"
-    )
+    add_computing_options(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from certdicom.pipeline import Computation
     from certdicom.selftest import run_selftest
 
     failed = 0
     with progress_bar("synthetic film", quiet=arguments.quiet) as progress:
-        checks = list(
-            run_selftest(load_bundle(arguments.bundle), device=arguments.device, precision=arguments.precision, progress=progress)
-        )
+        checks = list(run_selftest(load_bundle(arguments.bundle), Computation(**computing_fields(arguments)), progress=progress))
     for check in checks:
         print(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
         failed += not check.passed

@@ -24,8 +24,8 @@ from certdicom.certification.schedule import Schedule, schedule_from
 from certdicom.errors import BundleError, one_line
 from certdicom.models.description import (
     DENOISER,
-    PROGRAM,
     SEGMENTER,
+    TORCH_EXPORT,
     Activation,
     Denoising,
     Method,
@@ -33,6 +33,7 @@ from certdicom.models.description import (
     network_files,
 )
 from certdicom.models.plausibility import AnatomyModel
+from certdicom.models.program import program_file
 from certdicom.models.scheduler import located, read_scheduler
 from certdicom.models.specs import InputSpec, OutputSpec
 
@@ -57,7 +58,7 @@ class Bundle:
     `structures` in channel order; `sigma_range`: noise levels that the networks were trained for; `thresholds`: (sigma, logits
     above which each structure is present) pairs, rising in sigma; `activation`: whether structures may overlap; `denoising`: how;
     `input_spec`, `output_spec`: how the segmenter takes images and gives its output; `networks`: the description of each network by role;
-    `homes`: the folder that holds each one's files;
+    `homes`: the folder that holds each one's files; `programs_sha256`: digests of their programs (`models.program`), by role;
     `sha256`: hex digest over bundle.json and the weights' digests; `anatomy`: what a plausible selection looks like, or None;
     `notice`: what every user must be told.
     """
@@ -78,6 +79,7 @@ class Bundle:
     networks: Mapping[str, Mapping[str, Any]]
     homes: Mapping[str, Path]
     weights_sha256: Mapping[str, str]
+    programs_sha256: Mapping[str, str]
     anatomy: AnatomyModel | None
     summary: str
     notice: str
@@ -98,10 +100,20 @@ class Bundle:
         return self.shape[0] * self.shape[1]
 
     @property
+    def enlarges_smoothly(self) -> bool:
+        """How a coarser denoiser's images are enlarged: bilinearly, or by repeating pixels, which means in the segmenter undo exactly."""
+        return self.input_spec.factor % self.denoising.factor != 0
+
+    @property
+    def has_programs(self) -> bool:
+        """Whether all networks can be run without PyTorch."""
+        return self.denoising.method != "multi-step" and set(self.programs_sha256) >= set(self.networks)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of a certificate of this bundle should know."""
         notes = [self.notice] if self.notice else []
-        if any(network.get("format") == PROGRAM for network in self.networks.values()):
+        if any(network.get("format") == TORCH_EXPORT for network in self.networks.values()):
             notes.append("the bundle has a program that runs in the precision in which it was saved, whatever the precision stated")
         return tuple(notes)
 
@@ -146,6 +158,29 @@ class Bundle:
                 f"the weights {names} are damaged: their SHA-256 is not the one in {DESCRIPTION}; reinstall the bundle {self.name}"
             )
         return contents
+
+    def program_path(self, role: str) -> Path:
+        """Where the network's program lies: that of a borrowed network with its lender, unless it is for images of another size."""
+        own = self.folder / program_file(role)
+        return own if own.exists() else self.homes[role] / program_file(role)
+
+    def program(self, role: str) -> bytes:
+        """The file of the network's program, its digest checked. BundleError when there is none, or it is damaged."""
+        path = self.program_path(role)
+        if role not in self.programs_sha256:
+            raise BundleError(
+                f"bundle {self.name} holds no program of its {role}, which OpenVINO could run: use --backend torch, or export one with "
+                f"certdicom bundle export {self.folder}"
+            )
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise BundleError(f"cannot read the program {path}: {error.strerror}; reinstall the bundle {self.name}") from error
+        if hashlib.sha256(content).hexdigest() != self.programs_sha256[role]:
+            raise BundleError(
+                f"the program {path} is damaged: its SHA-256 is not the one in {DESCRIPTION}; reinstall the bundle {self.name}"
+            )
+        return content
 
     def weights(self, role: str) -> bytes:
         """The content of the network's files, one after another, checked as in `files`."""
@@ -214,6 +249,7 @@ def _parse(described: schema.Description, *, folder: Path, content: bytes) -> Bu
         networks=networks,
         homes=homes,
         weights_sha256=digests,
+        programs_sha256=described.programs_sha256,
         anatomy=AnatomyModel.from_dict(described.anatomy) if described.anatomy else None,
         summary=described.summary,
         notice=described.notice,

@@ -17,10 +17,10 @@ Activation = Literal["sigmoid", "softmax"]
 
 Prediction = Literal["epsilon", "sample", "v_prediction"]
 
-PROGRAM: Final = "torch.export"
-"""The format that holds a program, with its arithmetic fixed."""
+TORCH_EXPORT: Final = "torch.export"
+"""The format that holds a graph with its arithmetic fixed."""
 
-FORMATS: Final = (PROGRAM, "monai-bundle", "diffusers")
+FORMATS: Final = (TORCH_EXPORT, "monai-bundle", "diffusers")
 """Formats of networks that certdicom does not build itself."""
 
 
@@ -44,7 +44,7 @@ def network_files(role: str, description: Mapping[str, Any]) -> tuple[str, ...]:
     form = description.get("format")
     if form is None:
         files = [str(description.get("file", f"{role}.safetensors"))]
-    elif form == PROGRAM:
+    elif form == TORCH_EXPORT:
         files = [str(description["file"])]
     elif form == "monai-bundle":
         folder = PurePosixPath(str(description.get("folder", ".")))

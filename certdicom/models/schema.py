@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
-from certdicom.models.description import PROGRAM, Activation, Method, Prediction
+from certdicom.models.description import TORCH_EXPORT, Activation, Method, Prediction
 
 FORMAT = 2
 """What is written; format 1 is read too."""
@@ -107,6 +107,7 @@ class Description(_Strict):
     denoising: Denoising | None = None
     schedule: Schedule | None = None
     weights_sha256: dict[str, str] = {}
+    programs_sha256: dict[str, str] = {}
     anatomy: dict[str, Annotated[list[float | None], Field(min_length=2, max_length=2)]] | None = None
 
     @field_validator("grid", mode="before")
@@ -148,7 +149,7 @@ class Description(_Strict):
 
 _READING: dict[str, Any] = {"input": Input, "output": Output}
 _FILES = {
-    PROGRAM: ["file"],
+    TORCH_EXPORT: ["file"],
     "monai-bundle": ["folder", "config", "weights", "network"],
     "diffusers": ["folder", "scheduler"],
 }

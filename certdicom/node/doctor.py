@@ -103,13 +103,11 @@ def _bundle(configuration: Configuration) -> Finding:
 
 
 def _device(configuration: Configuration) -> Finding:
-    from certdicom.models.backends.torch import choose_device
+    from certdicom.models.backends.choice import choose_backend
 
-    wanted = configuration.certificate.device
-    device = str(choose_device(wanted))
-    if wanted == "auto" and device == "cpu":
-        return Finding("warn", "device", "no GPU was found: films are certified on the CPU, which takes much longer")
-    return Finding("ok", "device", device)
+    asked = configuration.certificate
+    backend = choose_backend([load_bundle(asked.bundle)], backend=asked.backend, device=asked.device, precision=asked.precision)
+    return Finding("ok", "device", f"{backend.device}, {backend.precision} by {backend.name}")
 
 
 def _database(configuration: Configuration) -> Finding:

@@ -106,8 +106,13 @@ class CertificateSettings(Section):
     abstain_target: float = Field(default=_SMOOTHING.abstain_target, ge=0.0, description=HELP["abstain_target"])
     fallback: str = Field(default="", description=f"{HELP['fallback']}, such as lungs,heart; a semicolon between several")
     alpha: float = Field(default=_SMOOTHING.alpha, ge=0.0, description=HELP["alpha"])
+    backend: Literal["auto", "openvino", "torch"] = Field(
+        default="auto", description="what runs the networks; auto: PyTorch on a GPU, OpenVINO on a processor"
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:i")
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", description="of the networks")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="of the networks; auto: float32 on a processor"
+    )
     batch: int = Field(default=10, ge=1, description="draws held in memory at once; changes no result")
     geometry: Literal["viewer", "none"] = Field(
         default="viewer", description="viewer: place objects in the plane that OHIF and 3D Slicer need"

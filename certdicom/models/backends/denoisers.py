@@ -62,13 +62,20 @@ class OneShotDenoiser:
         alpha_bar = float(self._alpha_bars[t])
         steps = torch.full((len(x_t),), t, device=x_t.device)
         predicted = self._predict(x_t.to(self._dtype), steps).float()
-        if self._prediction == "epsilon":
-            clean = (x_t - (1.0 - alpha_bar) ** 0.5 * predicted) / alpha_bar**0.5
-        elif self._prediction == "sample":
-            clean = predicted
-        else:
-            clean = alpha_bar**0.5 * x_t - (1.0 - alpha_bar) ** 0.5 * predicted
-        return clean.clamp(-1.0, 1.0)
+        return clean_image(x_t, predicted, root_alpha_bar=alpha_bar**0.5, root_rest=(1.0 - alpha_bar) ** 0.5, prediction=self._prediction)
+
+
+def clean_image(
+    x_t: Tensor, predicted: Tensor, *, root_alpha_bar: float | Tensor, root_rest: float | Tensor, prediction: Prediction
+) -> Tensor:
+    """x̂₀ in [-1, 1] from `x_t` and what a diffusion model predicted of it; `root_alpha_bar` is √ᾱ, `root_rest` √(1 - ᾱ)."""
+    if prediction == "epsilon":
+        clean = (x_t - root_rest * predicted) / root_alpha_bar
+    elif prediction == "sample":
+        clean = predicted
+    else:
+        clean = root_alpha_bar * x_t - root_rest * predicted
+    return clean.clamp(-1.0, 1.0)
 
 
 class MultiStepDenoiser(OneShotDenoiser):
@@ -148,7 +155,11 @@ class CoarseDenoiser:
 
     @torch.inference_mode()
     def __call__(self, noisy: Tensor) -> Tensor:
-        clean = self._denoise(block_means(noisy, self._factor))
-        if self._smooth:
-            return enlarged(clean, self._factor)
-        return functional.interpolate(clean, scale_factor=float(self._factor), mode="nearest")
+        return finer(self._denoise(block_means(noisy, self._factor)), self._factor, smooth=self._smooth)
+
+
+def finer(images: Tensor, factor: int, *, smooth: bool) -> Tensor:
+    """`images` on a grid finer by `factor`, enlarged bilinearly (`smooth`) or with repeated pixels."""
+    if smooth or factor == 1:
+        return enlarged(images, factor)
+    return functional.interpolate(images, scale_factor=float(factor), mode="nearest")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from certdicom.errors import BundleError, UsageError
 from certdicom.models.backends.calls import BatchFunction, fixed_calls
 from certdicom.models.backends.checks import require_sound
 from certdicom.models.backends.denoisers import CoarseDenoiser, Denoise, DirectDenoiser, MultiStepDenoiser, OneShotDenoiser, unchanged
+from certdicom.models.backends.stages import Stage, Stages
 from certdicom.models.description import DENOISER, SEGMENTER
 from certdicom.models.networks import build_network
 from certdicom.models.networks.adapter import SegmenterAdapter
@@ -53,17 +54,12 @@ def choose_device(request: str) -> torch.device:
 
 
 def choose_precision(request: str, device: torch.device) -> str:
-    """`auto` is bfloat16 where the device computes in it natively, else float32. UsageError for an unknown name."""
+    """`auto` is bfloat16 on a GPU that computes in it natively, else float32. UsageError for an unknown name."""
     if request == "auto":
-        native = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_has_bfloat16()
-        return "bfloat16" if native else "float32"
+        return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
     if request not in PRECISIONS:
         raise UsageError(f"unknown precision {request!r}: use auto, {', '.join(PRECISIONS)}")
     return request
-
-
-def _cpu_has_bfloat16() -> bool:
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def load_network(bundle: Bundle, role: str) -> nn.Module:
@@ -125,7 +121,7 @@ def load_denoiser(bundle: Bundle, *, sigma: float, device: torch.device, precisi
             )
     if denoising.factor == 1:
         return denoise
-    return CoarseDenoiser(denoise, factor=denoising.factor, smooth=bundle.input_spec.factor % denoising.factor != 0)
+    return CoarseDenoiser(denoise, factor=denoising.factor, smooth=bundle.enlarges_smoothly)
 
 
 class ImageAdapter(Protocol):
@@ -148,8 +144,7 @@ class TorchBackend:
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.counts_on_device = self.device.type != "cpu"
-        self._loaded: dict[Hashable, BatchFunction] = {}
-        self._stages: dict[Hashable, _Stage] = {}
+        self._stages: Stages[BatchFunction] = Stages(around=torch.inference_mode())
         _keep_float32_exact()
 
     @property
@@ -173,16 +168,16 @@ class TorchBackend:
         return self._assembled(bundle, self._fed(adapter), "float32", adapter, (0.0,) * len(bundle.structures))
 
     def _assembled(
-        self, bundle: Bundle, clean: _Stage, precision: str, adapter: ImageAdapter | None, thresholds: tuple[float, ...]
+        self, bundle: Bundle, clean: Stage, precision: str, adapter: ImageAdapter | None, thresholds: tuple[float, ...]
     ) -> BaseSegmenter:
         def load() -> BatchFunction:
             dtype = PRECISIONS[precision]
             network = load_network(bundle, SEGMENTER).to(device=self.device, dtype=dtype)
             return fixed_calls(lambda images: network(images.to(dtype)).float(), self.device)
 
-        logits = self._stage(self._once(("segmenter", bundle.sha256, precision), load), after=clean)
+        logits = self._stages.stage(self._stages.network(("segmenter", bundle.sha256, precision), load), after=clean)
         if adapter is not None:
-            logits = self._stage(adapter.from_model, after=logits)
+            logits = self._stages.stage(adapter.from_model, after=logits)
 
         def count(batch: Batch, planes: Callable[[Tensor], list[Tensor]]) -> NDArray[np.int32]:
             found = logits(batch.noisy)
@@ -197,14 +192,14 @@ class TorchBackend:
             count_where_computed=count if self.counts_on_device else None,
         )
 
-    def _fed(self, adapter: ImageAdapter | None) -> _Stage:
-        uploaded = self._stage(self._upload, after=None)
-        return uploaded if adapter is None else self._stage(adapter.to_model, after=uploaded)
+    def _fed(self, adapter: ImageAdapter | None) -> Stage:
+        uploaded = self._stages.stage(self._upload, after=None)
+        return uploaded if adapter is None else self._stages.stage(adapter.to_model, after=uploaded)
 
     def _upload(self, noisy: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(noisy).to(self.device)
 
-    def _denoised(self, bundle: Bundle, sigma: float, adapter: ImageAdapter | None) -> _Stage:
+    def _denoised(self, bundle: Bundle, sigma: float, adapter: ImageAdapter | None) -> Stage:
         fed = self._fed(adapter)
         if bundle.denoising.method == "segcertify":
             return fed
@@ -214,35 +209,7 @@ class TorchBackend:
         def load() -> BatchFunction:
             return fixed_calls(load_denoiser(bundle, sigma=sigma, device=self.device, precision=self.precision), self.device)
 
-        return self._stage(self._once(key, load), after=fed)
-
-    def _once(self, key: Hashable, load: Callable[[], BatchFunction]) -> BatchFunction:
-        """Networks with these weights, loaded on the first call."""
-        if key not in self._loaded:
-            self._loaded[key] = load()
-        return self._loaded[key]
-
-    def _stage(self, function: Callable[[Any], Tensor], *, after: _Stage | None) -> _Stage:
-        """The one stage with this function there."""
-        return self._stages.setdefault((function, after), _Stage(function, after=after))
-
-
-class _Stage:
-    """One step on the way from a batch of noisy images to logits; its last result is kept for all that follow it."""
-
-    def __init__(self, function: Callable[[Any], Tensor], *, after: _Stage | None) -> None:
-        self._function = function
-        self._after = after
-        self._last: tuple[object, Tensor] | None = None
-
-    @torch.inference_mode()
-    def __call__(self, noisy: NDArray[np.float32]) -> Tensor:
-        last = self._last  # read once, because another thread may replace it
-        if last is not None and last[0] is noisy:
-            return last[1]
-        result = self._function(noisy if self._after is None else self._after(noisy))
-        self._last = noisy, result
-        return result
+        return self._stages.stage(self._stages.network(key, load), after=fed)
 
 
 def _keep_float32_exact() -> None:

@@ -43,6 +43,7 @@ class PipelineCertifier:
     def __init__(self, configuration: Configuration, bundle: Bundle, site_key: bytes) -> None:
         """UsageError when the bundle cannot do what the configuration asks for."""
         computation = Computation(
+            backend=configuration.certificate.backend,
             device=configuration.certificate.device,
             precision=configuration.certificate.precision,
             batch_size=configuration.certificate.batch,

@@ -12,7 +12,7 @@ from certdicom.models.description import Method
 from certdicom.research.evaluation.protocol import NoiseGrid, adapter_for
 
 if TYPE_CHECKING:
-    from certdicom.models.backends.torch import TorchBackend
+    from certdicom.models.backends.choice import Backend
 
 CLEAN = "clean"
 """Not a method: the segmenter alone, without noise."""
@@ -69,7 +69,7 @@ def can(bundle: Bundle, method: str) -> bool:
     return method == own or {method, own} <= _ALIKE
 
 
-def base_segmenter(backend: TorchBackend, candidate: Candidate, noise_grid: NoiseGrid, *, sigma: float) -> BaseSegmenter:
+def base_segmenter(backend: Backend, candidate: Candidate, noise_grid: NoiseGrid, *, sigma: float) -> BaseSegmenter:
     """The base segmenter for noise `sigma` on `noise_grid`; sigma 0 is the segmenter alone, in float32, at the middle threshold.
 
     UsageError for a method that the bundle has no network for, or noise that it was not trained for.

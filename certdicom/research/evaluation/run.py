@@ -20,7 +20,7 @@ from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.sampling import BaseSegmenter, certify_grids
 from certdicom.errors import OutputError, UnreadableError, UsageError
 from certdicom.files import write_atomically
-from certdicom.models.backends.torch import TorchBackend
+from certdicom.models.backends.choice import Backend
 from certdicom.research.datasets.dataset import Sample
 from certdicom.research.datasets.picture import GridPicture, Picture
 from certdicom.research.evaluation.models import base_segmenter
@@ -37,7 +37,7 @@ ROWS = "per_image.csv"
 def evaluate(
     plan: Plan,
     *,
-    backend: TorchBackend,
+    backend: Backend,
     folder: Path | None = None,
     batch_size: int = 10,
     images_at_once: int = 1,
@@ -105,7 +105,7 @@ class _Together:
         return self._views[key]
 
 
-def _compute(together: _Together, tasks: Sequence[Task], *, backend: TorchBackend, batch_size: int) -> dict[Key, list[Row]]:
+def _compute(together: _Together, tasks: Sequence[Task], *, backend: Backend, batch_size: int) -> dict[Key, list[Row]]:
     plan, samples, sigma = together.plan, together.samples, tasks[0].sigma
     views = [together.views(task) for task in tasks]
     noise_grid = plan.noise_grid_of(tasks[0].candidate)
@@ -180,7 +180,7 @@ def _rows(plan: Plan, task: Task, sample: Sample, view: GridPicture, outcome: Ou
     return rows
 
 
-def _open(folder: Path, plan: Plan, backend: TorchBackend) -> RowFile:
+def _open(folder: Path, plan: Plan, backend: Backend) -> RowFile:
     """The rows that the folder holds, after checking that they are of the same run."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -189,7 +189,7 @@ def _open(folder: Path, plan: Plan, backend: TorchBackend) -> RowFile:
     path, rows, wanted = (
         folder / SETTINGS,
         folder / ROWS,
-        {**plan.settings(), "precision": backend.precision, "method_version": METHOD_VERSION},
+        {**plan.settings(), "backend": backend.name.partition(" ")[0], "precision": backend.precision, "method_version": METHOD_VERSION},
     )
     if path.exists():
         try:

@@ -13,7 +13,7 @@ from certdicom.certification.certificate import PRESENT
 from certdicom.certification.noise import noisy_image
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.errors import UsageError
-from certdicom.models.backends.torch import TorchBackend
+from certdicom.models.backends.choice import Backend
 from certdicom.models.bundle import Bundle
 from certdicom.research.datasets.dataset import Dataset, Sample
 from certdicom.research.datasets.splits import select
@@ -40,7 +40,7 @@ def draw_figure1(
     data: Path,
     bundles: Sequence[Bundle],
     split: str,
-    backend: TorchBackend,
+    backend: Backend,
     image: str | None = None,
     batch_size: int = 10,
     parameters: SmoothingParameters | None = None,
@@ -83,7 +83,7 @@ def _row(
     sample: Sample,
     dataset: Dataset,
     shown: dict[str, Candidate],
-    backend: TorchBackend,
+    backend: Backend,
     batch_size: int,
     parameters: SmoothingParameters,
 ) -> PanelRow:

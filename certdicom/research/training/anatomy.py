@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from certdicom.models.backends.torch import PRECISIONS, choose_precision, load_network
+from certdicom.models.backends.torch import load_network
 from certdicom.models.bundle import Bundle
 from certdicom.models.description import SEGMENTER
 from certdicom.models.plausibility import AnatomyModel, measure
@@ -19,12 +19,11 @@ CHEST = ("lungs", "heart", "clavicles")
 def fit_anatomy(bundle: Bundle, films: FilmSet, *, rounds: int = 3, seed: int = 0) -> AnatomyModel:
     """From what the bundle's segmenter says of films on its grid as they are and, `rounds` times, mildly augmented."""
     torch.manual_seed(seed)
-    dtype = PRECISIONS[choose_precision("auto", torch.device("cpu"))]
-    segmenter = load_network(bundle, SEGMENTER).to(dtype)
+    segmenter = load_network(bundle, SEGMENTER)
     samples = []
     for number in range(rounds + 1):
         for images, masks in zip(films.images.split(8), films.masks.split(8), strict=True):
             seen = augment(images, masks, strength=0.4, mirrored=False)[0] if number else images
-            found = (segmenter(seen.to(dtype)) > 0).numpy()
+            found = (segmenter(seen) > 0).numpy()
             samples += [measure(planes, image) for planes, image in zip(found, seen[:, 0].numpy(), strict=True)]
     return AnatomyModel.fit(samples)

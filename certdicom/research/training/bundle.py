@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import save
 from torch import nn
 
 from certdicom.errors import UsageError
+from certdicom.models.backends.export import export_bundle
 from certdicom.models.bundle import BORROWED, DESCRIPTION, load_bundle
 from certdicom.models.description import DENOISER, SEGMENTER, Method
 from certdicom.models.networks.precision import to_half
@@ -28,6 +30,8 @@ from certdicom.research.training.weights import Trained
 from certdicom.selftest import EXPECTATION, record_expectation
 
 CARD = "MODEL_CARD.md"
+
+_log = logging.getLogger(__name__)
 
 CODES = {
     "lungs": codes.LUNG,
@@ -78,6 +82,9 @@ def pack(folder: Path, *, segmenter: Trained, denoisers: Sequence[Trained] = (),
     weights = {role: trained.network.eval() for role, trained in networks.items()}
     digests = _write_weights(folder, weights)
     _write_description(folder, description, digests)
+    for role, outcome in export_bundle(folder).items():
+        _log.info("program of the %s: %s", role, outcome)
+    description["programs_sha256"] = dict(load_bundle(folder).programs_sha256)
     if tuple(packing.structures) == CHEST and description["channels"] == 1:
         description["anatomy"] = fit_anatomy(load_bundle(folder), train).limits
         _write_description(folder, description, digests)

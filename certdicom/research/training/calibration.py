@@ -15,7 +15,7 @@ import numpy as np
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.sampling import BaseSegmenter, certify_grids
 from certdicom.certification.scores import score
-from certdicom.models.backends.torch import TorchBackend
+from certdicom.models.backends.choice import choose_backend
 from certdicom.models.bundle import Bundle
 from certdicom.research.training.data import FilmSet
 
@@ -32,7 +32,7 @@ def calibrate_thresholds(
 ) -> list[tuple[float, list[float]]]:
     """(sigma, a logit for each structure) pairs: of the CANDIDATES, the one with the best certified Dice that keeps the worst-case Dice."""
     chosen = []
-    backend = TorchBackend(device="cpu")
+    backend = choose_backend([bundle], device="cpu")
     for sigma in sigmas:
         segmenter = backend.base_segmenter(bundle, sigma=sigma)
         parameters = SmoothingParameters(sigma=sigma)
