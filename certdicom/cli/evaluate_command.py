@@ -17,6 +17,7 @@ from certdicom.models.bundle import DEFAULT_BUNDLE, load_bundle
 from certdicom.progress import progress_bar
 
 if TYPE_CHECKING:
+    from certdicom.models.backends.choice import Backend
     from certdicom.research.evaluation.plan import Plan
     from certdicom.research.evaluation.summary import Summary
 
@@ -99,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     summaries = summarise(rows)
     table = summary_table(summaries, caption=plan.caption)
     if arguments.json:
-        _write_json(arguments, plan, summaries)
+        _write_json(arguments, plan, summaries, backend)
     if arguments.out:
         from certdicom.research.evaluation.rows import parquet_is_installed, write_parquet
 
@@ -139,7 +140,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     )
 
 
-def _write_json(arguments: argparse.Namespace, plan: Plan, summaries: Sequence[Summary]) -> None:
+def _write_json(arguments: argparse.Namespace, plan: Plan, summaries: Sequence[Summary], backend: Backend) -> None:
     from certdicom.research.evaluation.results import result_file
     from certdicom.research.evaluation.run import machine
 
@@ -151,7 +152,7 @@ def _write_json(arguments: argparse.Namespace, plan: Plan, summaries: Sequence[S
         parameters=plan.settings()["smoothing"],
         beyond=plan.beyond,
         protocol=plan.protocol,
-        machine=machine(),
+        machine=machine(backend),
     )
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

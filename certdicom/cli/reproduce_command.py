@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     told = ("images", "images_seed", "steps")
     some = "".join(f" --{name.replace('_', '-')} {value}" for name in told if (value := getattr(arguments, name)) is not None)
     command = f"certdicom reproduce {arguments.what} --split {arguments.split}{some}"
-    content = reproduction_file(stock, lines, command=command, split=arguments.split, machine=machine())
+    content = reproduction_file(stock, lines, command=command, split=arguments.split, machine=machine(backend))
     table = reproduction_table(content)
     for ending, text in ((".md", f"{table.caption}\n\n{table.markdown()}\n"), (".tex", table.latex() + "\n"), (".html", table.html())):
         (arguments.out / f"{arguments.what}{ending}").write_text(text, encoding="utf-8")

@@ -31,9 +31,9 @@ from certdicom.models.description import (
     Method,
     Prediction,
     network_files,
+    program_file,
 )
 from certdicom.models.plausibility import AnatomyModel
-from certdicom.models.program import program_file
 from certdicom.models.scheduler import located, read_scheduler
 from certdicom.models.specs import InputSpec, OutputSpec
 

@@ -66,3 +66,8 @@ def network_files(role: str, description: Mapping[str, Any]) -> tuple[str, ...]:
         if path.is_absolute() or ".." in path.parts:
             raise ValueError(f"{role} names {file!r}, which is not inside the bundle's folder")
     return tuple(files)
+
+
+def program_file(role: str) -> str:
+    """The name of the role's exported program (`models.program`)."""
+    return f"{role}.program.zip"

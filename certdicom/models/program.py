@@ -73,11 +73,6 @@ class Program:
             raise ValueError(one_line(error)) from error
 
 
-def program_file(role: str) -> str:
-    """The name of the role's program, beside its weights."""
-    return f"{role}.program.zip"
-
-
 def facts_of(bundle: Bundle, role: str) -> dict[str, Any]:
     """All that a role's program depends on; a program whose facts differ was exported from another bundle."""
     specs: dict[str, Any]

@@ -17,13 +17,13 @@ from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.sampling import certify_grids
 from certdicom.errors import BundleError, UsageError
 from certdicom.models.backends import choice
-from certdicom.models.backends import openvino as backend_module
-from certdicom.models.backends.choice import choose_backend
+from certdicom.models.backends.choice import choose_backend, cores
 from certdicom.models.backends.export import export_bundle
-from certdicom.models.backends.openvino import OpenVINOBackend, cores
+from certdicom.models.backends.openvino import OpenVINOBackend
 from certdicom.models.backends.torch import TorchBackend
 from certdicom.models.bundle import DESCRIPTION, Bundle, load_bundle, shipped_bundles
-from certdicom.models.program import Program, program_file, read_program
+from certdicom.models.description import program_file
+from certdicom.models.program import Program, read_program
 from tests.models.foreign_networks import describe, network
 from tests.models.foreign_networks import exported as torch_exported
 from tests.tiny import write_tiny_bundle
@@ -232,7 +232,7 @@ def test_the_backend_is_chosen_by_what_is_there(bundle: Bundle, tmp_path: Path, 
 def test_a_container_with_a_share_of_the_cores_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     everything = cores()
     for content, expected in (("max 100000", None), ("100000 100000", 1), ("50000 100000", 1), ("99900000 100000", None)):
-        monkeypatch.setattr(backend_module.Path, "read_text", lambda _self, encoding, content=content: content)
+        monkeypatch.setattr(choice.Path, "read_text", lambda _self, encoding, content=content: content)
         assert cores() == (expected or max(everything, cores()))
 
 

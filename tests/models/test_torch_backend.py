@@ -85,7 +85,9 @@ def test_logits_that_are_not_finite_are_refused_wherever_they_are_counted(bundle
     backend = TorchBackend(device="cpu", precision="float32")
     backend.counts_on_device = on_device
     huge = replace(bundle, name="huge")
-    backend._loaded["segmenter", huge.sha256, "float32"] = lambda clean: torch.where(clean > 0.9, torch.inf, clean).expand(-1, 2, -1, -1)
+    backend._stages._loaded["segmenter", huge.sha256, "float32"] = lambda clean: torch.where(clean > 0.9, torch.inf, clean).expand(
+        -1, 2, -1, -1
+    )
     with pytest.raises(BundleError, match="not finite in draw 0"):
         certify_grids([image()], [backend.base_segmenter(huge, sigma=0.1)], [PARAMETERS], seeds=[b"x"], batch_size=7)
 
@@ -111,9 +113,9 @@ def test_the_same_logits_at_other_thresholds_are_computed_once(bundle: Bundle, m
     backend = TorchBackend(device="cpu", precision="float32")
     base = backend.base_segmenter(bundle, sigma=0.1)
     key = ("segmenter", bundle.sha256, "float32")
-    network = backend._loaded[key]
+    network = backend._stages._loaded[key]
     fresh = TorchBackend(device="cpu", precision="float32")
-    fresh._loaded[key] = lambda clean: (segmented.append(len(clean)), network(clean))[1]
+    fresh._stages._loaded[key] = lambda clean: (segmented.append(len(clean)), network(clean))[1]
     levels = [replace(fresh.base_segmenter(bundle, sigma=0.1), thresholds=(level, level)) for level in (0.0, -0.1, 0.1)]
     (results,) = certify_grids([image()], levels, [PARAMETERS] * 3, seeds=[b"x"], batch_size=13)
     assert sum(segmented) == 65

@@ -30,9 +30,9 @@ from certdicom.models.backends.checks import probes
 from certdicom.models.backends.denoisers import Prediction, clean_image, finer
 from certdicom.models.backends.torch import load_network
 from certdicom.models.bundle import DESCRIPTION, Bundle, load_bundle
-from certdicom.models.description import SEGMENTER
+from certdicom.models.description import SEGMENTER, program_file
 from certdicom.models.networks.coarse import block_means
-from certdicom.models.program import MADE_BY, Program, facts_of, program_file
+from certdicom.models.program import MADE_BY, Program, facts_of
 
 TOLERANCE = 1e-4
 """How far a program's answers may be from PyTorch's in float32, relative to the largest of them (at least 1)."""

@@ -8,9 +8,7 @@ processor has it.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 
 from certdicom.certification.sampling import BaseSegmenter
 from certdicom.errors import BundleError, UsageError, one_line
+from certdicom.models.backends.choice import cores
 from certdicom.models.backends.stages import Stage, Stages
 from certdicom.models.description import DENOISER, SEGMENTER
 from certdicom.models.program import Program, read_program
@@ -181,13 +180,3 @@ class _TensorFunction:
         import torch
 
         return np.asarray(self._function(torch.from_numpy(images)).numpy())
-
-
-def cores() -> int:
-    """How many cores this process may keep busy: its affinity, and the share that its container has."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return max(1, min(allowed, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup, or no limit, which it calls "max"
-        return allowed

@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from certdicom.certification.certificate import ABSTAIN
@@ -20,7 +19,7 @@ from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.sampling import BaseSegmenter, certify_grids
 from certdicom.errors import OutputError, UnreadableError, UsageError
 from certdicom.files import write_atomically
-from certdicom.models.backends.choice import Backend
+from certdicom.models.backends.choice import Backend, cores
 from certdicom.research.datasets.dataset import Sample
 from certdicom.research.datasets.picture import GridPicture, Picture
 from certdicom.research.evaluation.models import base_segmenter
@@ -206,8 +205,11 @@ def _open(folder: Path, plan: Plan, backend: Backend) -> RowFile:
     return RowFile(rows, planes={c.bundle.sha256: len(plan.planes_of(c.bundle)) for c in plan.candidates})
 
 
-def machine() -> str:
+def machine(backend: Backend) -> str:
     """Where the figures were computed, for people."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name(0)
-    return f"{torch.get_num_threads()} threads of {platform.machine()}, PyTorch {torch.__version__}"
+    device = str(backend.device)
+    if device.startswith("cuda"):
+        import torch
+
+        return f"{torch.cuda.get_device_name(device)}, {backend.name}, {backend.precision}"
+    return f"{cores()} threads of {platform.machine()}, {backend.name}, {backend.precision}"
