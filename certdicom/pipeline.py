@@ -23,6 +23,7 @@ from certdicom.certification.noise import derive_seed
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.sampling import Progress, certify_grids
 from certdicom.errors import CertdicomError, ImageRefusedError, UnreadableError, UsageError
+from certdicom.models.backends.choice import Backend, choose_backend, stated_precision
 from certdicom.models.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from certdicom.progress import moved
 from certdicom.suitability import judge_picture, notes_for, require_suitable
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from certdicom.certification.certificate import SeedKind
     from certdicom.certification.sampling import BaseSegmenter
     from certdicom.imaging.image import SourceImage
-    from certdicom.models.backends.choice import Backend
     from certdicom.outputs.result import Result, Stopwatch
     from certdicom.outputs.segments import AbstainSegments
     from certdicom.outputs.source import Geometry
@@ -91,8 +91,6 @@ class Certifier:
     def load(self) -> tuple[Backend, BaseSegmenter]:
         """What runs the networks, imported and loaded on the first call."""
         if self._loaded is None:
-            from certdicom.models.backends.choice import choose_backend
-
             asked = self.computation
             backend = choose_backend([self.bundle], backend=asked.backend, device=asked.device, precision=asked.precision)
             self._loaded = backend, backend.base_segmenter(self.bundle, sigma=self.parameters.sigma)
@@ -185,7 +183,7 @@ class Certifier:
             draw_identity=hashlib.sha256(seed).hexdigest(),
             backend=backend.name,
             device=str(backend.device),
-            precision=backend.precision,
+            precision=stated_precision(backend, self.bundle),
             unions=result.unions,
             stopped_at=result.draws if result.draws < self.parameters.n else None,
             medium=image.medium,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from certdicom.cli.data_options import add_data, add_structures, films_of
@@ -54,6 +55,7 @@ def _add_packing(parser: argparse.ArgumentParser) -> None:
         "--denoiser", action="append", default=[], type=Path, metavar="FILE", help="denoiser weights; again for one denoiser a noise level"
     )
     parser.add_argument("--borrow", metavar="BUNDLE", help="use the denoiser of this bundle, shipped or beside --out, instead of a copy")
+    parser.add_argument("--int8", action="store_true", help="quantise the networks to 8-bit integers (needs NNCF; another function)")
     parser.add_argument("--multi-step", action="store_true", help="denoise by the whole reverse process instead of one call")
     parser.add_argument(
         "--factor", type=int, default=1, metavar="K", help="the bundle's grid is K times finer than the networks' (default 1)"
@@ -150,17 +152,19 @@ def _pack(arguments: argparse.Namespace) -> int:
         summary=arguments.summary,
         borrow=arguments.borrow,
         mirror=arguments.mirror,
+        int8=arguments.int8,
         codes={**CODES, **dict(arguments.code)},
     )
     fine = (arguments.factor * grid[0], arguments.factor * grid[1])
     films = films_of(arguments, "train", grid=fine, structures=packing.structures, channels=segmenter.description["channels"])
-    pack(
+    outcomes = pack(
         arguments.out,
         segmenter=segmenter,
         denoisers=[load_network(path) for path in arguments.denoiser],
         packing=packing,
         train=join(list(films.values())),
     )
+    _print_outcomes(outcomes)
     print(arguments.out)
     return 0
 
@@ -168,10 +172,13 @@ def _pack(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from certdicom.models.backends.export import export_bundle
 
-    outcomes = export_bundle(arguments.bundle)
-    for role, outcome in outcomes.items():
-        print(f"{role}: {outcome}")
+    _print_outcomes(export_bundle(arguments.bundle))
     return 0
+
+
+def _print_outcomes(outcomes: Mapping[str, str]) -> None:
+    for role, outcome in outcomes.items():
+        print(f"program of the {role}: {outcome}")
 
 
 def _code(text: str) -> tuple[str, tuple[str, str, str]]:

@@ -59,6 +59,7 @@ class Bundle:
     above which each structure is present) pairs, rising in sigma; `activation`: whether structures may overlap; `denoising`: how;
     `input_spec`, `output_spec`: how the segmenter takes images and gives its output; `networks`: the description of each network by role;
     `homes`: the folder that holds each one's files; `programs_sha256`: digests of their programs (`models.program`), by role;
+    `integers`: in which those compute ("int8"), None in floating point;
     `sha256`: hex digest over bundle.json and the weights' digests; `anatomy`: what a plausible selection looks like, or None;
     `notice`: what every user must be told.
     """
@@ -80,6 +81,7 @@ class Bundle:
     homes: Mapping[str, Path]
     weights_sha256: Mapping[str, str]
     programs_sha256: Mapping[str, str]
+    integers: str | None
     anatomy: AnatomyModel | None
     summary: str
     notice: str
@@ -250,6 +252,7 @@ def _parse(described: schema.Description, *, folder: Path, content: bytes) -> Bu
         homes=homes,
         weights_sha256=digests,
         programs_sha256=described.programs_sha256,
+        integers=described.integers,
         anatomy=AnatomyModel.from_dict(described.anatomy) if described.anatomy else None,
         summary=described.summary,
         notice=described.notice,

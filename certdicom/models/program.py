@@ -93,7 +93,7 @@ def read_program(bundle: Bundle, role: str) -> Program:
         program = Program.from_bytes(bundle.program(role))
     except ValueError as error:
         raise BundleError(f"the program of the {role} of bundle {bundle.name} cannot be read: {error}; export it again") from error
-    expected = facts_of(bundle, role)
+    expected = {**facts_of(bundle, role), INTEGERS: bundle.integers}
     different = sorted(name for name, value in expected.items() if program.facts.get(name) != value)
     if different:
         raise BundleError(

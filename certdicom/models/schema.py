@@ -108,6 +108,7 @@ class Description(_Strict):
     schedule: Schedule | None = None
     weights_sha256: dict[str, str] = {}
     programs_sha256: dict[str, str] = {}
+    integers: Literal["int8"] | None = None
     anatomy: dict[str, Annotated[list[float | None], Field(min_length=2, max_length=2)]] | None = None
 
     @field_validator("grid", mode="before")

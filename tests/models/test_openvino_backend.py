@@ -275,3 +275,27 @@ def test_somebody_elses_graph_is_exported_too(tmp_path: Path) -> None:
     outcomes = export_bundle(folder)
     assert "kB" in outcomes["segmenter"], outcomes
     assert apart(load_bundle(folder)) < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore")  # NNCF's own
+def test_a_bundle_in_int8_is_another_function_that_says_so(tmp_path: Path) -> None:
+    pytest.importorskip("nncf", reason="int8 needs NNCF")
+    from certdicom.models.backends.quantise import quantise_bundle
+
+    made = exported(write_tiny_bundle(tmp_path / "tiny", grid=32, architecture="UNet"))
+    images = noisy(4, made)
+    exact = OpenVINOBackend().base_segmenter(made, sigma=0.1).logits(images)
+    quantise_bundle(made, [*np.random.default_rng(0).random((6, 1, 32, 32), np.float32)])
+    whole = load_bundle(made.folder)
+    assert whole.sha256 != made.sha256
+    backend = choose_backend([whole])
+    assert choice.stated_precision(backend, whole) == "int8 with float32"
+    error = np.abs(backend.base_segmenter(whole, sigma=0.1).logits(images.copy()) - exact)
+    assert 0 < error.max() < np.ptp(exact)
+    for wrong in ({"backend": "torch"}, {"device": "cuda"}):
+        with pytest.raises(UsageError, match="computes in int8, which only OpenVINO runs"):
+            choose_backend([whole], **wrong)
+    with pytest.raises(BundleError, match="differs in integers"):
+        OpenVINOBackend().base_segmenter(replace(whole, integers=None), sigma=0.1)
+    export_bundle(made.folder)  # and back
+    assert load_bundle(made.folder).integers is None

@@ -49,6 +49,10 @@ def choose_backend(bundles: Sequence[Bundle], *, backend: str = "auto", device: 
     if backend not in BACKENDS:
         raise UsageError(f"unknown backend {backend!r}: use {', '.join(BACKENDS)}")
     without = next((bundle for bundle in bundles if not bundle.has_programs), None)
+    if quantised := next((bundle for bundle in bundles if bundle.integers), None):
+        if backend == "torch" or device not in ("auto", "cpu"):
+            raise UsageError(f"bundle {quantised.name} computes in {quantised.integers}, which only OpenVINO runs, on a processor")
+        backend = "openvino"
     if backend == "auto":
         on_processor = device == "cpu" or (device == "auto" and not _gpu_is_there())
         backend = "openvino" if on_processor and without is None and find_spec("openvino") else "torch"
@@ -69,6 +73,11 @@ def choose_backend(bundles: Sequence[Bundle], *, backend: str = "auto", device: 
     from certdicom.models.backends.openvino import OpenVINOBackend
 
     return OpenVINOBackend(precision=precision)
+
+
+def stated_precision(backend: Backend, bundle: Bundle) -> str:
+    """What a certificate says of the arithmetic: float32, or int8 with the rest in float32."""
+    return f"{bundle.integers} with {backend.precision}" if bundle.integers else backend.precision
 
 
 def _require_torch(device: str, without_programs: str | None) -> None:

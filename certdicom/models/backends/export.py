@@ -10,7 +10,7 @@ import hashlib
 import json
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -28,11 +28,12 @@ from certdicom.errors import BundleError, one_line
 from certdicom.files import write_atomically
 from certdicom.models.backends.checks import probes
 from certdicom.models.backends.denoisers import Prediction, clean_image, finer
+from certdicom.models.backends.openvino import read_graph
 from certdicom.models.backends.torch import load_network
 from certdicom.models.bundle import DESCRIPTION, Bundle, load_bundle
 from certdicom.models.description import SEGMENTER, program_file
 from certdicom.models.networks.coarse import block_means
-from certdicom.models.program import MADE_BY, Program, facts_of
+from certdicom.models.program import INTEGERS, MADE_BY, Program, facts_of
 
 TOLERANCE = 1e-4
 """How far a program's answers may be from PyTorch's in float32, relative to the largest of them (at least 1)."""
@@ -80,7 +81,7 @@ def export_network(bundle: Bundle, role: str) -> Program:
         graph = _traced(module.eval(), inputs)
         weights = bundle.weights(role)
         narrowed = _address_half_precision(graph, weights)
-        program = Program({**facts_of(bundle, role), MADE_BY: _versions()}, *_serialized(narrowed, weights))
+        program = Program({**facts_of(bundle, role), MADE_BY: _versions()}, *serialized(narrowed, weights))
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
         raise BundleError(f"{what} cannot be exported: {one_line(error)[:300]}") from error
     _require_equal(program, weights, module, bundle, inputs, what)
@@ -104,9 +105,17 @@ def export_bundle(folder: Path) -> dict[str, str]:
             write_atomically(path, content, force=True)
         digests[role] = hashlib.sha256(content).hexdigest()
         outcomes[role] = f"{path}, {len(content) / 1e3:.0f} kB"
-    description = json.loads((folder / DESCRIPTION).read_bytes())
-    write_atomically(folder / DESCRIPTION, json.dumps({**description, "programs_sha256": digests}, indent=2).encode() + b"\n", force=True)
+    write_digests(folder, digests, integers=None)
     return outcomes
+
+
+def write_digests(folder: Path, digests: Mapping[str, str], *, integers: str | None) -> None:
+    """Write into a bundle's description which programs it holds, and in what integers they compute."""
+    path = folder / DESCRIPTION
+    fields = {**json.loads(path.read_bytes()), "programs_sha256": dict(digests), INTEGERS: integers}
+    if integers is None:
+        del fields[INTEGERS]
+    write_atomically(path, json.dumps(fields, indent=2).encode() + b"\n", force=True)
 
 
 def _lent(bundle: Bundle, role: str) -> tuple[Path, bytes] | None:
@@ -180,7 +189,7 @@ def _place(values: NDArray[Any], weights: bytes) -> int | None:
     return None
 
 
-def _serialized(graph: openvino.Model, weights: bytes) -> tuple[bytes, bytes]:
+def serialized(graph: openvino.Model, weights: bytes) -> tuple[bytes, bytes]:
     """The graph as XML whose constants are addressed in `weights` and the constants behind them, and those constants."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "graph.xml")
@@ -211,11 +220,8 @@ def _word(element_type: str) -> str:
 
 def _require_equal(program: Program, weights: bytes, module: nn.Module, bundle: Bundle, inputs: dict[str, Tensor], what: str) -> None:
     """BundleError unless the program answers as the module does, in float32."""
-    addressed = np.frombuffer(weights + program.constants, np.uint8)
     core = openvino.Core()
-    compiled = core.compile_model(
-        core.read_model(program.graph, openvino.Tensor(addressed)), "CPU", {"INFERENCE_PRECISION_HINT": openvino.Type.f32}
-    )
+    compiled = core.compile_model(read_graph(core, program, weights), "CPU", {"INFERENCE_PRECISION_HINT": openvino.Type.f32})
     for probe in probes(bundle):
         given = [probe, *list(inputs.values())[1:]]
         with torch.inference_mode():

@@ -67,6 +67,11 @@ class OpenVINOBackend:
         """The bundle's segmenter alone, in float32 and at the middle threshold, for images without noise."""
         return self._assembled(bundle, self._fed(adapter), "float32", adapter, (0.0,) * len(bundle.structures))
 
+    def denoised(self, bundle: Bundle, sigma: float, noisy: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Images (B, channels, H, W) with noise `sigma`, as the segmenter gets them."""
+        stage = self._denoised(bundle, sigma, None)
+        return noisy if stage is None else np.asarray(stage(noisy))
+
     def _assembled(
         self, bundle: Bundle, clean: Stage | None, precision: str, adapter: ImageAdapter | None, thresholds: tuple[float, ...]
     ) -> BaseSegmenter:
@@ -97,7 +102,6 @@ class OpenVINOBackend:
         return self._stages.network((bundle.programs_sha256.get(role), bundle.weights_sha256[role], precision), load)
 
     def _compiled(self, program: Program, weights: bytes, *, precision: str, name: str) -> CompiledProgram:
-        addressed = np.frombuffer(weights + program.constants, np.uint8)
         hints = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
             "NUM_STREAMS": self._threads,
@@ -106,8 +110,7 @@ class OpenVINOBackend:
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
         }
         try:
-            model = self._core.read_model(program.graph, openvino.Tensor(addressed))
-            compiled = self._core.compile_model(model, "CPU", hints)
+            compiled = self._core.compile_model(read_graph(self._core, program, weights), "CPU", hints)
         except RuntimeError as error:
             raise BundleError(f"OpenVINO cannot compile {name}: {one_line(error)[:300]}") from error
         computes_in = compiled.get_property("INFERENCE_PRECISION_HINT")
@@ -118,6 +121,11 @@ class OpenVINOBackend:
                 "use --precision float32, or --backend torch"
             )
         return CompiledProgram(compiled)
+
+
+def read_graph(core: openvino.Core, program: Program, weights: bytes) -> openvino.Model:
+    """The program's graph over its weights. RuntimeError when OpenVINO cannot read it."""
+    return core.read_model(program.graph, openvino.Tensor(np.frombuffer(weights + program.constants, np.uint8)))
 
 
 class CompiledProgram:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import nn
 
 from certdicom.errors import UsageError
 from certdicom.models.backends.export import export_bundle
+from certdicom.models.backends.quantise import INT8, quantise_bundle
 from certdicom.models.bundle import BORROWED, DESCRIPTION, load_bundle
 from certdicom.models.description import DENOISER, SEGMENTER, Method
 from certdicom.models.networks.precision import to_half
@@ -31,7 +31,8 @@ from certdicom.selftest import EXPECTATION, record_expectation
 
 CARD = "MODEL_CARD.md"
 
-_log = logging.getLogger(__name__)
+_QUANTISING_IMAGES = 60
+"""Training images on which activations are measured."""
 
 CODES = {
     "lungs": codes.LUNG,
@@ -56,7 +57,7 @@ class Packing:
     `structures` in channel order, with a code for each of them in `codes`; `grid` (rows, columns) of the networks; `factor`: how many
     times finer the bundle's grid is; `method`: None for the one that the networks are made for; `calibration_images`: how many
     training images choose the thresholds, 0 for plain zeros; `summary`: one line for `certdicom bundle list`; `borrow`: the bundle whose
-    denoiser is used; `mirror`: ask the segmenter about each image and its mirror image.
+    denoiser is used; `mirror`: ask the segmenter about each image and its mirror image; `int8`: quantise both networks.
     """
 
     structures: Sequence[str]
@@ -67,14 +68,16 @@ class Packing:
     summary: str = ""
     borrow: str | None = None
     mirror: bool = False
+    int8: bool = False
     codes: Mapping[str, codes.Concept] = field(default_factory=lambda: CODES)
 
 
-def pack(folder: Path, *, segmenter: Trained, denoisers: Sequence[Trained] = (), packing: Packing, train: FilmSet) -> None:
-    """Write bundle `folder`, named after it, with thresholds, model card and self-test; an existing card is kept.
+def pack(folder: Path, *, segmenter: Trained, denoisers: Sequence[Trained] = (), packing: Packing, train: FilmSet) -> dict[str, str]:
+    """Write bundle `folder`, named after it, with thresholds, model card and self-test; what became of each role's program.
 
-    `train`: training images on the bundle's grid. `denoisers`: a diffusion model, or networks trained for one noise level each; none
-    with `packing.borrow`, or for a segmenter trained under noise. UsageError when they do not belong together.
+    `train`: training images on the bundle's grid; an existing card is kept. `denoisers`: a diffusion model, or networks trained for
+    one noise level each; none with `packing.borrow`, or for a segmenter trained under noise. UsageError when they do not belong
+    together.
     """
     networks = {SEGMENTER: segmenter, **_by_role(denoisers, factor=packing.factor)}
     noise = float(segmenter.record.get("noise", 0.0))
@@ -82,8 +85,10 @@ def pack(folder: Path, *, segmenter: Trained, denoisers: Sequence[Trained] = (),
     weights = {role: trained.network.eval() for role, trained in networks.items()}
     digests = _write_weights(folder, weights)
     _write_description(folder, description, digests)
-    for role, outcome in export_bundle(folder).items():
-        _log.info("program of the %s: %s", role, outcome)
+    outcomes = export_bundle(folder)
+    if packing.int8:
+        quantise_bundle(load_bundle(folder), [image.numpy() for image in spread(train, _QUANTISING_IMAGES).images])
+        description["integers"] = INT8
     description["programs_sha256"] = dict(load_bundle(folder).programs_sha256)
     if tuple(packing.structures) == CHEST and description["channels"] == 1:
         description["anatomy"] = fit_anatomy(load_bundle(folder), train).limits
@@ -99,6 +104,7 @@ def pack(folder: Path, *, segmenter: Trained, denoisers: Sequence[Trained] = (),
         records = {role: trained.record for role, trained in networks.items()}
         (folder / CARD).write_text(model_card(bundle, records=records, calibration_images=packing.calibration_images), encoding="utf-8")
     record_expectation(bundle, (folder / EXPECTATION).write_text)
+    return outcomes
 
 
 def write_bundle(folder: Path, *, description: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> None:

@@ -72,6 +72,8 @@ def _networks(bundle: Bundle) -> Iterator[str]:
     for role, factor in (("denoiser", bundle.denoising.factor), ("segmenter", bundle.input_spec.factor)):
         if factor > 1:
             yield f"* The {role} works on {rows // factor} × {columns // factor} means of {factor} × {factor} pixels."
+    if bundle.integers:
+        yield f"* The networks compute in {bundle.integers} (NNCF), but for their first and last convolution; only OpenVINO runs them."
     if bundle.input_spec.mirror:
         yield "* The segmenter is asked about the image and its mirror image, and the mean of both answers is taken."
     low, high = bundle.sigma_range
