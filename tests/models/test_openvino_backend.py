@@ -18,7 +18,7 @@ from certdicom.certification.sampling import certify_grids
 from certdicom.errors import BundleError, UsageError
 from certdicom.models.backends import choice
 from certdicom.models.backends.choice import choose_backend, cores
-from certdicom.models.backends.export import export_bundle
+from certdicom.models.backends.export import export_bundle, export_network
 from certdicom.models.backends.openvino import OpenVINOBackend
 from certdicom.models.backends.torch import TorchBackend
 from certdicom.models.bundle import DESCRIPTION, Bundle, load_bundle, shipped_bundles
@@ -186,6 +186,22 @@ def test_a_program_that_is_damaged_or_of_something_else_is_refused(tmp_path: Pat
     for content in (b"PK", whole[: len(whole) // 2]):
         with pytest.raises(ValueError, match=r"\w"):
             Program.from_bytes(content)
+
+
+def test_exporting_again_gives_the_same_file(bundle: Bundle) -> None:
+    assert export_network(bundle, "denoiser").to_bytes() == bundle.program("denoiser")
+
+
+def test_forms_that_run_faster_are_in_use_and_stay_finite_on_flat_images(tmp_path: Path) -> None:
+    """Group norms by channel means, and convolutions of repeated pixels: computed as PyTorch does, as the export itself checks."""
+    made = exported(write_tiny_bundle(tmp_path / "tiny", grid=32))
+    graph = read_program(made, "denoiser").graph.decode()
+    assert 'type="ReduceMean"' in graph
+    assert 'type="Interpolate"' not in graph, "the enlargement before a convolution is part of it"
+    images = np.stack([np.full((1, 32, 32), level, np.float32) for level in (-3.0, 0.0, 0.5, 4.0)])
+    ours = OpenVINOBackend().base_segmenter(made, sigma=0.1).logits(images)
+    theirs = TorchBackend(device="cpu").base_segmenter(made, sigma=0.1).logits(images.copy())
+    assert np.abs(ours - theirs).max() < 1e-4
 
 
 def test_the_archive_is_the_same_for_the_same_program(bundle: Bundle) -> None:

@@ -29,6 +29,7 @@ from certdicom.files import write_atomically
 from certdicom.models.backends.checks import probes
 from certdicom.models.backends.denoisers import Prediction, clean_image, finer
 from certdicom.models.backends.openvino import read_graph
+from certdicom.models.backends.rewrites import rewrite
 from certdicom.models.backends.torch import load_network
 from certdicom.models.bundle import DESCRIPTION, Bundle, load_bundle
 from certdicom.models.description import SEGMENTER, program_file
@@ -78,7 +79,7 @@ def export_network(bundle: Bundle, role: str) -> Program:
     module, inputs = _module(bundle, role)
     what = f"the {role} of bundle {bundle.name}"
     try:
-        graph = _traced(module.eval(), inputs)
+        graph = rewrite(_traced(module.eval(), inputs))
         weights = bundle.weights(role)
         narrowed = _address_half_precision(graph, weights)
         program = Program({**facts_of(bundle, role), MADE_BY: _versions()}, *serialized(narrowed, weights))
@@ -191,6 +192,9 @@ def _place(values: NDArray[Any], weights: bytes) -> int | None:
 
 def serialized(graph: openvino.Model, weights: bytes) -> tuple[bytes, bytes]:
     """The graph as XML whose constants are addressed in `weights` and the constants behind them, and those constants."""
+    graph.set_friendly_name("network")
+    for number, node in enumerate(graph.get_ordered_ops()):
+        node.set_friendly_name(f"{node.get_type_name()}_{number}")  # OpenVINO's own names count what the process made before
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "graph.xml")
         openvino.serialize(graph, path)

@@ -29,6 +29,10 @@ KNOWN = {
         "ISIC 2018 task 1 dermatoscopy images (Codella et al. 2019; Tschandl et al. 2018)", "CC BY-NC 4.0: no commercial use; cite both"
     ),
     "cvc": Terms("CVC-ClinicDB colonoscopy frames (Bernal et al. 2015)", "research; cite"),
+    "unlabelled_cxr": Terms(
+        "1,267 frontal films without masks: NIH ChestX-ray14 (Wang et al. 2017), Hannover COVID-19 (Winther et al. 2020), Shenzhen",
+        "NIH: no restriction, credit; Hannover: CC BY 3.0; Shenzhen: as above",
+    ),
     "wingspan": Terms("Wingspan, cardiothoracic-ratio data of N. Dong", "MIT"),
 }
 """By the beginning of the folder's name, in small letters."""
