@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -83,6 +84,7 @@ class Certifier:
         self.bundle.require_sigma(self.parameters.sigma)
         hypotheses = Hypotheses(len(self.bundle.structures), self.parameters.unions)
         hypotheses.require_certifiable(self.parameters, cells=self.bundle.cells)
+        self._loading = Lock()
         self._loaded: tuple[Backend, BaseSegmenter] | None = None
 
     def __repr__(self) -> str:
@@ -90,11 +92,12 @@ class Certifier:
 
     def load(self) -> tuple[Backend, BaseSegmenter]:
         """What runs the networks, imported and loaded on the first call."""
-        if self._loaded is None:
-            asked = self.computation
-            backend = choose_backend([self.bundle], backend=asked.backend, device=asked.device, precision=asked.precision)
-            self._loaded = backend, backend.base_segmenter(self.bundle, sigma=self.parameters.sigma)
-        return self._loaded
+        with self._loading:
+            if self._loaded is None:
+                asked = self.computation
+                backend = choose_backend([self.bundle], backend=asked.backend, device=asked.device, precision=asked.precision)
+                self._loaded = backend, backend.base_segmenter(self.bundle, sigma=self.parameters.sigma)
+            return self._loaded
 
     def certify(
         self,

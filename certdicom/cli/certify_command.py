@@ -6,8 +6,12 @@ import argparse
 import os
 import sys
 import traceback
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 
 from certdicom import outputs
 from certdicom.certification.options import HELP, unions_from
@@ -106,6 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     several, jobs = _plan(arguments)
     if not several:
         _check_writable(jobs[0].targets, force=arguments.force)
+        _load_ahead(certifier, jobs[0].targets)
         _run_one(jobs[0], certifier, arguments)
         return 0
     rows, code = [], 0
@@ -116,6 +121,18 @@ def run(arguments: argparse.Namespace) -> int:
     if code or not arguments.quiet:
         print_films(rows, stream=sys.stderr if code else sys.stdout)
     return code
+
+
+def _load_ahead(certifier: Certifier, wanted: Iterable[Output]) -> None:
+    """Load the networks, and what writes the outputs, in a thread while the film is read."""
+
+    def load() -> None:
+        with suppress(Exception):  # it happens again, and is said, where this is needed
+            certifier.load()
+            for output in wanted:
+                import_module(output.module)
+
+    Thread(target=load, name="certdicom-ahead").start()
 
 
 def _one_of_several(job: _Job, certifier: Certifier, arguments: argparse.Namespace, *, label: str) -> tuple[str, str, int]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+from openvino.passes import ConstantFolding, Manager
 from torch import Tensor, nn
 
 from certdicom.errors import BundleError, one_line
@@ -162,6 +163,9 @@ def _traced(module: nn.Module, inputs: dict[str, Tensor]) -> openvino.Model:
         port.get_node().set_element_type(_ELEMENT_TYPES[value.dtype])
         port.set_names({name})
     graph.validate_nodes_and_infer_types()
+    shapes = Manager()
+    shapes.register_pass(ConstantFolding())  # sizes are fixed, and arithmetic on them is done once
+    shapes.run_passes(graph)
     return graph
 
 

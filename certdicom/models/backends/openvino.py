@@ -8,7 +8,7 @@ processor has it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -91,17 +91,24 @@ class OpenVINOBackend:
             return self._stages.stage(self._program(bundle, bundle.direct_role(sigma), self.precision), after=fed)
         if denoising.method != "one-shot":
             raise BundleError(f"{denoising.method} denoising of bundle {bundle.name} has no program: use --backend torch")
-        program = self._program(bundle, DENOISER, self.precision)
-        return self._stages.stage(program.at(*one_shot_inputs(bundle, sigma)), after=fed)
+        return self._stages.stage(self._program(bundle, DENOISER, self.precision, one_shot_inputs(bundle, sigma)), after=fed)
 
-    def _program(self, bundle: Bundle, role: str, precision: str) -> CompiledProgram:
+    def _program(self, bundle: Bundle, role: str, precision: str, inputs: Mapping[str, float] | None = None) -> CompiledProgram:
+        """The role's program, compiled for these values of the inputs that it has beside the image."""
+        values = inputs or {}
+
         def load() -> CompiledProgram:
-            program, weights = read_program(bundle, role), bundle.weights(role)
-            return self._compiled(program, weights, precision=precision, name=f"the {role} of bundle {bundle.name}")
+            name = f"the {role} of bundle {bundle.name}"
+            try:
+                graph = read_graph(self._core, read_program(bundle, role), bundle.weights(role))
+                return self._compiled(_fixed(graph, values), precision=precision, name=name)
+            except RuntimeError as error:
+                raise BundleError(f"OpenVINO cannot compile {name}: {one_line(error)[:300]}") from error
 
-        return self._stages.network((bundle.programs_sha256.get(role), bundle.weights_sha256[role], precision), load)
+        digests = bundle.programs_sha256.get(role), bundle.weights_sha256[role]
+        return self._stages.network((*digests, precision, *sorted(values.items())), load)
 
-    def _compiled(self, program: Program, weights: bytes, *, precision: str, name: str) -> CompiledProgram:
+    def _compiled(self, graph: openvino.Model, *, precision: str, name: str) -> CompiledProgram:
         hints = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
             "NUM_STREAMS": self._threads,
@@ -109,10 +116,7 @@ class OpenVINOBackend:
             "ENABLE_CPU_PINNING": False,  # who shares the machine would wait for one core while another is idle
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
         }
-        try:
-            compiled = self._core.compile_model(read_graph(self._core, program, weights), "CPU", hints)
-        except RuntimeError as error:
-            raise BundleError(f"OpenVINO cannot compile {name}: {one_line(error)[:300]}") from error
+        compiled = self._core.compile_model(graph, "CPU", hints)
         computes_in = compiled.get_property("INFERENCE_PRECISION_HINT")
         if computes_in != PRECISIONS[precision]:
             known = {kind: label for label, kind in PRECISIONS.items()}
@@ -128,32 +132,31 @@ def read_graph(core: openvino.Core, program: Program, weights: bytes) -> openvin
     return core.read_model(program.graph, openvino.Tensor(np.frombuffer(weights + program.constants, np.uint8)))
 
 
+def _fixed(graph: openvino.Model, values: Mapping[str, float]) -> openvino.Model:
+    """The graph with these values in place of its inputs of those names, so that what follows from them alone is computed once."""
+    for port in graph.inputs:
+        if port.any_name in values:
+            parameter, kind = port.get_node(), port.get_element_type().to_dtype()
+            parameter.output(0).replace(openvino.op.Constant(np.array([values[port.any_name]], kind)).output(0))
+            graph.remove_parameter(parameter)
+    graph.validate_nodes_and_infer_types()
+    return graph
+
+
 class CompiledProgram:
     """A program, image by image: (B, channels, H, W) float32 → (B, channels, H, W) float32; several images at once."""
 
     def __init__(self, compiled: openvino.CompiledModel) -> None:
         self._queue = openvino.AsyncInferQueue(compiled, compiled.get_property("NUM_STREAMS"))
         self._queue.set_callback(_keep)
-        self._inputs = [port.any_name for port in compiled.inputs]
         self._shape = tuple(compiled.output(0).shape)
         self._one_batch = Lock()
-        self._fixed: dict[tuple[float, ...], Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {}
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self._answers(images, ())
-
-    def at(self, t: int, root_alpha_bar: float, root_rest: float) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-        """The program with its further inputs fixed: the same function for the same values."""
-        key = (t, root_alpha_bar, root_rest)
-        values = (np.array([t], np.int64), np.array([root_alpha_bar], np.float32), np.array([root_rest], np.float32))
-        return self._fixed.setdefault(key, lambda images: self._answers(images, values))
-
-    def _answers(self, images: NDArray[np.float32], further: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         answers = np.empty((len(images), *self._shape[1:]), np.float32)
         with self._one_batch:
             for index in range(len(images)):
-                given = dict(zip(self._inputs, (images[index : index + 1], *further), strict=True))
-                self._queue.start_async(given, answers[index], share_inputs=True)
+                self._queue.start_async([images[index : index + 1]], answers[index], share_inputs=True)
             self._queue.wait_all()
         return answers
 
@@ -162,11 +165,11 @@ def _keep(request: openvino.InferRequest, answer: NDArray[np.float32]) -> None:
     answer[:] = request.get_output_tensor(0).data[0]
 
 
-def one_shot_inputs(bundle: Bundle, sigma: float) -> tuple[int, float, float]:
+def one_shot_inputs(bundle: Bundle, sigma: float) -> dict[str, float]:
     """What a diffusion model's program takes beside the noisy image: t*, √ᾱ and √(1 - ᾱ)."""
     t = bundle.schedule.time_step(sigma / bundle.denoising.factor)
     alpha_bar = float(bundle.schedule.alpha_bars()[t])
-    return t, alpha_bar**0.5, (1.0 - alpha_bar) ** 0.5
+    return {"t": t, "root_alpha_bar": alpha_bar**0.5, "root_rest": (1.0 - alpha_bar) ** 0.5}
 
 
 def _through_torch(function: Callable[[Any], Any]) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:

@@ -81,13 +81,8 @@ def _noisy(bundle: Bundle, images: Sequence[NDArray[np.float32]]) -> list[tuple[
 
 
 def _inputs(bundle: Bundle, sigma: float, image: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-    t, root_alpha_bar, root_rest = one_shot_inputs(bundle, sigma)
-    return {
-        "image": image[np.newaxis],
-        "t": np.array([t], np.int64),
-        "root_alpha_bar": np.array([root_alpha_bar], np.float32),
-        "root_rest": np.array([root_rest], np.float32),
-    }
+    others = {name: np.array([value], np.int64 if name == "t" else np.float32) for name, value in one_shot_inputs(bundle, sigma).items()}
+    return {"image": image[np.newaxis], **others}
 
 
 def _nncf() -> Any:

@@ -15,6 +15,9 @@ from openvino import opset13 as ops
 _PIXELS = 4
 """Dimensions of a batch of images: (1, channels, H, W)."""
 
+_LARGE = 1024
+"""Pixels from which copies between layouts cost more than the further nodes do."""
+
 
 def rewrite(graph: openvino.Model) -> openvino.Model:
     """`graph`, changed in place; what is not of the expected shape stays as it is."""
@@ -31,7 +34,7 @@ def _group_normalised(node: Any) -> Any | None:
     """Group normalisation from the means of each channel and of its square, which are read in any layout: one scale and shift a channel."""
     x, scale, bias = (node.input_value(index) for index in range(3))
     shape = _shape(x)
-    if shape is None or len(shape) != _PIXELS:
+    if shape is None or len(shape) != _PIXELS or shape[2] * shape[3] < _LARGE:
         return None
     channels, groups = shape[1], int(node.get_attributes()["num_groups"])
     grouped, single, within = _whole(1, groups, channels // groups), _whole(1, channels, 1, 1), _whole(2)
