@@ -17,7 +17,8 @@ from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.sampling import certify_grids
 from certdicom.errors import BundleError, UsageError
 from certdicom.models.backends import choice
-from certdicom.models.backends.choice import choose_backend, cores
+from certdicom.models.backends.choice import choose_backend
+from certdicom.models.backends.cores import cores
 from certdicom.models.backends.export import export_bundle, export_network
 from certdicom.models.backends.openvino import OpenVINOBackend
 from certdicom.models.backends.torch import TorchBackend
@@ -194,14 +195,13 @@ def test_exporting_again_gives_the_same_file(bundle: Bundle) -> None:
 
 def test_forms_that_run_faster_are_in_use_and_stay_finite_on_flat_images(tmp_path: Path) -> None:
     """Group norms by channel means, and convolutions of repeated pixels: computed as PyTorch does, as the export itself checks."""
-    made = exported(write_tiny_bundle(tmp_path / "tiny", grid=32))
+    made = exported(write_tiny_bundle(tmp_path / "tiny", grid=128))
     graph = read_program(made, "denoiser").graph.decode()
     assert 'type="ReduceMean"' in graph
     assert 'type="Interpolate"' not in graph, "the enlargement before a convolution is part of it"
-    images = np.stack([np.full((1, 32, 32), level, np.float32) for level in (-3.0, 0.0, 0.5, 4.0)])
-    ours = OpenVINOBackend().base_segmenter(made, sigma=0.1).logits(images)
-    theirs = TorchBackend(device="cpu").base_segmenter(made, sigma=0.1).logits(images.copy())
-    assert np.abs(ours - theirs).max() < 1e-4
+    images = np.stack([np.full((1, 128, 128), level, np.float32) for level in (-3.0, 0.0, 0.5, 4.0)])
+    assert np.isfinite(OpenVINOBackend().base_segmenter(made, sigma=0.1).logits(images)).all()
+    assert apart(made) < 1e-4
 
 
 def test_the_archive_is_the_same_for_the_same_program(bundle: Bundle) -> None:
@@ -248,7 +248,7 @@ def test_the_backend_is_chosen_by_what_is_there(bundle: Bundle, tmp_path: Path, 
 def test_a_container_with_a_share_of_the_cores_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     everything = cores()
     for content, expected in (("max 100000", None), ("100000 100000", 1), ("50000 100000", 1), ("99900000 100000", None)):
-        monkeypatch.setattr(choice.Path, "read_text", lambda _self, encoding, content=content: content)
+        monkeypatch.setattr(Path, "read_text", lambda _self, encoding, content=content: content)
         assert cores() == (expected or max(everything, cores()))
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from certdicom.errors import UsageError
@@ -102,13 +100,3 @@ def _gpu_is_there() -> bool:
     import torch
 
     return bool(torch.cuda.is_available())
-
-
-def cores() -> int:
-    """How many cores this process may keep busy: its affinity, and the share that its container has."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return max(1, min(allowed, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup, or no limit, which it calls "max"
-        return allowed

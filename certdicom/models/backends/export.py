@@ -230,8 +230,9 @@ def _require_equal(program: Program, weights: bytes, module: nn.Module, bundle: 
     """BundleError unless the program answers as the module does, in float32."""
     core = openvino.Core()
     compiled = core.compile_model(read_graph(core, program, weights), "CPU", {"INFERENCE_PRECISION_HINT": openvino.Type.f32})
-    for probe in probes(bundle):
-        given = [probe, *list(inputs.values())[1:]]
+    texture, *others = probes(bundle)
+    for image in (texture, *(0.8 * other + 0.2 * texture for other in others)):  # none is flat: norms amplify rounding there
+        given = [image, *list(inputs.values())[1:]]
         with torch.inference_mode():
             expected = module(*given).numpy()
         found = compiled([value.numpy() for value in given])[0]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from certdicom.certification.sampling import BaseSegmenter
 from certdicom.errors import BundleError, UsageError, one_line
-from certdicom.models.backends.choice import cores
+from certdicom.models.backends.cores import cores
 from certdicom.models.backends.stages import Stage, Stages
 from certdicom.models.description import DENOISER, SEGMENTER
 from certdicom.models.program import Program, read_program

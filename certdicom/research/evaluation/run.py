@@ -19,7 +19,8 @@ from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.sampling import BaseSegmenter, certify_grids
 from certdicom.errors import OutputError, UnreadableError, UsageError
 from certdicom.files import write_atomically
-from certdicom.models.backends.choice import Backend, cores
+from certdicom.models.backends.choice import Backend
+from certdicom.models.backends.cores import cores
 from certdicom.research.datasets.dataset import Sample
 from certdicom.research.datasets.picture import GridPicture, Picture
 from certdicom.research.evaluation.models import base_segmenter
