@@ -59,7 +59,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="weights to begin with (default: new ones)")
     parser.add_argument(
-        "--network", metavar="JSON|FILE", help='architecture and arguments, as {"architecture": "UNet", "width": 16} (default: the shipped)'
+        "--network", metavar="JSON|FILE", help='architecture and arguments, as {"architecture": "UNet", "width": 16} (default: see docs)'
     )
     parser.add_argument("--steps", type=int, default=20_000, help="optimiser steps at most (default %(default)s)")
     parser.add_argument("--minutes", type=float, help="stop after so many; the learning rate follows whichever budget ends first")

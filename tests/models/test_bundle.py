@@ -18,8 +18,8 @@ from certdicom.models.bundle import shipped_bundles
 from certdicom.models.networks import PatchDenoiser, PatchSegmenter, build_network
 from tests.drawing import Segmenter, noisy_batch
 
-DEFAULT_MOST = 40 * 1024**2
-SHIPPED_MOST = 80_000_000
+DEFAULT_MOST = 12 * 1024**2
+SHIPPED_MOST = 48_000_000
 
 
 def test_the_shipped_weights_are_half_precision_and_small() -> None:
