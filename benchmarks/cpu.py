@@ -80,9 +80,9 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _is_pointless(name: str, found: dict[str, list[dict[str, Any]]]) -> bool:
     """What failed before, and a precision in which the processor does not compute: emulated, it takes minutes."""
-    refused = next((rows[0] for other, rows in found.items() if rows and other == f"draws:openvino:{name.rpartition(':')[2]}"), {})
-    failed = bool(found[name]) and "error" in found[name][0]
-    return failed or (name.startswith("draws:") and "draws:openvino" not in name and "error" in refused)
+    precision = name.rpartition(":")[2]
+    asked = [name, f"draws:openvino:{precision}"] if name.startswith("draws:") else [name]
+    return any("error" in row for other in asked for row in found[other][:1])
 
 
 def medians(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from certdicom.certification.noise import derive_seed
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.sampling import Progress, certify_grids
 from certdicom.errors import CertdicomError, ImageRefusedError, UnreadableError, UsageError
-from certdicom.models.backends.choice import Backend, choose_backend, stated_precision
+from certdicom.models.backends.base import Backend
+from certdicom.models.backends.choice import choose_backend, stated_precision
 from certdicom.models.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from certdicom.progress import moved
 from certdicom.suitability import judge_picture, notes_for, require_suitable

@@ -17,7 +17,7 @@ from certdicom.models.bundle import DEFAULT_BUNDLE, load_bundle
 from certdicom.progress import progress_bar
 
 if TYPE_CHECKING:
-    from certdicom.models.backends.choice import Backend
+    from certdicom.models.backends.base import Backend
     from certdicom.research.evaluation.plan import Plan
     from certdicom.research.evaluation.summary import Summary
 

@@ -7,36 +7,18 @@ import logging
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from certdicom.errors import UsageError
+from certdicom.models.backends.base import Backend
 
 if TYPE_CHECKING:
-    from certdicom.certification.sampling import BaseSegmenter
-    from certdicom.models.backends.torch import ImageAdapter
     from certdicom.models.bundle import Bundle
 
 BackendName = Literal["auto", "openvino", "torch"]
 BACKENDS: tuple[str, ...] = get_args(BackendName)
 
 _log = logging.getLogger(__name__)
-
-
-class Backend(Protocol):
-    """What runs networks: `name` with its version, `device` and `precision`, as a certificate states them."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def device(self) -> object: ...
-
-    @property
-    def precision(self) -> str: ...
-
-    def base_segmenter(self, bundle: Bundle, *, sigma: float, adapter: ImageAdapter | None = None) -> BaseSegmenter: ...
-
-    def clean_segmenter(self, bundle: Bundle, *, adapter: ImageAdapter | None = None) -> BaseSegmenter: ...
 
 
 def choose_backend(bundles: Sequence[Bundle], *, backend: str = "auto", device: str = "auto", precision: str = "auto") -> Backend:

@@ -7,8 +7,8 @@ processor has it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -18,21 +18,19 @@ from numpy.typing import NDArray
 
 from certdicom.certification.sampling import BaseSegmenter
 from certdicom.errors import BundleError, UsageError, one_line
+from certdicom.models.backends.base import Backend, ImageAdapter
 from certdicom.models.backends.cores import cores
 from certdicom.models.backends.stages import Stage, Stages
 from certdicom.models.description import DENOISER, SEGMENTER
 from certdicom.models.program import Program, read_program
 
 if TYPE_CHECKING:
-    from certdicom.models.backends.torch import ImageAdapter
     from certdicom.models.bundle import Bundle
 
 PRECISIONS = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16, "float16": openvino.Type.f16}
 
-_log = logging.getLogger(__name__)
 
-
-class OpenVINOBackend:
+class OpenVINOBackend(Backend):
     """Exported networks of bundles on the processor, in one precision, behind the sampler's port."""
 
     device = "cpu"
@@ -52,21 +50,6 @@ class OpenVINOBackend:
         """What computes, with its version."""
         return f"OpenVINO {openvino.__version__.partition('-')[0]}"
 
-    def base_segmenter(self, bundle: Bundle, *, sigma: float, adapter: ImageAdapter | None = None) -> BaseSegmenter:
-        """The bundle's base segmenter where `sigma` is the noise on its own images, whatever `adapter` stands around it.
-
-        BundleError for noise that the bundle was not made for, as in PyTorch's backend, or without a program for one of its networks.
-        """
-        if bundle.denoising.method != "segcertify":
-            bundle.require_sigma(sigma)
-        if bundle.notice:
-            _log.warning("bundle %s: %s", bundle.name, bundle.notice)
-        return self._assembled(bundle, self._denoised(bundle, sigma, adapter), self.precision, adapter, bundle.threshold(sigma))
-
-    def clean_segmenter(self, bundle: Bundle, *, adapter: ImageAdapter | None = None) -> BaseSegmenter:
-        """The bundle's segmenter alone, in float32 and at the middle threshold, for images without noise."""
-        return self._assembled(bundle, self._fed(adapter), "float32", adapter, (0.0,) * len(bundle.structures))
-
     def denoised(self, bundle: Bundle, sigma: float, noisy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Images (B, channels, H, W) with noise `sigma`, as the segmenter gets them."""
         stage = self._denoised(bundle, sigma, None)
@@ -77,11 +60,11 @@ class OpenVINOBackend:
     ) -> BaseSegmenter:
         logits = self._stages.stage(self._program(bundle, SEGMENTER, precision), after=clean)
         if adapter is not None:
-            logits = self._stages.stage(_through_torch(adapter.from_model), after=logits)
+            logits = self._stages.stage(_ThroughTorch(adapter.from_model), after=logits)
         return BaseSegmenter(logits=logits, thresholds=thresholds, exclusive=bundle.activation == "softmax")
 
     def _fed(self, adapter: ImageAdapter | None) -> Stage | None:
-        return None if adapter is None else self._stages.stage(_through_torch(adapter.to_model), after=None)
+        return None if adapter is None else self._stages.stage(_ThroughTorch(adapter.to_model), after=None)
 
     def _denoised(self, bundle: Bundle, sigma: float, adapter: ImageAdapter | None) -> Stage | None:
         fed, denoising = self._fed(adapter), bundle.denoising
@@ -172,22 +155,13 @@ def one_shot_inputs(bundle: Bundle, sigma: float) -> dict[str, float]:
     return {"t": t, "root_alpha_bar": alpha_bar**0.5, "root_rest": (1.0 - alpha_bar) ** 0.5}
 
 
-def _through_torch(function: Callable[[Any], Any]) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """A function of tensors as one of arrays; the same one for the same function."""
-    return _TensorFunction(function)
+@dataclass(frozen=True)
+class _ThroughTorch:
+    """A function of tensors as one of arrays; equal for the same function."""
 
-
-class _TensorFunction:
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self._function = function
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _TensorFunction) and self._function == other._function
-
-    def __hash__(self) -> int:
-        return hash(self._function)
+    function: Callable[[Any], Any]
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         import torch
 
-        return np.asarray(self._function(torch.from_numpy(images)).numpy())
+        return np.asarray(self.function(torch.from_numpy(images)).numpy())

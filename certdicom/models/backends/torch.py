@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from certdicom.certification.sampling import BaseSegmenter, Batch
 from certdicom.errors import BundleError, UsageError
+from certdicom.models.backends.base import Backend, ImageAdapter
 from certdicom.models.backends.calls import BatchFunction, fixed_calls
 from certdicom.models.backends.checks import require_sound
 from certdicom.models.backends.denoisers import CoarseDenoiser, Denoise, DirectDenoiser, MultiStepDenoiser, OneShotDenoiser, unchanged
@@ -31,8 +31,6 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 
 _NOT_ARGUMENTS = frozenset({"input", "output", "file"})
 """Of a network's description, what is not an argument of its constructor."""
-
-_log = logging.getLogger(__name__)
 
 
 def choose_device(request: str) -> torch.device:
@@ -124,15 +122,7 @@ def load_denoiser(bundle: Bundle, *, sigma: float, device: torch.device, precisi
     return CoarseDenoiser(denoise, factor=denoising.factor, smooth=bundle.enlarges_smoothly)
 
 
-class ImageAdapter(Protocol):
-    """Where noise is drawn on other images than the model's: how its images come out of those, and its logits go back; hashable."""
-
-    def to_model(self, images: Tensor) -> Tensor: ...
-
-    def from_model(self, logits: Tensor) -> Tensor: ...
-
-
-class TorchBackend:
+class TorchBackend(Backend):
     """Networks of bundles in PyTorch, on one device and in one precision, behind the sampler's port.
 
     What several base segmenters have in common is computed once for a batch. Every network is called with images in batches of one
@@ -151,21 +141,6 @@ class TorchBackend:
     def name(self) -> str:
         """What computes, with its version."""
         return f"PyTorch {torch.__version__}"
-
-    def base_segmenter(self, bundle: Bundle, *, sigma: float, adapter: ImageAdapter | None = None) -> BaseSegmenter:
-        """The bundle's base segmenter where `sigma` is the noise on its own images, whatever `adapter` stands around it.
-
-        BundleError for noise that the bundle was not made for. SegCertify is asked for any noise: the paper judges it beyond its own.
-        """
-        if bundle.denoising.method != "segcertify":
-            bundle.require_sigma(sigma)
-        if bundle.notice:
-            _log.warning("bundle %s: %s", bundle.name, bundle.notice)
-        return self._assembled(bundle, self._denoised(bundle, sigma, adapter), self.precision, adapter, bundle.threshold(sigma))
-
-    def clean_segmenter(self, bundle: Bundle, *, adapter: ImageAdapter | None = None) -> BaseSegmenter:
-        """The bundle's segmenter alone, in float32 and at the middle threshold, for images without noise."""
-        return self._assembled(bundle, self._fed(adapter), "float32", adapter, (0.0,) * len(bundle.structures))
 
     def _assembled(
         self, bundle: Bundle, clean: Stage, precision: str, adapter: ImageAdapter | None, thresholds: tuple[float, ...]

@@ -12,7 +12,7 @@ from certdicom.models.description import Method
 from certdicom.research.evaluation.protocol import NoiseGrid, adapter_for
 
 if TYPE_CHECKING:
-    from certdicom.models.backends.choice import Backend
+    from certdicom.models.backends.base import Backend
 
 CLEAN = "clean"
 """Not a method: the segmenter alone, without noise."""

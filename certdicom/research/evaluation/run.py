@@ -19,7 +19,7 @@ from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.sampling import BaseSegmenter, certify_grids
 from certdicom.errors import OutputError, UnreadableError, UsageError
 from certdicom.files import write_atomically
-from certdicom.models.backends.choice import Backend
+from certdicom.models.backends.base import Backend
 from certdicom.models.backends.cores import cores
 from certdicom.research.datasets.dataset import Sample
 from certdicom.research.datasets.picture import GridPicture, Picture

@@ -13,7 +13,7 @@ from certdicom.certification.certificate import PRESENT
 from certdicom.certification.noise import noisy_image
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.errors import UsageError
-from certdicom.models.backends.choice import Backend
+from certdicom.models.backends.base import Backend
 from certdicom.models.bundle import Bundle
 from certdicom.research.datasets.dataset import Dataset, Sample
 from certdicom.research.datasets.splits import select

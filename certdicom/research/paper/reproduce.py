@@ -9,7 +9,7 @@ from typing import Any
 
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.errors import UsageError, one_line
-from certdicom.models.backends.choice import Backend
+from certdicom.models.backends.base import Backend
 from certdicom.models.bundle import Bundle
 from certdicom.research.datasets.dataset import Dataset
 from certdicom.research.datasets.splits import select
