@@ -5,6 +5,7 @@
     │   ├── BundleError       a bundle is unknown, damaged or does not fit
     │   └── UnreadableError   a file cannot be opened or read
     ├── ImageRefusedError  this film is not one that can be certified      exit 3
+    │   └── NoImageError      this is no image at all: a folder's films are certified without it
     └── OutputError       a result could not be written                   exit 4
 
 Each message is one line that says what was wrong, the value, and what to do. Anything else that
@@ -38,6 +39,10 @@ class ImageRefusedError(CertdicomError):
     """The film cannot, or by default should not, be certified; other films are not affected."""
 
     exit_code = 3
+
+
+class NoImageError(ImageRefusedError):
+    """The file is not DICOM, or holds no image that somebody took: a text, a DICOMDIR, a report, a result of certdicom's own."""
 
 
 class OutputError(CertdicomError):

@@ -1,12 +1,16 @@
-"""The progress bar over the draws, on standard error."""
+"""Progress on standard error: a bar over the draws, or films with what is being done to each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
     from certdicom.certification.sampling import Progress
 
 
@@ -16,17 +20,7 @@ def progress_bar(title: str, *, quiet: bool) -> Iterator[Progress | None]:
     if quiet:
         yield None
         return
-    from rich import progress as rich_progress
-    from rich.console import Console
-
-    with rich_progress.Progress(
-        rich_progress.TextColumn("{task.description}"),
-        rich_progress.BarColumn(),
-        rich_progress.MofNCompleteColumn(),
-        rich_progress.TextColumn("left"),
-        rich_progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as bar:
+    with _bars() as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -39,3 +33,85 @@ def moved(progress: Progress | bool | None) -> Iterator[Progress | None]:
             yield bar
     else:
         yield progress
+
+
+class FilmLine(Protocol):
+    """What is shown of one film: which phase it is in, how many draws of how many are done, and that it is done with."""
+
+    def phase(self, name: str) -> None: ...
+    def draws(self, done: int, total: int) -> None: ...
+    def end(self) -> None: ...
+
+
+class FilmsProgress:
+    """Films on standard error: how many are done, with the time left, and a line for each that is being worked on. A context manager.
+
+    `films`: how many there are; with one, it has the only line; `quiet`: show nothing.
+    """
+
+    def __init__(self, *, films: int, quiet: bool) -> None:
+        self._bars = None if quiet else _bars()
+        self._films = films
+        self._overall: TaskID | None = None
+        self._done = 0
+
+    def __enter__(self) -> Self:
+        if self._bars is not None:
+            self._bars.start()
+            if self._films > 1:
+                self._overall = self._bars.add_task("all films", total=self._films)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def film(self, name: str) -> FilmLine:
+        """The line of a film whose work begins."""
+        return _Line(self, self._bars, name)
+
+    def passed(self) -> None:
+        """One film more is done."""
+        self._done += 1
+        if self._bars is not None and self._overall is not None:
+            self._bars.update(self._overall, completed=self._done)
+
+    @property
+    def keeps_lines(self) -> bool:
+        """Whether a film's line stays when it is done."""
+        return self._films == 1
+
+
+class _Line:
+    def __init__(self, films: FilmsProgress, bars: RichProgress | None, name: str) -> None:
+        self._films, self._bars, self._name = films, bars, name
+        self._task = None if bars is None else bars.add_task(f"{name}: starting", total=None)
+
+    def phase(self, name: str) -> None:
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, description=f"{self._name}: {name}")
+
+    def draws(self, done: int, total: int) -> None:
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, completed=done, total=total)
+
+    def end(self) -> None:
+        if self._films.keeps_lines:
+            self.phase("done")
+        elif self._bars is not None and self._task is not None:
+            self._bars.remove_task(self._task)
+
+
+def _bars() -> RichProgress:
+    from rich import progress
+    from rich.console import Console
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("left"),
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+        speed_estimate_period=600,
+    )

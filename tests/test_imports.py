@@ -53,7 +53,7 @@ HEAVY = {"torch", "monai", "diffusers", "highdicom", "pynetdicom", "SimpleITK", 
         (["--help"], HEAVY),
         (["node", "--help"], HEAVY),
         (["train", "--help"], HEAVY),
-        (["a", "--help"], HEAVY - {"scipy"}),
+        (["a.dcm", "--help"], HEAVY - {"scipy"}),
     ],
 )
 def test_help_loads_nothing_heavy(words: list[str], heavy: set[str]) -> None:

@@ -15,7 +15,9 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
-from certdicom.errors import CertdicomError, one_line
+from certdicom.cli.parser import CommandParser, did_you_mean
+from certdicom.errors import CertdicomError, UsageError, one_line
+from certdicom.extras import extra_with
 from certdicom.version import RESEARCH_USE, VERSION
 
 COMMANDS = {
@@ -35,9 +37,12 @@ COMMANDS = {
 """Command → help line; the command `x` lives in `certdicom.cli.x_command` with add_arguments(parser) and run(arguments)."""
 
 
+_GLOBAL_OPTIONS = ("-h", "--help", "--version")
+
+
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """The parser; only the named command's arguments are filled in (all commands' when None), which keeps start-up short."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="certdicom",
         description="Certified segmentation of radiographs: every pixel is either certified stable or openly marked abstain. "
         + RESEARCH_USE,
@@ -76,7 +81,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         build_parser().print_help()
         return 2
     words = _of_today(words)
-    if words[0] not in COMMANDS and words[0] not in ("-h", "--help", "--version"):
+    if words[0] not in COMMANDS and words[0] not in _GLOBAL_OPTIONS:
+        if _is_misspelt(words[0]):
+            known = f"{did_you_mean(words[0], list(COMMANDS)) or ': certdicom --help lists the commands'}"
+            print(f"certdicom: there is no command and no file {words[0]!r}{known}", file=sys.stderr)
+            return 2
         words.insert(0, "certify")
     try:
         arguments = build_parser(words[0]).parse_args(words)
@@ -85,33 +94,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(arguments)
 
 
+def _is_misspelt(word: str) -> bool:
+    """Whether a first word looks like a command, and not like an option or the path of a film."""
+    return word.isidentifier() and not os.path.lexists(word)
+
+
 def _run(arguments: argparse.Namespace) -> int:
     """Run the command; an error becomes a line and an exit code."""
     try:
-        return int(import_module(f"certdicom.cli.{arguments.command}_command").run(arguments))
-    except CertdicomError as error:
-        if arguments.debug:
-            traceback.print_exc()
-        print(f"certdicom: {one_line(error)}", file=sys.stderr)
-        return error.exit_code
+        code = int(import_module(f"certdicom.cli.{arguments.command}_command").run(arguments))
+        sys.stdout.flush()
     except BrokenPipeError:  # whoever read what is printed has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         print("certdicom: interrupted; nothing half-written was left", file=sys.stderr)
         return 130
-    except Exception as error:  # noqa: BLE001  # the last line of defence: one line and exit code 5
+    except Exception as error:  # noqa: BLE001  # the last line of defence: one line and an exit code
         if arguments.debug:
             traceback.print_exc()
-        print(
-            f"certdicom: internal error: {type(error).__name__}: {one_line(error)}; run again with --debug and report what it prints",
-            file=sys.stderr,
-        )
-        return 5
+        line, code = _told(error, command=arguments.command)
+        print(f"certdicom: {line}", file=sys.stderr)
+    return code
+
+
+def _told(error: Exception, *, command: str) -> tuple[str, int]:
+    """What is said of an error, and the exit code."""
+    if isinstance(error, CertdicomError):
+        return one_line(error), error.exit_code
+    if isinstance(error, ModuleNotFoundError) and (extra := extra_with(error.name or "")):
+        return f"{command} needs {error.name}, which is not installed: pip install 'certdicom[{extra}]'", UsageError.exit_code
+    defect = f"internal error: {type(error).__name__}: {one_line(error)}; run again with --debug and report what it prints"
+    return defect, CertdicomError.exit_code
 
 
 def run() -> None:
     """Console script."""
+    if "_ARGCOMPLETE" in os.environ:
+        from certdicom.cli.completion import complete
+
+        complete(build_parser(), commands=COMMANDS)
     sys.exit(main())
 
 

@@ -71,19 +71,36 @@ def _list(ledger: Ledger, arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps(asdict(job)))
         else:
-            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.received_at))
             share = "" if job.abstain is None else f"{job.abstain:6.1%} abstained"
-            print(f"{job.job_id}  {job.state:<10}  {when}  {share:<16}  {job.reason}".rstrip())
+            print(f"{job.job_id}  {job.state:<10}  {_moment(job.received_at)}  {share:<16}  {job.reason}".rstrip())
     return 0
 
 
+def _moment(seconds: float) -> str:
+    """A moment on this machine's clock."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
 def _show(ledger: Ledger, spool: Spool, job: Job) -> None:
-    for name, value in asdict(job).items():
-        print(f"{name:<14}{value}")
+    attempts = "" if job.attempts < 2 else f", attempt {job.attempts}"
+    for name, value in (
+        ("film", job.job_id),
+        ("subject", job.subject),
+        ("state", f"{job.state}{attempts}" + (f": {job.reason}" if job.reason else "")),
+        ("received", f"{_moment(job.received_at)} from {job.sender or 'an unnamed sender'}, {job.size / 1e6:.1f} MB"),
+        ("last changed", _moment(job.updated_at)),
+        ("abstained", "" if job.abstain is None else f"{job.abstain:.1%}"),
+        ("took", ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in job.seconds.items())),
+        ("SEG SHA-256", job.seg_sha256),
+    ):
+        if value:
+            print(f"{name:<14}{value}")
     for delivery in ledger.deliveries([job.job_id]):
-        print(f"delivery      {delivery.destination}: {delivery.state}, {delivery.attempts} attempts {delivery.reason}".rstrip())
+        times = f"{delivery.attempts} attempt{'' if delivery.attempts == 1 else 's'}"
+        why = f": {delivery.reason}" if delivery.reason else ""
+        print(f"{'delivery':<14}to {delivery.destination}: {delivery.state} since {_moment(delivery.updated_at)}, {times}{why}")
     for name, path in (
-        ("film", spool.film(job.job_id)),
+        ("film file", spool.film(job.job_id)),
         ("ignored film", spool.ignored_instance(job.job_id)),
         ("result", spool.result(job.job_id)),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,12 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from certdicom.certification.rounding import rounded_down
+from certdicom.cli.film_work import Outcome
 from certdicom.outputs import statements
+
+_COUNTED = {"exists": "left out (--skip-existing)", "no image": "left out (no images)", "internal error": "internal errors"}
 
 
 def print_result(report: Mapping[str, Any], *, files: Mapping[str, Path]) -> None:
     """The closing summary of one film, from its report."""
-    console = Console(file=sys.stdout, highlight=False)
+    console = _console(sys.stdout)
     total = report["source"]["rows"] * report["source"]["columns"]
     table = Table(box=None, pad_edge=False, header_style="")
     for heading, side in (("structure", "left"), ("certified present", "right"), ("certified absent", "right"), ("abstained", "right")):
@@ -49,7 +53,7 @@ def print_result(report: Mapping[str, Any], *, files: Mapping[str, Path]) -> Non
 
 def print_explanation(report: Mapping[str, Any]) -> None:
     """Where it abstains and why, from the report."""
-    console = Console(file=sys.stdout, highlight=False)
+    console = _console(sys.stdout)
     total = report["source"]["rows"] * report["source"]["columns"]
     table = Table(box=None, pad_edge=False, header_style="")
     table.add_column("why it abstains")
@@ -63,12 +67,27 @@ def print_explanation(report: Mapping[str, Any]) -> None:
     console.print(Text(statements.EXPLANATION), soft_wrap=True)
 
 
-def print_films(rows: Sequence[tuple[str, str, str]], *, stream: TextIO) -> None:
-    """A table of all films of a run: film, outcome, detail."""
-    console = Console(file=stream, highlight=False, width=None if stream.isatty() else 200)
+def print_films(outcomes: Sequence[Outcome], *, films: int, places: Sequence[Path], stream: TextIO) -> None:
+    """A table of the films of a run, how many of how many came to what, and where the summary is."""
+    console = _console(stream, width=None if stream.isatty() else 200)
     table = Table(box=None, pad_edge=False, header_style="")
     for heading in ("film", "outcome", ""):
         table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console.print(table)
+    for outcome in outcomes:
+        if outcome.what not in ("no image", "exists"):
+            table.add_row(*(Text(cell) for cell in (str(outcome.film), outcome.what, outcome.detail)))
+    if table.rows:
+        console.print(table)
+    counts: Counter[str] = Counter(outcome.what for outcome in outcomes)
+    counts["not reached"] = films - len(outcomes)
+    console.print(Text(", ".join(f"{count} {_COUNTED.get(what, what)}" for what, count in counts.items() if count)), soft_wrap=True)
+    console.print(Text(f"summary    {', '.join(map(str, places))}"), soft_wrap=True)
+
+
+def _console(stream: TextIO, *, width: int | None = None) -> Console:
+    return _QuietConsole(file=stream, highlight=False, width=width)
+
+
+class _QuietConsole(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # which the command's entry answers

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from certdicom.certification.certificate import Structure
-from certdicom.errors import ImageRefusedError
+from certdicom.errors import ImageRefusedError, NoImageError
 from certdicom.imaging import header
 
 ANYWAY = "use --accept-any to read it anyway"
@@ -284,10 +284,15 @@ def is_photograph(dataset: Dataset) -> bool:
     return header.text(dataset, "SOPClassUID") in PHOTOGRAPH_CLASSES and not gray
 
 
-def refuse_own_picture(dataset: Dataset) -> None:
-    """ImageRefusedError for a picture of a result: certified again, each would bring forth another."""
-    if header.text(dataset, "SecondaryCaptureDeviceManufacturer") == _OURSELVES:
-        raise ImageRefusedError("this is the picture of a result that certdicom wrote: send the image that it was made of")
+def require_image(dataset: Dataset) -> None:
+    """NoImageError for what nobody took: a DICOMDIR, what has no picture, and results, which certified again would bring forth more."""
+    if "DirectoryRecordSequence" in dataset:
+        raise NoImageError("this is a DICOMDIR, the list of the files beside it: give those")
+    if _OURSELVES in (header.text(dataset, keyword).upper() for keyword in ("SecondaryCaptureDeviceManufacturer", "ManufacturerModelName")):
+        raise NoImageError("this is a result that certdicom wrote: give the image that it was made of, or read it with certdicom info")
+    if "Rows" not in dataset and "PixelData" not in dataset and header.text(dataset, "SOPClassUID"):
+        name = UID(header.text(dataset, "SOPClassUID")).name
+        raise NoImageError(f"this object holds no picture: it is {'a private one' if name[:1].isdigit() else name}")
 
 
 def judge_photograph(dataset: Dataset) -> tuple[str, ...]:

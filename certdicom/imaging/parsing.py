@@ -28,7 +28,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from certdicom.errors import ImageRefusedError
+from certdicom.errors import ImageRefusedError, NoImageError
 from certdicom.imaging.codestream import read_codestream
 from certdicom.imaging.header import shown
 
@@ -128,7 +128,7 @@ def _start_of_elements(data: bytes) -> int:
             explicit = data[4:6].isalpha() and data[4:6].isupper()
             if group in (0x0002, 0x0008) and element <= 0x0070 and (explicit or (order == "<" and length <= len(data))):
                 return 0
-    raise ImageRefusedError("this is not a DICOM file: there is no DICM prefix and no data set at its start")
+    raise NoImageError("this is not a DICOM file: there is no DICM prefix and no data set at its start")
 
 
 def _read_meta(data: bytes, start: int) -> tuple[int, str | None]:

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from certdicom.errors import ImageRefusedError, UnreadableError
 from certdicom.imaging import header
-from certdicom.imaging.acceptance import is_photograph, judge_photograph, judge_radiograph, refuse_own_picture
+from certdicom.imaging.acceptance import is_photograph, judge_photograph, judge_radiograph, require_image
 from certdicom.imaging.colour import decode_colour
 from certdicom.imaging.image import Photograph, Radiograph
 from certdicom.imaging.parsing import MOST_BYTES, FileBytes, ParsedFile, parse
@@ -64,9 +64,9 @@ def image_of(data: bytes, *, accept_any: bool) -> Radiograph | Photograph:
     with warnings.catch_warnings(record=True) as met:
         warnings.simplefilter("always")
         parsed = parse(data)
+        require_image(parsed.dataset)
         if not header.text(parsed.dataset, "SOPInstanceUID"):
             raise ImageRefusedError("SOPInstanceUID is missing, so a result could not refer to this film: correct the header")
-        refuse_own_picture(parsed.dataset)
         read = _photograph if is_photograph(parsed.dataset) else _radiograph
         image = read(parsed, file_sha256=hashlib.sha256(data).hexdigest(), accept_any=accept_any)
     if met:

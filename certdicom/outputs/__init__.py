@@ -23,8 +23,9 @@ class Output:
 
     `name`: of the setting `results.NAME`, and of the option `--NAME` with hyphens; `suffix`: how its files' names end; `help`: what
     it is, for people; `module`: has `encode(result) -> bytes`; `file_name`: its name in a node's spool; `sop_class`: the SOP
-    Class UID of a DICOM object, which a node sends to the archive; `always`: a node writes it whatever is configured; `formats`: other
-    endings of names, with the function of the module that encodes for them.
+    Class UID of a DICOM object, which a node sends to the archive; `always`: a node writes it whatever is configured; `ending`: what may
+    stand for `suffix` where a file is named; `formats`: other endings, with the function of the module that encodes for them; `needs`:
+    a package that no base installation has.
     """
 
     name: str
@@ -34,12 +35,23 @@ class Output:
     file_name: str
     sop_class: str = ""
     always: bool = False
+    ending: str = ""
+    needs: str = ""
     formats: Mapping[str, str] = field(default_factory=dict)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return output_named, (self.name,)  # in another process it is that one's entry of the table
 
     @property
     def option(self) -> str:
         """The command-line option that asks for it."""
         return "--" + self.name.replace("_", "-")
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """How the name of such a file may end."""
+        plain = ".dcm" if self.sop_class else self.ending
+        return tuple(ending for ending in (self.suffix, plain, *self.formats) if ending)
 
     def encode(self, result: Any, path: str | PathLike[str] = "") -> bytes:
         """The content of a file of this kind of a `Result`, in the format that the ending of `path` names where there are several."""
@@ -111,6 +123,8 @@ OUTPUTS: tuple[Output, ...] = (
         help="a 3D Slicer segmentation",
         module="certdicom.outputs.nrrd",
         file_name="segmentation.seg.nrrd",
+        ending=".nrrd",
+        needs="SimpleITK",
     ),
     Output(
         name="nifti",
@@ -118,6 +132,7 @@ OUTPUTS: tuple[Output, ...] = (
         help="NIfTI with one volume per segment; uncompressed where the name ends in .nii",
         module="certdicom.outputs.nifti",
         file_name="segmentation.nii.gz",
+        needs="SimpleITK",
         formats={".nii": "encode_uncompressed"},
     ),
     Output(
@@ -126,6 +141,7 @@ OUTPUTS: tuple[Output, ...] = (
         help="a picture of where it abstains and why: too few draws, too close to tau, or unstable",
         module="certdicom.outputs.explanation_picture",
         file_name="explanation.png",
+        ending=".png",
     ),
     REPORT,
 )
@@ -146,9 +162,10 @@ def output_named(kind: str) -> Output:
 def output_for(path: str | PathLike[str]) -> Output:
     """The output that a file's name asks for: .seg.dcm and .dcm a SEG, .png a picture, …  UsageError for another ending."""
     name = fspath(path).lower()
-    endings = {".dcm": SEG}
-    for output in OUTPUTS:
-        endings.update(dict.fromkeys((output.suffix, *output.formats), output))
+    endings: dict[str, Output] = {}
+    for output in (SEG, PREVIEW, *OUTPUTS):  # a .dcm is a SEG, and a .png a preview, unless it says more
+        for ending in output.endings:
+            endings.setdefault(ending, output)
     fitting = [ending for ending in endings if name.endswith(ending)]
     if not fitting:
         raise UsageError(f"{fspath(path)}: no output has such a name; end it in one of {', '.join(sorted(endings))}, or name its kind")

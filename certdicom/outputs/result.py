@@ -38,10 +38,11 @@ T = TypeVar("T")
 
 
 class Stopwatch:
-    """Seconds per named stage, and in total since it was made."""
+    """Seconds per named stage, and in total since it was made; `watching` is told the name of each stage that begins."""
 
-    def __init__(self) -> None:
+    def __init__(self, watching: Callable[[str], object] = lambda _stage: None) -> None:
         self._started = time.perf_counter()
+        self._watching = watching
         self.seconds: dict[str, float] = {}
 
     @property
@@ -51,6 +52,7 @@ class Stopwatch:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
+        self._watching(name)
         try:
             yield
         finally:

@@ -18,7 +18,7 @@ def blank_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UsageError("figures need matplotlib: pip install 'certdicom[figures]'") from error
+        raise UsageError("figures need matplotlib: pip install 'certdicom[torch]'") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

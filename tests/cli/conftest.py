@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,17 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         networks={"segmenter": build_network(segmenter), "denoiser": build_network(DENOISER)},
     )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def openvino_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with programs, which a process loads in a moment."""
+    from certdicom.models.backends.export import export_bundle
+
+    folder = tmp_path_factory.mktemp("exported") / "tiny"
+    shutil.copytree(tiny_bundle, folder)
+    export_bundle(folder)
     return folder
 
 

@@ -153,9 +153,10 @@ def test_an_existing_file_is_kept_without_force(certdicom, film: Path, tmp_path:
 
 
 def test_a_place_that_cannot_be_written_to_is_code_4_before_the_work(certdicom, film: Path, tmp_path: Path) -> None:
-    outcome = certdicom(film, "-o", tmp_path / "no" / "folder" / "s.dcm", "--n", "100000", "--quiet")
+    (tmp_path / "file").write_text("precious")
+    outcome = certdicom(film, "-o", tmp_path / "file" / "folder" / "s.dcm", "--n", "100000", "--quiet")
     assert outcome.code == 4
-    assert "does not exist" in outcome.err
+    assert "is no folder" in outcome.err
 
 
 def test_a_full_disk_is_code_4(certdicom, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,13 +176,13 @@ def test_a_folder_is_worked_through_and_the_refused_are_listed(certdicom, film: 
     (films / "ward").mkdir(parents=True)
     shutil.copy(film, films / "a.dcm")
     shutil.copy(film, films / "ward" / "b.dcm")
-    (films / "notes.txt").write_text("not a film")
+    write_film(synthetic_film(view_position="LL")[0], films / "lateral.dcm")
     outcome = certdicom(films, "-o", out, "--report", out, *FAST)
     assert outcome.code == 3
     assert sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()) == [
-        "a.json", "a.seg.dcm", "ward/b.json", "ward/b.seg.dcm",
+        "a.json", "a.seg.dcm", "certdicom-summary.csv", "certdicom-summary.json", "ward/b.json", "ward/b.seg.dcm",
     ]  # fmt: skip
-    assert "notes.txt" in outcome.err
+    assert "lateral.dcm" in outcome.err
     assert "refused" in outcome.err
     assert "certified" in outcome.err
 
@@ -253,7 +254,7 @@ def test_a_film_that_cannot_be_read_or_meets_a_defect_does_not_stop_the_others(
     assert outcome.code == 5
     assert "ZeroDivisionError" in outcome.err
     assert "not read" in outcome.err
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["c.seg.dcm"]
+    assert [path.name for path in (tmp_path / "out").glob("*.dcm")] == ["c.seg.dcm"]
 
 
 def test_nothing_private_reaches_the_screen(certdicom, tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_films_and_photographs_of_a_folder_are_told_apart(certdicom, skin, film,
     (tmp_path / "out").mkdir()
     outcome = certdicom(tmp_path / "XC.dcm", tmp_path / "film.dcm", "-o", tmp_path / "out", *FAST, "--quiet", bundle=skin)
     assert outcome.code == 3
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["XC.seg.dcm"]
+    assert [path.name for path in (tmp_path / "out").glob("*.dcm")] == ["XC.seg.dcm"]
 
 
 def test_info_says_what_it_is(certdicom, photograph):

@@ -271,7 +271,7 @@ TECHNICAL = {
     "frames": ({"NumberOfFrames": 2}, "2 frames"),
     "ultrasound": ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.6.1", "Modality": "US"}, "not gray"),
     "microscopy": ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.2", "Modality": "GM"}, "not gray"),
-    "our own picture": ({"kind": "SC", "SecondaryCaptureDeviceManufacturer": "certdicom"}, "picture of a result that certdicom wrote"),
+    "our own picture": ({"kind": "SC", "SecondaryCaptureDeviceManufacturer": "certdicom"}, "a result that certdicom wrote"),
     "samples": ({"SamplesPerPixel": 4}, "SamplesPerPixel 4 cannot be read"),
     "photometric": ({"PhotometricInterpretation": "HSV"}, "'HSV' with SamplesPerPixel 3 cannot be read"),
     "partial range": ({"PhotometricInterpretation": "YBR_PARTIAL_422"}, "cannot be read: send it as RGB"),

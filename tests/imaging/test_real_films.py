@@ -57,10 +57,10 @@ def test_a_leg_is_refused_by_its_body_part(real, name):
         ("OBXXXX1A_2frame.dcm", "Modality US"),
         ("SC_rgb.dcm", "not gray but a colour photograph"),
         ("liver.dcm", "Modality SEG"),
-        ("rtplan.dcm", "Modality RTPLAN"),
-        ("reportsi.dcm", "Modality SR"),
+        ("rtplan.dcm", "holds no picture: it is RT Plan Storage"),
+        ("reportsi.dcm", "holds no picture: it is Basic Text SR"),
         ("JPEG2000.dcm", "Modality NM"),
-        ("DICOMDIR", "SOPInstanceUID is missing"),
+        ("DICOMDIR", "a DICOMDIR"),
     ],
 )
 def test_other_objects_are_refused(real, name, reason):
@@ -75,7 +75,7 @@ def test_other_objects_are_refused(real, name, reason):
         ("US1_UNCR.dcm", "not gray"),
         ("SC_rgb.dcm", "not gray"),
         ("OBXXXX1A.dcm", "not gray"),
-        ("rtplan.dcm", "no pixel data"),
+        ("rtplan.dcm", "holds no picture"),
         ("JPEG2000.dcm", "too elongated"),
         ("MR_truncated.dcm", "truncated"),
     ],

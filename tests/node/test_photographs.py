@@ -85,7 +85,7 @@ def test_a_node_for_photographs_leaves_films_ultrasound_frames_and_its_own_pictu
     assert set(outcomes(node)) == {
         "rules.sop_classes does not list Digital X-Ray Image Storage - For Presentation: bundle skin is for colour photographs",
         "rules.sop_classes does not list Ultrasound Image Storage",
-        "this is the picture of a result that certdicom wrote: send the image that it was made of",
+        "this is a result that certdicom wrote: give the image that it was made of, or read it with certdicom info",
         "the image has 2 frames; only single images can be certified: send the frame that is meant",
     }
     assert archive.requests == 0

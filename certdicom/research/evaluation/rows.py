@@ -153,7 +153,7 @@ def write_parquet(rows: Iterable[Row], path: Path) -> None:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
-        raise UsageError("Parquet needs pyarrow: pip install 'certdicom[parquet]'") from error
+        raise UsageError("Parquet needs pyarrow: pip install 'certdicom[all]'") from error
     table: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     for row in rows:
         for name in COLUMNS:

@@ -1,0 +1,38 @@
+"""Completion of commands, options, bundles and files by the shell, through argcomplete."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from typing import Any
+
+import argcomplete
+
+
+def complete(parser: Any, *, commands: Collection[str]) -> None:
+    """Answer the shell and end, as argcomplete does. The word "certify" may be left out here as well."""
+    words = os.environ.get("COMP_LINE", "").split()
+    first = words[1] if len(words) > 1 else ""
+    short_form = len(words) > 2 or os.environ["COMP_LINE"].endswith(" ")
+    if short_form and first and first not in commands and not first.startswith("-"):
+        parser = _subparser(parser, "certify")
+    for child in _all_parsers(parser):
+        for action in child._actions:
+            if "--bundle" in action.option_strings:
+                action.completer = _bundles
+    argcomplete.autocomplete(parser)
+
+
+def _all_parsers(parser: Any) -> list[Any]:
+    inner = [child for action in parser._actions if isinstance(action.choices, dict) for child in action.choices.values()]
+    return [parser, *(below for child in inner for below in _all_parsers(child))]
+
+
+def _subparser(parser: Any, name: str) -> Any:
+    return next(action.choices[name] for action in parser._actions if isinstance(action.choices, dict))
+
+
+def _bundles(**_: object) -> list[str]:
+    from certdicom.models.bundle import shipped_bundles
+
+    return list(shipped_bundles())
