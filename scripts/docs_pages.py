@@ -148,7 +148,8 @@ def proofs() -> str:
 def model_cards() -> str:
     """The cards of all bundles; their links lead from the bundle's folder, so they are made to lead from here."""
     texts = ["# Model cards"]
-    for card in sorted((ROOT / "certdicom" / "bundles").glob("*/MODEL_CARD.md")):
+    shelves = (ROOT / "certdicom" / "bundles", ROOT / "packaging" / "bundles" / "certdicom_bundles")
+    for card in sorted(card for shelf in shelves for card in shelf.glob("*/MODEL_CARD.md")):
         text = card.read_text(encoding="utf-8").replace("](../../../docs/", "](../")
         texts.append(re.sub(r"^#", "##", text, flags=re.MULTILINE))
     return "\n\n".join(texts)

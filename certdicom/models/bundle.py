@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,9 @@ DESCRIPTION = "bundle.json"
 BORROWED = "bundle"
 """The key that names the bundle whose network of the same role is used."""
 
-_SHIPPED = Path(__file__).resolve().parent.parent / "bundles"
+_OWN_SHELF = Path(__file__).resolve().parent.parent / "bundles"
+_MORE_BUNDLES = "certdicom_bundles"
+"""The package of the paper's networks (the distribution certdicom-bundles), which need not be installed."""
 _COLOURS = ((86, 180, 233), (213, 94, 0), (0, 158, 115), (240, 228, 66), (204, 121, 167), (0, 114, 178), (230, 159, 0))
 """Okabe and Ito's, for structures whose description has none."""
 
@@ -191,18 +194,27 @@ class Bundle:
 
 def shipped_bundles() -> tuple[str, ...]:
     """Names of the bundles that come with this installation."""
-    return tuple(sorted(entry.parent.name for entry in _SHIPPED.glob(f"*/{DESCRIPTION}")))
+    return tuple(sorted(_shipped()))
+
+
+def _shipped() -> dict[str, Path]:
+    """Name → folder of the bundles that are installed."""
+    more = find_spec(_MORE_BUNDLES)
+    shelves = [_OWN_SHELF, *map(Path, more.submodule_search_locations or () if more else ())]
+    return {entry.parent.name: entry.parent for shelf in shelves for entry in shelf.glob(f"*/{DESCRIPTION}")}
 
 
 def load_bundle(name_or_folder: str | Path = DEFAULT_BUNDLE) -> Bundle:
     """The shipped bundle of that name, or the bundle in that folder. BundleError when there is none or it is damaged."""
-    folder = _SHIPPED / str(name_or_folder) if str(name_or_folder) in shipped_bundles() else Path(name_or_folder)
+    folder = _shipped().get(str(name_or_folder), Path(name_or_folder))
     path = folder / DESCRIPTION
     try:
         content = path.read_bytes()
     except OSError as error:
-        known = ", ".join(shipped_bundles()) or "none"
-        raise BundleError(f"no bundle {str(name_or_folder)!r}: shipped are {known}; or give a folder that holds {DESCRIPTION}") from error
+        known, more = ", ".join(shipped_bundles()) or "none", "" if find_spec(_MORE_BUNDLES) else " (certdicom-bundles has more)"
+        raise BundleError(
+            f"no bundle {str(name_or_folder)!r}: installed are {known}{more}; or give a folder that holds {DESCRIPTION}"
+        ) from error
     try:
         return _parse(_described_in(content), folder=folder, content=content)
     except (ValueError, KeyError) as error:
@@ -285,10 +297,10 @@ def _home(folder: Path, description: Mapping[str, Any]) -> Path:
     name = str(description[BORROWED])
     if set(description) != {BORROWED} or PurePath(name).name != name:
         raise ValueError(f"a borrowed network is described by {{{BORROWED!r}: NAME}} alone, the name of a bundle, not {dict(description)}")
-    places = [folder.parent / name, _SHIPPED / name]
-    home = next((place for place in places if (place / DESCRIPTION).is_file()), None)
+    beside = folder.parent / name
+    home = beside if (beside / DESCRIPTION).is_file() else _shipped().get(name)
     if home is None:
-        raise BundleError(f"{folder / DESCRIPTION} borrows a network of the bundle {name}, which lies neither beside it nor is shipped")
+        raise BundleError(f"{folder / DESCRIPTION} borrows a network of the bundle {name}, which lies neither beside it nor is installed")
     return home
 
 

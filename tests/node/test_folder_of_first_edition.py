@@ -1,0 +1,35 @@
+"""A node folder that certdicom 0.1.0 left behind: one film done, one whose archive was down, one killed while it was being certified."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+from fakes import wait_until
+from processes import Cluster
+
+from certdicom.imaging.synthetic import synthetic_film
+
+FOLDER = Path(__file__).with_name("node-folder-0.1.0.tar.xz")
+DONE, DELIVERING, CERTIFYING = (str(synthetic_film(rows=80, columns=72, seed=number)[0].SOPInstanceUID) for number in range(3))
+
+
+@pytest.mark.timeout(300)
+def test_it_opens_and_what_was_owed_is_done(tmp_path, archive):
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    with tarfile.open(FOLDER) as packed:
+        packed.extractall(folder, filter="data")
+    cluster = Cluster(folder, archive)
+    before = (next((folder / "state" / "results").glob("d60dd643*")) / "seg.dcm").read_bytes()
+    cluster.start("node")
+    try:
+        wait_until(lambda: set(cluster.segmentations()) >= {DELIVERING, CERTIFYING}, 120, "what was owed")
+        assert cluster.stop("node") == 0, cluster.logs()
+    finally:
+        cluster.stop_all()
+    found = cluster.segmentations()
+    assert set(found) == {DELIVERING, CERTIFYING}, "and what was done is not sent again"
+    assert all(len(uids) == 1 for uids in found.values())
+    assert (next((folder / "state" / "results").glob("d60dd643*")) / "seg.dcm").read_bytes() == before
