@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from certdicom.cli.data_options import add_data, add_structures, films_of
+from certdicom.cli.training_display import TrainingDisplay
 from certdicom.errors import UsageError
-from certdicom.progress import progress_bar
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +66,14 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="images per step and process (default %(default)s)")
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate (default %(default)s)")
     parser.add_argument("--strength", type=float, nargs=2, default=[0.5, 0.3], metavar=("FIRST", "LAST"), help="of the augmentation")
-    parser.add_argument("--validate-every", type=int, default=250, metavar="STEPS", help="and save (default %(default)s)")
+    parser.add_argument("--validate-every", type=int, default=250, metavar="STEPS", help="and write the weights (default %(default)s)")
+    parser.add_argument(
+        "--save-minutes",
+        type=float,
+        default=5.0,
+        metavar="M",
+        help="write a checkpoint for --resume at least so often (default %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the draws of training (default %(default)s)")
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where to compute (default %(default)s)")
 
@@ -89,7 +96,11 @@ def _train(arguments: argparse.Namespace) -> int:
     from certdicom.models.backends.torch import choose_device
     from certdicom.research.training.loop import Plan, train
 
-    recipe, record = _recipe(arguments, device=choose_device(arguments.device))
+    device = choose_device(arguments.device)
+    first = os.environ.get("RANK", "0") == "0"
+    display = TrainingDisplay(f"train {arguments.what} on {device}", steps=arguments.steps, quiet=not first)
+    with display.reading():
+        recipe, record = _recipe(arguments, device=device)
     plan = Plan(
         out=arguments.out,
         steps=arguments.steps,
@@ -98,29 +109,28 @@ def _train(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         validate_every=arguments.validate_every,
         resume=arguments.resume,
+        save_minutes=arguments.save_minutes,
         record=record,
     )
-    first = os.environ.get("RANK", "0") == "0"
-    with progress_bar(f"train {arguments.what}, %", quiet=not (first and sys.stderr.isatty())) as move:
-
-        def show(progress: float, figures: Mapping[str, Any]) -> None:
-            if move:
-                move(int(100 * progress), 100)
-            if len(figures) > 2:  # scores of a validation beside step and loss
-                print(json.dumps(figures), flush=True)
-
-        train(recipe, plan, show=show)
+    display.say(f"{sum(sizes['train'] for sizes in record['data'].values())} images to train on, {_size(recipe)} weights")
+    with display:
+        train(recipe, plan, show=display.show)
     if first:
-        _draw_curves(arguments.out, structures=tuple(record.get("structures", ())))
+        print("\n".join(str(arguments.out / f"{role}.safetensors") for role in recipe.networks))
+        _draw_curves(arguments.out)
     return 0
 
 
-def _draw_curves(folder: Path, *, structures: tuple[str, ...]) -> None:
+def _size(recipe: Recipe) -> str:
+    return f"{sum(weight.numel() for network in recipe.networks.values() for weight in network.parameters()):,}"
+
+
+def _draw_curves(folder: Path) -> None:
     from certdicom.research.plots import save_figure
     from certdicom.research.training.curves import CURVES, learning_figure, read_curves
 
     try:
-        figure = learning_figure(read_curves(folder / CURVES), structures=structures)
+        figure = learning_figure(read_curves(folder / CURVES))
     except UsageError as error:  # the weights are what was asked for
         print(f"certdicom: no picture of the learning curves: {error}", file=sys.stderr)
         return

@@ -1,9 +1,9 @@
-"""The learning curves of a training as a picture: the losses, and the scores on the validation images."""
+"""The learning curves of a training: a CSV file with a line for each validation, and a picture of it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+import csv
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,39 +12,62 @@ from certdicom.research.plots import blank_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CURVES = "learning.jsonl"
+CURVES = "learning.csv"
+DICE, ERROR = "Dice", "error"
+"""How the columns of scores begin: Dice of a data set, structure and view, and the error of denoising at a sigma."""
+
 _NOT_CURVES = ("step", "seconds")
 
 
-def read_curves(path: Path) -> list[dict[str, Any]]:
-    """The lines of `learning.jsonl`, one for each validation."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def append_curves(path: Path, line: Mapping[str, float]) -> None:
+    """Add a line; the first one names the columns."""
+    fresh = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, fieldnames=list(line))
+        if fresh:
+            table.writeheader()
+        table.writerow(line)
 
 
-def learning_figure(lines: list[dict[str, Any]], *, structures: tuple[str, ...]) -> Figure:
+def read_curves(path: Path) -> list[dict[str, float]]:
+    """The lines of the file, by their columns."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(stream)]
+
+
+def forget_after(path: Path, *, step: int) -> None:
+    """Leave out what was written after `step`, from where a training goes on."""
+    kept = [line for line in read_curves(path) if line["step"] <= step] if path.exists() else []
+    path.unlink(missing_ok=True)
+    for line in kept:
+        append_curves(path, line)
+
+
+def columns_of(scores: Mapping[str, Any], structures: Sequence[str]) -> dict[str, float]:
+    """What a recipe's `validate` gives, as columns: `Dice JSRT lungs clean`, `error 0.289`."""
+    return dict(_columns(scores, structures))
+
+
+def _columns(scores: Mapping[str, Any], structures: Sequence[str]) -> Iterator[tuple[str, float]]:
+    for data, views in scores.get("val_dice", {}).items():
+        for view, values in views.items():
+            yield from ((f"{DICE} {data} {structure} {view}", value) for structure, value in zip(structures, values, strict=True))
+    yield from ((f"{ERROR} {sigma}", value) for sigma, value in scores.get("val_rmse", {}).items())
+
+
+def learning_figure(lines: list[dict[str, float]]) -> Figure:
     """Losses on the left; on the right Dice per structure and view, or the error of denoising per sigma."""
     figure = blank_figure(10, 4)
     losses, scores = figure.subplots(1, 2)
     steps = [line["step"] for line in lines]
-    for name in (name for name, value in lines[0].items() if isinstance(value, float) and name not in _NOT_CURVES):
-        losses.plot(steps, [line[name] for line in lines], label=name)
-    series: dict[str, list[float]] = {}
-    for line in lines:
-        for name, value in _scores(line, structures):
-            series.setdefault(name, []).append(value)
-    for name, values in series.items():
-        scores.plot(steps, values, label=name)
-    losses.set(xlabel="step", ylabel="on training images", yscale="log")
-    scores.set(xlabel="step", ylabel="Dice on validation images" if "val_dice" in lines[0] else "error on validation images")
-    for axes in (losses, scores):
+    names = [name for name in lines[0] if name not in _NOT_CURVES]
+    scored = [name for name in names if name.startswith(f"{DICE} ")] or [name for name in names if name.startswith(f"{ERROR} ")]
+    for axes, chosen in ((losses, [name for name in names if not name.startswith((f"{DICE} ", f"{ERROR} "))]), (scores, scored)):
+        for name in chosen:
+            axes.plot(steps, [line[name] for line in lines], label=name)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="x-small")
+    losses.set(xlabel="step", ylabel="on training images", yscale="log")
+    kind = DICE if scored and scored[0].startswith(DICE) else "error"
+    scores.set(xlabel="step", ylabel=f"{kind} on validation images")
     return figure
-
-
-def _scores(line: Mapping[str, Any], structures: tuple[str, ...]) -> Iterator[tuple[str, float]]:
-    for data, views in line.get("val_dice", {}).items():
-        for view, values in views.items():
-            yield from ((f"{data} {structure}, {view}", value) for structure, value in zip(structures, values, strict=True))
-    if "val_dice" not in line:
-        yield from ((f"sigma {sigma}", value) for sigma, value in line.get("val_rmse", {}).items())

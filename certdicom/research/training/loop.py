@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from certdicom.research.training.curves import CURVES
+from certdicom.research.training.curves import CURVES, append_curves, columns_of, forget_after
 from certdicom.research.training.weights import AveragedWeights, load_checkpoint, save_checkpoint, save_network
 from certdicom.research.training.workers import Workers
 
@@ -26,10 +25,10 @@ _WARM_UP_STEPS = 100
 class Plan:
     """How long, how fast and where to.
 
-    `out`: folder for the weights (ROLE.safetensors), the curves (learning.jsonl) and the checkpoint; `steps`, or `minutes` if they end
+    `out`: folder for the weights (ROLE.safetensors), the curves (learning.csv) and the checkpoint; `steps`, or `minutes` if they end
     first; `peak_rate`: of AdamW, reached after 100 steps, then half a cosine down to 1 % of it; `resume`: go on from the
-    checkpoint in `out`, as if there had been no stop; `record`: what the weight files say of how they came about, beside steps,
-    seconds and the last scores.
+    checkpoint in `out`, as if there had been no stop; `save_minutes`: between checkpoints, at most; `record`: what the weight files say of
+    how they came about, beside steps, seconds and the last scores.
     """
 
     out: Path
@@ -40,6 +39,7 @@ class Plan:
     seed: int = 0
     validate_every: int = 250
     resume: bool = False
+    save_minutes: float = 5.0
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def progress(self, *, step: int, seconds: float) -> float:
@@ -51,6 +51,22 @@ class Plan:
         """The rate of the step after `step` steps."""
         cosine = 0.5 * (1 + math.cos(math.pi * progress))
         return self.peak_rate * min(1.0, (step + 1) / _WARM_UP_STEPS) * (0.01 + 0.99 * cosine)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a training stands after a step.
+
+    `progress`: from 0 to 1; `seconds`: spent in all; `loss`: of this step; `columns`: scores and mean losses at a validation, else empty;
+    `saved`: whether a checkpoint was written.
+    """
+
+    progress: float
+    step: int
+    seconds: float
+    loss: float
+    columns: Mapping[str, float]
+    saved: bool
 
 
 class Recipe(Protocol):
@@ -74,11 +90,11 @@ class Recipe(Protocol):
         """Scores of the averaged networks, on fixed draws of its own generator."""
 
 
-def train(recipe: Recipe, plan: Plan, *, show: Callable[[float, Mapping[str, Any]], None] = lambda _progress, _figures: None) -> None:
-    """Run `recipe` to the end of `plan`; `show(progress, figures)` is called after each step, with scores after a validation.
+def train(recipe: Recipe, plan: Plan, *, show: Callable[[Moment], None] = lambda _moment: None) -> None:
+    """Run `recipe` to the end of `plan`; `show` is called after each step.
 
-    At every validation the averaged weights, one line of the curves and the checkpoint are written. Each step draws from its
-    own seed, so that a resumed training repeats what an uninterrupted one would have done.
+    At every validation the averaged weights and one line of the curves are written, and the checkpoint then and in between. Each step
+    draws from its own seed, so that a resumed training repeats what an uninterrupted one would have done.
     """
     workers = Workers()
     roles = list(recipe.networks)
@@ -89,13 +105,14 @@ def train(recipe: Recipe, plan: Plan, *, show: Callable[[float, Mapping[str, Any
         weight_decay=plan.weight_decay,
     )
     step, before = 0, 0.0
+    recent: list[dict[str, float]] = []
     if plan.resume:
-        step, before = _restore(load_checkpoint(plan.out / CHECKPOINT), recipe, averages, optimizer)
+        step, before, recent = _restore(load_checkpoint(plan.out / CHECKPOINT), recipe, averages, optimizer)
     elif workers.first:
         plan.out.mkdir(parents=True, exist_ok=True)
-        (plan.out / CURVES).unlink(missing_ok=True)
-    start = time.monotonic()
-    recent: list[dict[str, float]] = []
+    if workers.first:
+        forget_after(plan.out / CURVES, step=step)
+    start = saved = time.monotonic()
     progress = workers.agree(plan.progress(step=step, seconds=before))
     while progress < 1:
         torch.manual_seed(int(np.random.SeedSequence([plan.seed, step, workers.rank]).generate_state(1)[0]))
@@ -114,26 +131,50 @@ def train(recipe: Recipe, plan: Plan, *, show: Callable[[float, Mapping[str, Any
         seconds = before + time.monotonic() - start
         progress = workers.agree(plan.progress(step=step, seconds=seconds))
         recent.append({"loss": float(loss.detach()), **figures})
-        scores: dict[str, Any] = {}
-        if workers.first and (step % plan.validate_every == 0 or progress >= 1):
-            scores = recipe.validate({role: averages[role].network for role in roles})
-            means = {name: round(float(np.mean([entry[name] for entry in recent])), 5) for name in recent[0]}
+        columns: dict[str, float] = {}
+        if validates := workers.first and (step % plan.validate_every == 0 or progress >= 1):
+            columns = _validated(recipe, plan, averages, step=step, seconds=seconds, recent=recent)
             recent.clear()
-            with (plan.out / CURVES).open("a") as curves:
-                curves.write(json.dumps({"step": step, "seconds": round(seconds), **means, **scores}) + "\n")
-            record = {**plan.record, "steps": step, "seconds": round(seconds), **scores}
-            for role in roles:
-                save_network(averages[role].network, plan.out / f"{role}.safetensors", description=recipe.descriptions[role], record=record)
-            save_checkpoint(plan.out / CHECKPOINT, _state(recipe, averages, optimizer, step=step, seconds=seconds))
-        show(progress, {"step": step, "loss": float(loss.detach()), **scores})
+        saves = validates or (workers.first and time.monotonic() - saved > 60 * plan.save_minutes)
+        if saves:
+            save_checkpoint(plan.out / CHECKPOINT, _state(recipe, averages, optimizer, step=step, seconds=seconds, recent=recent))
+            saved = time.monotonic()
+        show(Moment(progress, step, seconds, float(loss.detach()), columns, saves))
+
+
+def _validated(
+    recipe: Recipe,
+    plan: Plan,
+    averages: Mapping[str, AveragedWeights],
+    *,
+    step: int,
+    seconds: float,
+    recent: Sequence[Mapping[str, float]],
+) -> dict[str, float]:
+    """Score the averaged weights, write them, and add a line to the curves: mean losses and scores, which are returned."""
+    scores = recipe.validate({role: average.network for role, average in averages.items()})
+    means = {name: round(float(np.mean([entry[name] for entry in recent])), 5) for name in recent[0]}
+    columns = {**means, **columns_of(scores, plan.record.get("structures", ()))}
+    append_curves(plan.out / CURVES, {"step": step, "seconds": round(seconds), **columns})
+    record = {**plan.record, "steps": step, "seconds": round(seconds), **scores}
+    for role, average in averages.items():
+        save_network(average.network, plan.out / f"{role}.safetensors", description=recipe.descriptions[role], record=record)
+    return columns
 
 
 def _state(
-    recipe: Recipe, averages: Mapping[str, AveragedWeights], optimizer: torch.optim.Optimizer, *, step: int, seconds: float
+    recipe: Recipe,
+    averages: Mapping[str, AveragedWeights],
+    optimizer: torch.optim.Optimizer,
+    *,
+    step: int,
+    seconds: float,
+    recent: Sequence[Mapping[str, float]],
 ) -> dict[str, Any]:
     return {
         "step": step,
         "seconds": seconds,
+        "recent": [dict(figures) for figures in recent],
         "networks": {role: network.state_dict() for role, network in recipe.networks.items()},
         "averages": {role: average.network.state_dict() for role, average in averages.items()},
         "optimizer": optimizer.state_dict(),
@@ -142,10 +183,10 @@ def _state(
 
 def _restore(
     state: Mapping[str, Any], recipe: Recipe, averages: Mapping[str, AveragedWeights], optimizer: torch.optim.Optimizer
-) -> tuple[int, float]:
-    """Put everything back; (steps done, seconds spent)."""
+) -> tuple[int, float, list[dict[str, float]]]:
+    """Put everything back; (steps done, seconds spent, the losses since the last validation)."""
     for role, network in recipe.networks.items():
         network.load_state_dict(state["networks"][role])
         averages[role].network.load_state_dict(state["averages"][role])
     optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"]), float(state["seconds"])
+    return int(state["step"]), float(state["seconds"]), list(state.get("recent", ()))

@@ -18,7 +18,7 @@ from certdicom.models.bundle import load_bundle
 from certdicom.models.networks import build_network
 from certdicom.research.training.bundle import CODES, Packing, pack, write_bundle
 from certdicom.research.training.card import model_card
-from certdicom.research.training.curves import read_curves
+from certdicom.research.training.curves import CURVES, read_curves
 from certdicom.research.training.data import FilmSet
 from certdicom.research.training.denoiser import DENOISER, DIRECT
 from certdicom.research.training.weights import Trained, mean_of
@@ -64,9 +64,9 @@ def test_the_commands_lead_from_films_to_a_bundle_whose_card_says_how(data: Path
     assert "in 2 stages" in card
     assert "grid 64 × 64; structures lungs, heart, clavicles;" in card
     assert (packed / "selftest.json").is_file()
-    for folder, score in ((second, "val_dice"), (denoiser, "val_rmse")):
-        assert [line["step"] for line in read_curves(folder / "learning.jsonl")] == [2, 4]
-        assert score in read_curves(folder / "learning.jsonl")[0]
+    for folder, score in ((second, "Dice "), (denoiser, "error ")):
+        assert [line["step"] for line in read_curves(folder / CURVES)] == [2, 4]
+        assert any(name.startswith(score) for name in read_curves(folder / CURVES)[0])
         with Image.open(folder / "learning.png") as picture:
             assert picture.size == (1500, 600)
         assert "<svg" in (folder / "learning.svg").read_text()
@@ -91,7 +91,7 @@ def test_a_denoiser_for_one_noise_level_learns_and_is_packed_under_it(data: Path
     for sigma in ("0.144", "0.289"):
         out = tmp_path / sigma
         assert main(["train", "denoiser", "--sigma", sigma, *options, *network, "--steps", "60", "--out", str(out)]) == 0
-        curves = [line["val_rmse"][sigma] for line in read_curves(out / "learning.jsonl")]
+        curves = [line[f"error {sigma}"] for line in read_curves(out / CURVES)]
         assert curves[-1] < curves[0]
         levels.append(load_trained(out / "denoiser.safetensors"))
     packing = Packing(structures=("lungs", "heart"), grid=(64, 64), calibration_images=1)
@@ -222,7 +222,7 @@ def test_a_bundle_may_borrow_the_denoiser_of_one_beside_it(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("description", "said"),
     [
-        ({"bundle": "nobody"}, "lies neither beside it nor is shipped"),
+        ({"bundle": "nobody"}, "lies neither beside it nor is installed"),
         ({"bundle": "../lender"}, "the name of a bundle"),
         ({"bundle": "lender", "width": 3}, "alone"),
         ({"bundle": "second"}, "borrowed itself"),

@@ -8,7 +8,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,10 @@ from certdicom.cli.main import main
 from certdicom.errors import UsageError
 from certdicom.models.networks import build_network
 from certdicom.research.training.augmentation import augment
-from certdicom.research.training.curves import CURVES
-from certdicom.research.training.data import join, load_films, spread
+from certdicom.research.training.curves import CURVES, read_curves
+from certdicom.research.training.data import STRUCTURES, join, load_films, spread
 from certdicom.research.training.denoiser import DENOISER, DenoiserRecipe, Diffusion
-from certdicom.research.training.loop import CHECKPOINT, Plan, train
+from certdicom.research.training.loop import CHECKPOINT, Moment, Plan, train
 from certdicom.research.training.segmenter import SEGMENTER, Denoising, SegmenterRecipe, segmentation_loss
 from certdicom.research.training.weights import AveragedWeights, load_network, save_network
 
@@ -230,14 +229,22 @@ def test_processes_share_their_gradients_and_their_decisions() -> None:
     assert [process.communicate(timeout=120)[0].strip() for process in started] == ["10.0 [[2.0, 2.0]]"] * 2
 
 
-def _curves(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / CURVES).read_text().splitlines()]
+def _curves(folder: Path) -> list[dict[str, float]]:
+    return read_curves(folder / CURVES)
+
+
+def _views(folder: Path) -> set[str]:
+    return {name.split()[-1] for name in _curves(folder)[0] if name.startswith("Dice drawn ")}
 
 
 def _segmenter_recipe(data: Path, **ways: Any) -> SegmenterRecipe:
     torch.manual_seed(0)
     train_films, val = load_films(data, "train", grid=64), load_films(data, "val", grid=64)
     return SegmenterRecipe(build_network(SMALL_SEGMENTER), SMALL_SEGMENTER, train=train_films, val={"drawn": val}, batch=4, **ways)
+
+
+def _plan(out: Path, **fields: Any) -> Plan:
+    return Plan(out=out, record={"structures": STRUCTURES}, **fields)
 
 
 def _denoiser() -> Denoising:
@@ -251,38 +258,45 @@ def test_the_denoiser_learns(data: Path, tmp_path: Path) -> None:
     train(recipe, Plan(out=tmp_path, steps=30, validate_every=10))
     curves = _curves(tmp_path)
     assert [line["step"] for line in curves] == [10, 20, 30]
-    assert curves[-1]["val_rmse"]["0.289"] < curves[0]["val_rmse"]["0.289"]
+    assert curves[-1]["error 0.289"] < curves[0]["error 0.289"]
 
 
 def test_the_segmenter_learns_and_its_file_rebuilds_it(data: Path, tmp_path: Path) -> None:
     seen = []
     recipe = _segmenter_recipe(data)
-    train(recipe, Plan(out=tmp_path, steps=60, validate_every=20), show=lambda progress, figures: seen.append((progress, figures)))
+    train(recipe, _plan(tmp_path, steps=60, validate_every=20), show=seen.append)
     assert _curves(tmp_path)[-1]["loss"] < _curves(tmp_path)[0]["loss"]
-    assert seen[-1][0] == 1
-    assert [figures["step"] for _, figures in seen if "val_dice" in figures] == [20, 40, 60]
+    assert seen[-1].progress == 1
+    assert [moment.step for moment in seen if "Dice drawn lungs clean" in moment.columns] == [20, 40, 60]
     trained = load_network(tmp_path / "segmenter.safetensors")
     assert trained.description == SMALL_SEGMENTER
-    last = _curves(tmp_path)[-1]["val_dice"]["drawn"]["clean"]
+    last = [_curves(tmp_path)[-1][f"Dice drawn {structure} clean"] for structure in STRUCTURES]
     again = recipe.validate({"segmenter": trained.network.eval()})["val_dice"]["drawn"]["clean"]
     assert again == pytest.approx(last, abs=0.01)  # half precision
 
 
-def test_a_resumed_training_ends_where_an_uninterrupted_one_does(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("save_minutes", "goes_on_from"), [(5.0, 4), (0.0, 6)])
+def test_a_resumed_training_ends_where_an_uninterrupted_one_does(
+    data: Path, tmp_path: Path, save_minutes: float, goes_on_from: int
+) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train(_segmenter_recipe(data), Plan(out=whole, steps=8, validate_every=4))
+    train(_segmenter_recipe(data), _plan(whole, steps=8, validate_every=4))
 
     class StoppedError(Exception):
         pass
 
-    def stop(_progress: float, figures: Mapping[str, Any]) -> None:
-        if figures["step"] == 6:
+    def stop(moment: Moment) -> None:
+        if moment.step == 6:
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        train(_segmenter_recipe(data), Plan(out=broken, steps=8, validate_every=4), show=stop)
-    train(_segmenter_recipe(data), Plan(out=broken, steps=8, validate_every=4, resume=True))
+        train(_segmenter_recipe(data), _plan(broken, steps=8, validate_every=4, save_minutes=save_minutes), show=stop)
+    steps: list[int] = []
+    resumed = _plan(broken, steps=8, validate_every=4, resume=True)
+    train(_segmenter_recipe(data), resumed, show=lambda moment: steps.append(moment.step))
+    assert steps == list(range(goes_on_from + 1, 9))
     assert [line["step"] for line in _curves(broken)] == [4, 8]
+    assert _curves(broken)[1]["loss"] == _curves(whole)[1]["loss"]
     for name, value in load_file(whole / "segmenter.safetensors").items():
         assert torch.equal(value, load_file(broken / "segmenter.safetensors")[name]), name
 
@@ -291,17 +305,17 @@ def test_a_frozen_denoiser_stays_as_it_is_and_a_learning_one_does_not(data: Path
     frozen, learning = _denoiser(), replace(_denoiser(), every=2)
     before = {id(d): [p.clone() for p in d.network.parameters()] for d in (frozen, learning)}
     for name, denoising in (("frozen", frozen), ("learning", learning)):
-        train(_segmenter_recipe(data, denoising=denoising), Plan(out=tmp_path / name, steps=4, validate_every=4))
+        train(_segmenter_recipe(data, denoising=denoising), _plan(tmp_path / name, steps=4, validate_every=4))
     assert all(torch.equal(a, b) for a, b in zip(before[id(frozen)], frozen.network.parameters(), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(before[id(learning)], learning.network.parameters(), strict=True))
     assert not (tmp_path / "frozen" / "denoiser.safetensors").exists()
     assert (tmp_path / "learning" / "denoiser.safetensors").is_file()
-    assert set(_curves(tmp_path / "learning")[0]["val_dice"]["drawn"]) == {"clean", "0.072", "0.289", "0.5"}
+    assert _views(tmp_path / "learning") == {"clean", "0.072", "0.289", "0.5"}
 
 
 def test_segcertify_trains_and_validates_under_its_noise(data: Path, tmp_path: Path) -> None:
-    train(_segmenter_recipe(data, noise=0.25), Plan(out=tmp_path, steps=4, validate_every=4))
-    assert set(_curves(tmp_path)[0]["val_dice"]["drawn"]) == {"clean", "0.25"}
+    train(_segmenter_recipe(data, noise=0.25), _plan(tmp_path, steps=4, validate_every=4))
+    assert _views(tmp_path) == {"clean", "0.25"}
 
 
 def test_a_coarser_segmenter_learns_on_the_grid_of_the_films(data: Path, tmp_path: Path) -> None:
@@ -359,7 +373,9 @@ def test_the_command_trains_a_named_network_and_tells_what_it_did(data: Path, tm
     network = json.dumps({**SMALL_SEGMENTER, "structures": 2})
     command = ["train", "segmenter", "--data", str(data), "--structures", "heart", "lungs", "--grid", "64x96", "--network", network]
     assert main([*command, "--steps", "2", "--batch-size", "2", "--validate-every", "2", "--out", str(tmp_path)]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[0])["step"] == 2
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[0] == str(tmp_path / "segmenter.safetensors")
+    assert "step 2: loss" in printed.err
     assert load_network(tmp_path / "segmenter.safetensors").description["structures"] == 2
 
 
