@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,8 @@ def _table(parser: argparse.ArgumentParser) -> Iterator[str]:
         if isinstance(action, argparse._SubParsersAction | argparse._HelpAction) or action.help == argparse.SUPPRESS:
             continue
         metavar = action.metavar if isinstance(action.metavar, str) else " ".join(action.metavar or ())
-        value = "" if action.nargs == 0 else metavar or ("|".join(map(str, action.choices)) if action.choices else action.dest)
+        named = "|".join(map(str, action.choices)) if action.choices else action.dest.upper()
+        value = "" if action.nargs == 0 else metavar or named
         name = ", ".join(action.option_strings) or value
         shown = f"{name} {value}" if action.option_strings and value else name
         text = (action.help or "") % {**vars(action), "prog": parser.prog}
@@ -156,8 +158,9 @@ def model_cards() -> str:
 
 
 def _code(text: str) -> str:
-    return f"`{_cell(text)}`"
+    return f"<code>{_cell(text)}</code>"
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", r"\|")
+    """As it may stand in a cell of a table, where a bar would end it."""
+    return escape(" ".join(text.split()), quote=False).replace("|", "&#124;")

@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     bundles = known_bundles(arguments.bundles)
     if arguments.what == "fig1":
         return _figure(arguments, bundles)
-    stock = take_stock(arguments.what, data=arguments.data, bundles=bundles, steps=arguments.steps)
+    stock = take_stock(arguments.what, data=arguments.data, bundles=bundles, split=arguments.split, steps=arguments.steps)
     for missing in stock.missing:
         print(f"missing: {missing}", file=sys.stderr)
     if arguments.check:
@@ -89,16 +89,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _figure(arguments: argparse.Namespace, bundles: tuple[Bundle, ...]) -> int:
     from certdicom.models.backends.choice import choose_backend
-    from certdicom.research.paper.figure1 import draw_figure1
+    from certdicom.research.paper.figure1 import draw_figure1, take_stock_of_figure1
     from certdicom.research.plots import save_figure
 
+    stock = take_stock_of_figure1(data=arguments.data, bundles=bundles, split=arguments.split, image=arguments.image)
+    for lack in stock.missing:
+        print(f"missing: {lack}", file=sys.stderr)
+    if arguments.check:
+        return 0
     backend = choose_backend(bundles, **computing_fields(arguments))
     batch, _ = sizes(arguments, device=str(backend.device))
-    figure, missing = draw_figure1(
-        data=arguments.data, bundles=bundles, split=arguments.split, image=arguments.image, backend=backend, batch_size=batch
-    )
-    for lack in missing:
-        print(f"missing: {lack}", file=sys.stderr)
+    figure = draw_figure1(stock, backend=backend, batch_size=batch)
     arguments.out.mkdir(parents=True, exist_ok=True)
     print("\n".join(str(path) for path in save_figure(figure, arguments.out / "fig1")))
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,9 @@ def test_every_command_and_every_setting_has_its_entry(site):
     for command in COMMANDS:
         assert f">certdicom {command}<" in commands
     assert "--explain FILE" in commands
+    assert "--sigma SIGMA" in commands
+    assert "auto|cpu|cuda[:i]" in re.sub(r"&#124;", "|", commands)
+    assert "\\|" not in commands + settings
     for setting in (*SETTINGS, *DESTINATION_SETTINGS):
         assert f"<code>{setting.name}</code>" in settings
 

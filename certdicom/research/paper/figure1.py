@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,32 +35,40 @@ MODEL = "ResUNet++"
 COLUMNS = ("noisy input", "reference", "SegCertify", "ours")
 
 
-def draw_figure1(
-    *,
-    data: Path,
-    bundles: Sequence[Bundle],
-    split: str,
-    backend: Backend,
-    image: str | None = None,
-    batch_size: int = 10,
-    parameters: SmoothingParameters | None = None,
-) -> tuple[Figure, list[Missing]]:
-    """The figure for one film of JSRT in the paper's setting, and what it lacks; a missing model's column stays open.
+@dataclass(frozen=True)
+class FigureInventory:
+    """What Figure 1 is drawn of: a film of a data set, a model for each method that has one, and what is missing."""
+
+    dataset: Dataset
+    sample: Sample
+    shown: Mapping[str, Candidate]
+    missing: tuple[Missing, ...]
+
+
+def take_stock_of_figure1(*, data: Path, bundles: Sequence[Bundle], split: str, image: str | None = None) -> FigureInventory:
+    """Find a film of JSRT and the models.
 
     `image`: the film's name, the first of `split` by default. UsageError when there is no film, or no model at all.
     """
-    dataset = find_dataset(data, DATA)
+    dataset = find_dataset(data, DATA, split=split)
     if isinstance(dataset, Missing):
         raise UsageError(f"no figure without a film: {dataset}")
-    sample = _sample(dataset, split, image)
     columns = {method: _candidate(bundles, method) for method in (SEGCERTIFY, ONE_SHOT)}
-    missing = [how_to_make(model=MODEL, method=method, data=DATA, folder=data) for method, found in columns.items() if found is None]
+    missing = tuple(how_to_make(model=MODEL, method=method, data=DATA, folder=data) for method, found in columns.items() if found is None)
     shown = {method: candidate for method, candidate in columns.items() if candidate is not None}
     if not shown:
         raise UsageError(f"no figure without a model: {missing[-1]}")
-    rows = [_row(sigma, sample, dataset, shown, backend, batch_size, parameters or SmoothingParameters()) for sigma in SIGMAS["paper"]]
-    names = ", ".join(f"{candidate.method}: {candidate.bundle.name}" for candidate in shown.values())
-    return panel_figure(COLUMNS, rows, note=f"white: abstained · {names}"), missing
+    return FigureInventory(dataset, _sample(dataset, split, image), shown, missing)
+
+
+def draw_figure1(
+    stock: FigureInventory, *, backend: Backend, batch_size: int = 10, parameters: SmoothingParameters | None = None
+) -> Figure:
+    """The figure for one film of JSRT in the paper's setting; a missing model's column stays open."""
+    asked = parameters or SmoothingParameters()
+    rows = [_row(sigma, stock.sample, stock.dataset, stock.shown, backend, batch_size, asked) for sigma in SIGMAS["paper"]]
+    names = ", ".join(f"{candidate.method}: {candidate.bundle.name}" for candidate in stock.shown.values())
+    return panel_figure(COLUMNS, rows, note=f"white: abstained · {names}")
 
 
 def _candidate(bundles: Sequence[Bundle], method: str) -> Candidate | None:
@@ -82,7 +90,7 @@ def _row(
     sigma: float,
     sample: Sample,
     dataset: Dataset,
-    shown: dict[str, Candidate],
+    shown: Mapping[str, Candidate],
     backend: Backend,
     batch_size: int,
     parameters: SmoothingParameters,

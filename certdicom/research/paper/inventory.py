@@ -14,6 +14,7 @@ from certdicom.errors import CertdicomError, one_line
 from certdicom.models.bundle import DESCRIPTION, Bundle, load_bundle, shipped_bundles
 from certdicom.research.datasets.dataset import Dataset
 from certdicom.research.datasets.loading import load_dataset
+from certdicom.research.datasets.splits import select
 from certdicom.research.datasets.structures import structure_of
 from certdicom.research.evaluation.models import DIRECT, MULTI_STEP, ONE_SHOT, SEGCERTIFY, can
 
@@ -82,15 +83,17 @@ class Missing:
         return f"{self.what}: {self.fill}"
 
 
-def find_dataset(folder: Path, name: str) -> Dataset | Missing:
-    """The paper's data set `name` in `folder`, or what to do about it."""
+def find_dataset(folder: Path, name: str, *, split: str) -> Dataset | Missing:
+    """The paper's data set `name` in `folder`, with images in the part `split`, or what to do about it."""
     place = next((folder / entry for entry in FOLDERS[name] if (folder / entry).is_dir()), None)
     if place is None:
         return Missing(f"data set {name}", f"put {HOLDS[name]} into {folder / FOLDERS[name][0]}")
     try:
-        return load_dataset(place)
+        dataset = load_dataset(place)
+        select(dataset, split)
     except CertdicomError as error:
         return Missing(f"data set {name}", one_line(error))
+    return dataset
 
 
 def known_bundles(folder: Path | None) -> tuple[Bundle, ...]:

@@ -42,7 +42,7 @@ class Inventory:
     missing: tuple[Missing, ...]
 
 
-def take_stock(table: str, *, data: Path, bundles: Sequence[Bundle], steps: int | None = None) -> Inventory:
+def take_stock(table: str, *, data: Path, bundles: Sequence[Bundle], split: str, steps: int | None = None) -> Inventory:
     """Find the data sets in `data` and a bundle for every network of `table`, and say what is missing.
 
     `steps`: network calls of multi-step denoising, None for every step.
@@ -51,7 +51,7 @@ def take_stock(table: str, *, data: Path, bundles: Sequence[Bundle], steps: int 
     datasets: dict[str, Dataset] = {}
     missing: list[Missing] = []
     for name in dict.fromkeys(cell.data for cell in cells):
-        found = find_dataset(data, name)
+        found = find_dataset(data, name, split=split)
         if isinstance(found, Missing):
             missing.append(found)
         else:

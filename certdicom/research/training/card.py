@@ -115,7 +115,7 @@ def _training(role: str, record: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         return
     stages = list(_stages(record))
-    course = "in one go" if len(stages) == 1 else f"in {len(stages)} stages, each beginning with the weights of the one before"
+    course = "in one stage" if len(stages) == 1 else f"in {len(stages)} stages, each beginning with the weights of the one before"
     yield f"**{role.capitalize()}**, {course}:"
     yield ""
     for stage in stages:

@@ -19,7 +19,7 @@ from certdicom.research.evaluation import protocol
 from certdicom.research.evaluation.figures import curve_figure, paint
 from certdicom.research.evaluation.models import METHODS
 from certdicom.research.evaluation.results import read_results
-from certdicom.research.paper.figure1 import draw_figure1
+from certdicom.research.paper.figure1 import draw_figure1, take_stock_of_figure1
 from certdicom.research.paper.inventory import FOLDERS, find_bundle, how_to_make, known_bundles
 from certdicom.research.paper.paper import MODELS, TABLES, best_of_table1, paper
 from certdicom.research.paper.reproduce import reproduce, reproduction_file, reproduction_section, reproduction_table, take_stock
@@ -57,7 +57,7 @@ def test_the_papers_figures_are_whole() -> None:
 
 def test_what_is_there_is_run_and_what_is_missing_is_named(here: tuple[Path, Path], tmp_path: Path) -> None:
     data, bundles = here
-    stock = take_stock("table1", data=data, bundles=[b for b in known_bundles(bundles) if b.name == "jsrt-unet"])
+    stock = take_stock("table1", data=data, bundles=[b for b in known_bundles(bundles) if b.name == "jsrt-unet"], split="val")
     told = "\n".join(str(missing) for missing in stock.missing)
     assert "data set montgomery: put CXR_png/" in told
     assert "bundle of ResUNet++ for jsrt: certdicom train denoiser" in told
@@ -87,7 +87,7 @@ def test_what_is_there_is_run_and_what_is_missing_is_named(here: tuple[Path, Pat
 def test_table_s1_may_take_fewer_steps_and_says_so(here: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, bundles = here
     wanted = [b for b in known_bundles(bundles) if b.name == "jsrt-unet"]
-    stock = take_stock("s1", data=data, bundles=wanted, steps=2)
+    stock = take_stock("s1", data=data, bundles=wanted, split="val", steps=2)
     backend = TorchBackend(device="cpu", precision="float32")
     lines = reproduce(stock, split="val", backend=backend, out=tmp_path / "out", images=1, parameters=FEW)
     assert {line["method"] for line in lines if line["ours"]} == {"multi-step:2", "one-shot"}
@@ -95,9 +95,9 @@ def test_table_s1_may_take_fewer_steps_and_says_so(here: tuple[Path, Path], tmp_
     assert {line["model"] for line in beside} == {"UNet"}, "a network with no bundle for S1 needs no line to compare with"
     assert [line["paper"]["dice"] for line in beside if line["sigma"] == 0.25] == [0.94, 0.88, 0.75], "as in Table 1"
     assert {line["method"] for line in lines if not line["ours"]} == {"multi-step"}
-    whole = {entry.candidate.method for entry in take_stock("s1", data=data, bundles=wanted).entries if entry.candidate}
+    whole = {entry.candidate.method for entry in take_stock("s1", data=data, bundles=wanted, split="val").entries if entry.candidate}
     assert whole == {"multi-step", "one-shot"}
-    none = take_stock("s1", data=data, bundles=wanted, steps=0)
+    none = take_stock("s1", data=data, bundles=wanted, split="val", steps=0)
     with pytest.raises(UsageError, match="at least 1 step"):
         reproduce(none, split="val", backend=backend, out=tmp_path / "none", images=1, parameters=FEW)
 
@@ -134,6 +134,11 @@ def test_the_command_checks_without_running(here: tuple[Path, Path], tmp_path: P
     assert re.search(r"missing: data set isic2018: put ISIC2018_Task1-2_Training_Input/", told)
     assert re.search(r"missing: bundle of ResUNet\+\+ for cvc_clinicdb, segcertify: certdicom train segmenter .*--noise 0.0833", told)
     assert not (tmp_path / "out").exists()
+    assert main(["reproduce", "fig1", "--check", "--split", "val", *common]) == 0
+    assert "missing: bundle of ResUNet++ for jsrt, segcertify" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists(), "nothing is drawn"
+    assert main(["reproduce", "table1", "--check", "--split", "nothing", *common]) == 0
+    assert re.search(r"missing: data set jsrt: .* no part 'nothing'; it has .*val", capsys.readouterr().err)
     assert main(["reproduce", "table3", *common]) == 2
     assert "nothing of table3 can be run" in capsys.readouterr().err
 
@@ -149,13 +154,14 @@ def test_figure_1_leaves_open_what_is_missing(here: tuple[Path, Path], tmp_path:
     data, bundles = here
     only = [bundle for bundle in known_bundles(bundles) if bundle.name == "jsrt-unet"]
     backend = TorchBackend(device="cpu", precision="float32")
-    figure, missing = draw_figure1(data=data, bundles=only, split="val", backend=backend, parameters=FEW)
-    assert [str(lack).split(":")[0] for lack in missing] == ["bundle of ResUNet++ for jsrt, segcertify"]
+    stock = take_stock_of_figure1(data=data, bundles=only, split="val")
+    figure = draw_figure1(stock, backend=backend, parameters=FEW)
+    assert [str(lack).split(":")[0] for lack in stock.missing] == ["bundle of ResUNet++ for jsrt, segcertify"]
     paths = save_figure(figure, tmp_path / "fig1")
     assert [path.suffix for path in paths] == [".png", ".svg"]
     assert paths[0].read_bytes().startswith(b"\x89PNG")
     assert paths[1].read_text().count("<image") == 9, "three panels a noise level, and SegCertify's open"
     with pytest.raises(UsageError, match="no image 'nobody'"):
-        draw_figure1(data=data, bundles=only, split="val", image="nobody", backend=backend)
+        take_stock_of_figure1(data=data, bundles=only, split="val", image="nobody")
     with pytest.raises(UsageError, match="no certified result"):
         curve_figure([])
