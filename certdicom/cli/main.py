@@ -56,7 +56,14 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
         child.add_argument("--debug", action="store_true", help="show a traceback when something fails")
         if command in (None, name):
             import_module(f"certdicom.cli.{name}_command").add_arguments(child)
+            for verb in _verbs(child):  # people write it at the end
+                verb.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
+
+
+def _verbs(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """The parsers of what a command's second word may be."""
+    return [verb for action in parser._actions if isinstance(action.choices, dict) for verb in action.choices.values()]
 
 
 def _of_today(words: list[str]) -> list[str]:

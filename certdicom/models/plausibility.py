@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from certdicom.errors import UsageError
+
 MEASUREMENTS = {
     "lung_area": "the lungs' share of the picture",
     "heart_area": "the heart's share of the picture",
@@ -121,12 +123,17 @@ class AnatomyModel:
         """Intervals that hold all but the outer 0.5 % on each side of `samples`, widened on both sides.
 
         They are widened by `margin` of their length; those of ratios by at least `least_slack`. Of the EVIDENCE only a low
-        end is kept.
+        end is kept. UsageError where nothing can be measured.
         """
         limits: dict[str, tuple[float, float | None]] = {}
         for name in MEASUREMENTS:
             values = np.array([sample[name] for sample in samples])
-            low, high = (float(end) for end in np.percentile(values[np.isfinite(values)], (0.5, 99.5)))
+            values = values[np.isfinite(values)]
+            if not values.size:
+                raise UsageError(
+                    f"{name} cannot be measured on any training film, since a structure is found on none: train the segmenter longer"
+                )
+            low, high = (float(end) for end in np.percentile(values, (0.5, 99.5)))
             slack = max(margin * (high - low), 0.0 if name.endswith("_area") else least_slack)
             limits[name] = (round(0.8 * low, 4), None) if name in EVIDENCE else (round(low - slack, 4), round(high + slack, 4))
         return cls(limits)

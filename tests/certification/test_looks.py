@@ -161,6 +161,7 @@ def grid_wrong_share(*, alpha: float, runs: int) -> float:
     return sum(bool((result.decisions != ABSTAIN).any()) for result in results) / runs
 
 
+@pytest.mark.slow
 def test_the_whole_sampler_keeps_the_family_wise_error_on_correlated_pixels() -> None:
     runs, alpha = 120, 0.1
     allowed = binom.ppf(0.999, runs, alpha) / runs

@@ -141,6 +141,7 @@ def wrong_share(*, alpha: float, runs: int) -> float:
     return wrong / runs
 
 
+@pytest.mark.slow
 def test_the_family_wise_error_is_alpha_and_twice_alpha_is_seen() -> None:
     runs, alpha = 500, 0.1
     bound = binom.ppf(0.999, runs, alpha) / runs

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from certdicom.errors import UsageError
 from certdicom.research.training.curves import CURVES, append_curves, columns_of, forget_after
 from certdicom.research.training.weights import AveragedWeights, load_checkpoint, save_checkpoint, save_network
 from certdicom.research.training.workers import Workers
@@ -184,9 +185,14 @@ def _state(
 def _restore(
     state: Mapping[str, Any], recipe: Recipe, averages: Mapping[str, AveragedWeights], optimizer: torch.optim.Optimizer
 ) -> tuple[int, float, list[dict[str, float]]]:
-    """Put everything back; (steps done, seconds spent, the losses since the last validation)."""
-    for role, network in recipe.networks.items():
-        network.load_state_dict(state["networks"][role])
-        averages[role].network.load_state_dict(state["averages"][role])
-    optimizer.load_state_dict(state["optimizer"])
+    """Put everything back; (steps done, seconds spent, the losses since the last validation). UsageError for another network's state."""
+    try:
+        for role, network in recipe.networks.items():
+            network.load_state_dict(state["networks"][role])
+            averages[role].network.load_state_dict(state["averages"][role])
+        optimizer.load_state_dict(state["optimizer"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise UsageError(
+            "the checkpoint is of another network: give the options with which that training began, or leave --resume out to start anew"
+        ) from error
     return int(state["step"]), float(state["seconds"]), list(state.get("recent", ()))
