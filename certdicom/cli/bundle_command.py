@@ -110,11 +110,12 @@ def _fields(bundle: Bundle) -> dict[str, object]:
 def _card(arguments: argparse.Namespace) -> int:
     path = load_bundle(arguments.bundle).folder / CARD
     try:
-        print(path.read_text(encoding="utf-8"))
+        card = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(
             f"{path} cannot be read: a bundle's model card says where its data come from, and their terms; write one"
         ) from error
+    print(card)
     return 0
 
 

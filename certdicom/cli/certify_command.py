@@ -112,7 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
     if several:
         return certify_all(jobs, certifier, arguments, make_certifier=certifier_of)
     (job,) = jobs
-    if arguments.skip_existing and all(path.exists() for path in job.targets.values()):
+    if arguments.skip_existing and job.is_done:
         if not arguments.quiet:
             print(f"{', '.join(map(str, job.targets.values()))} exists already")
         return 0

@@ -39,7 +39,6 @@ def certify_film(job: FilmJob, certifier: Certifier, arguments: argparse.Namespa
     from certdicom.outputs.result import Stopwatch
     from certdicom.outputs.writing import write_outputs
 
-    require_writable(job.targets, force=arguments.force)
     stopwatch = Stopwatch(watching=lambda stage: line.phase(_PHASES.get(stage, "writing")))
     with stopwatch.stage("read"):
         image = read_image(job.film, accept_any=arguments.accept_any)
@@ -63,6 +62,7 @@ def outcome_of(job: FilmJob, certifier: Certifier, arguments: argparse.Namespace
         return Outcome(film=job.film, what=what, detail=one_line(error), exit_code=code)
 
     try:
+        require_writable(job.targets, force=arguments.force)
         report = certify_film(job, certifier, arguments, line)
         detail = f"{report['abstain_fraction']:.1%} abstained, {report['timing']['total_s']:.1f} s"
         return Outcome(film=job.film, what="certified", detail=detail, report=report)

@@ -27,6 +27,11 @@ class FilmJob:
     targets: Mapping[Output, Path]
     found: bool = False
 
+    @property
+    def is_done(self) -> bool:
+        """Whether all its files are there."""
+        return all(path.exists() for path in self.targets.values())
+
 
 @dataclass(frozen=True)
 class Place:

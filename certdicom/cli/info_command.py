@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,34 +32,37 @@ def run(arguments: argparse.Namespace) -> int:
 
     result = _result_in(arguments.film)
     if result is not None:
-        _print(asdict(result) if arguments.json else _result_lines(result), as_json=arguments.json)
+        _show(asdict(result), _result_lines(result), as_json=arguments.json)
         return 0
-    description = describe(arguments.film)
-    _print(asdict(description) if arguments.json else _film_lines(description), as_json=arguments.json)
-    return 0 if description.accepted else ImageRefusedError.exit_code
+    film = describe(arguments.film)
+    _show(asdict(film), _film_lines(film), as_json=arguments.json)
+    return 0 if film.accepted else ImageRefusedError.exit_code
 
 
 def _result_in(path: Path) -> ResultDescription | None:
-    """What the file says if it is a result; None for anything else, damaged files included."""
+    """What the file says if it is a result; None for anything else, files that are no DICOM included."""
     from certdicom.imaging.parsing import parse
     from certdicom.imaging.reading import load
     from certdicom.outputs.reading_back import describe_result
 
-    try:
-        dataset = parse(load(path)).dataset
-    except ImageRefusedError:
-        return None
-    return describe_result(dataset)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they quote values, which may be private
+        try:
+            dataset = parse(load(path)).dataset
+        except ImageRefusedError:
+            return None
+        return describe_result(dataset)
 
 
-def _print(content: Any, *, as_json: bool) -> None:
+def _show(fields: Mapping[str, Any], lines: Iterable[tuple[str, str]], *, as_json: bool) -> None:
+    """The fields as JSON, or the labels with their texts, long ones wrapped beside their label."""
     if as_json:
-        print(json.dumps(content, indent=2))
+        print(json.dumps(fields, indent=2))
         return
-    lines = list(content)
-    label_width = max(len(label) for label, _ in lines) + 2
-    for label, value in lines:
-        for index, line in enumerate(textwrap.wrap(value, _WIDTH)):
+    told = list(lines)
+    label_width = max(len(label) for label, _ in told) + 2
+    for label, text in told:
+        for index, line in enumerate(textwrap.wrap(text, _WIDTH)):
             print(f"{'' if index else label:<{label_width}}{line}")
 
 

@@ -50,9 +50,8 @@ def _divided(jobs: Sequence[FilmJob], arguments: argparse.Namespace) -> tuple[li
     """What --skip-existing leaves out, and what is to be done."""
     if not arguments.skip_existing:
         return [], list(jobs)
-    there = [all(path.exists() for path in job.targets.values()) for job in jobs]
-    done = [Outcome(film=job.film, what="exists") for job, exists in zip(jobs, there, strict=True) if exists]
-    return done, [job for job, exists in zip(jobs, there, strict=True) if not exists]
+    todo = [job for job in jobs if not job.is_done]
+    return [Outcome(film=job.film, what="exists") for job in jobs if job not in todo], todo
 
 
 def _outcomes(
