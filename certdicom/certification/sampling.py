@@ -224,6 +224,17 @@ def certify_grids(
     return [[family.result() for family in of_image] for of_image in families]
 
 
+def select_grid(u: Image, segmenter: VoteCounter, parameters: SmoothingParameters, *, seed: bytes, batch_size: int) -> NDArray[np.bool_]:
+    """What the first n0 draws select, bool (structures, H, W), as at the beginning of `certify_grids`; nothing is certified."""
+    image = _checked_image(u)
+    selected: list[NDArray[np.bool_]] = []
+    family = _Family(segmenter, parameters, image.shape)
+    for batch in _drawn_ahead(_batches([Part(0, image, seed, range(0))], range(parameters.n0), sigma=parameters.sigma, size=batch_size)):
+        _count(batch, segmenter, [family])
+    family.select(selected.append)
+    return selected[0]
+
+
 def _count(batch: Batch, segmenter: VoteCounter, families: Sequence[_Family]) -> None:
     """Count a batch for one segmenter, unless it has stopped for all of its images; `families`: of each part."""
     if any(family.goes_on for family in families):

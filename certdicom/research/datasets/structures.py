@@ -34,6 +34,8 @@ def match(wanted: Sequence[str], present: Sequence[str], *, where: str) -> dict[
     found = {label: structure_of(label) for label in wanted if structure_of(label) in present}
     if not found and len(wanted) == 1 and tuple(present) == (FOREGROUND,):
         found = {wanted[0]: FOREGROUND}
+    if not present:
+        raise UsageError(f"{where} holds images without masks: a denoiser can be trained on them, and nothing else be done with them")
     if not found:
         raise UsageError(f"{where} has masks of {', '.join(present)}, but {', '.join(wanted)} is wanted; choose another bundle or data set")
     return found

@@ -1,4 +1,4 @@
-"""Plain folders: `images/ID.*`, `masks/STRUCTURE/ID.*` or `masks/ID.*`, and optionally `split.csv`."""
+"""Plain folders: `images/ID.*`, optionally `masks/STRUCTURE/ID.*` or `masks/ID.*`, and `split.csv`."""
 
 from __future__ import annotations
 
@@ -15,36 +15,45 @@ from certdicom.research.datasets.structures import FOREGROUND, structure_of
 
 _GROUPS = ("group", "patient", "video")
 
+_GRAY_WITHIN = 12
+"""Levels of 255 by which the channels of all but a hundredth of the pixels may differ in a gray picture that was stored as lossy RGB."""
+
 
 def load_plain(folder: Path) -> Dataset | None:
     """`split.csv` has the columns id and split, and may have one of group, patient or video, which a seeded split keeps whole.
 
-    With it, only the images that it lists are there. Images are gray or colour as the first one is.
+    With it, only the images that it lists are there. Without `masks/` it is a data set of images alone, for denoisers.
+    Images are gray or colour as the first one is.
     """
     if not (folder / "images").is_dir():
         return None
     images = pictures(folder / "images")
     place = folder / "masks"
-    if not images or not place.is_dir():
+    if not images:
         raise UsageError(
-            f"{folder} needs images/ID.png and masks/STRUCTURE/ID.png or masks/ID.png; {place if images else 'images/'} is empty"
+            f"{folder} needs images/ID.png, and masks/STRUCTURE/ID.png or masks/ID.png for all but denoisers; images/ is empty"
         )
-    kinds = {kind.name: pictures(kind) for kind in sorted(place.iterdir()) if kind.is_dir()}
-    if unnamed := pictures(place):
-        kinds[FOREGROUND] = unnamed
     rows = _split(folder, images)
     channels = _channels(next(iter(images.values())))
+    alone = not place.is_dir()
+    kinds = {} if alone else {kind.name: pictures(kind) for kind in sorted(place.iterdir()) if kind.is_dir()}
+    if not alone and (unnamed := pictures(place)):
+        kinds[FOREGROUND] = unnamed
     samples = []
     for name, row in rows.items():
         masks = group_masks((kind, files[name]) for kind, files in kinds.items() if name in files)
-        if masks:
-            group = next((row[column] for column in _GROUPS if row.get(column)), name)
-            samples.append(Sample(name, group, PictureFiles(images[name], masks, channels), part=row.get("split") or None))
+        if masks or alone:
+            samples.append(Sample(name, _group(row, name), PictureFiles(images[name], masks, channels), part=row.get("split") or None))
     if not samples:
         raise UsageError(f"{folder} has {len(images)} images but no mask of the same name in {place}")
     structures = tuple(dict.fromkeys(structure_of(kind) for kind in kinds))
-    notes = left_out(len(rows) - len(samples))
-    return Dataset(folder.resolve().name, folder, "images/ and masks/", channels, structures, tuple(samples), notes)
+    layout = "images/ alone" if alone else "images/ and masks/"
+    return Dataset(folder.resolve().name, folder, layout, channels, structures, tuple(samples), left_out(len(rows) - len(samples)))
+
+
+def _group(row: dict[str, str], name: str) -> str:
+    """The patient or video that an image is of; itself where the table does not tell."""
+    return next((row[column] for column in _GROUPS if row.get(column)), name)
 
 
 def _split(folder: Path, images: dict[str, Path]) -> dict[str, dict[str, str]]:
@@ -60,12 +69,12 @@ def _split(folder: Path, images: dict[str, Path]) -> dict[str, dict[str, str]]:
 
 
 def _channels(path: Path) -> int:
-    """3 for a picture with colour in it, else 1: many gray films are stored as RGB."""
+    """3 for a picture with colour in it, else 1: many gray films are stored as RGB, and lossy compression leaves a tint."""
     try:
         with Image.open(path) as picture:
             if picture.mode in ("1", "L", "LA") or picture.mode.startswith(("I", "F")):
                 return 1
-            pixels = np.asarray(picture.convert("RGB"))
+            pixels = np.asarray(picture.convert("RGB")).astype(np.int16)
     except OSError as error:
         raise UnreadableError(f"cannot read {path}: {error}") from error
-    return 1 if bool((pixels == pixels[..., :1]).all()) else 3
+    return 1 if np.percentile(np.ptp(pixels, axis=-1), 99) <= _GRAY_WITHIN else 3
