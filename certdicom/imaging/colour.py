@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from imagecodecs import jpeg8_decode
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import convert_color_space
@@ -105,12 +104,12 @@ def _decompressed(
 ) -> tuple[NDArray[np.integer], tuple[str, ...]]:
     """(rows, columns, 3) from compressed pixels."""
 
-    def decode_jpeg(frame: bytes, stream: Codestream) -> NDArray[np.integer]:
+    def jpeg_options(stream: Codestream) -> dict[str, str]:
         # Lossless JPEG knows no transform: its samples are what PhotometricInterpretation says.
         coded = "YCBCR" if stream.kind == "JPEG" and (photometric != _RGB or stream.says_ycbcr) else "RGB"
-        return np.asarray(jpeg8_decode(frame, colorspace=coded, outcolorspace="RGB"))
+        return {"colorspace": coded, "outcolorspace": "RGB"}
 
-    words, stream = decompress(dataset, layout, transfer_syntax=transfer_syntax, decode_jpeg=decode_jpeg)
+    words, stream = decompress(dataset, layout, transfer_syntax=transfer_syntax, jpeg_options=jpeg_options)
     lossy_jpeg = stream is not None and stream.kind == "JPEG"
     if photometric in (_YBR_FULL, _YBR_FULL_422) and not lossy_jpeg:
         words = convert_color_space(words, _YBR_FULL, _RGB)

@@ -5,11 +5,10 @@ Gray films here; what colour adds is in `certdicom.imaging.colour`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from imagecodecs import jpeg8_decode
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
@@ -19,13 +18,14 @@ from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, 
 from certdicom.errors import ImageRefusedError
 from certdicom.imaging import header
 from certdicom.imaging.codestream import Codestream, read_codestream
+from certdicom.imaging.decoding import DECODER, DecodingError, DecodingRequest
 from certdicom.imaging.voi import StoredRange
 
 LEAST_SIDE = 64
 """Rows and columns below which no radiograph or photograph is."""
 
-MOST_PIXELS = 100_000_000
-"""More pixels than any radiograph or photograph has: larger ones are refused before anything is allocated."""
+MOST_PIXELS = 50_000_000
+"""Twice what the largest detectors and film scanners give: more are refused before anything is allocated."""
 
 MOST_ELONGATED = 2.0
 """Largest ratio of the sides; a longer one is a strip, a spine or a leg film, or several pictures side by side."""
@@ -56,11 +56,13 @@ class PixelFormat:
 
     def interpret(self, words: NDArray[np.integer]) -> NDArray[np.int32]:
         """Words as allocated → stored values: unused and overlay bits dropped, sign extended from HighBit."""
-        mask = (1 << self.bits_stored) - 1
-        stored = (words.astype(np.int32) >> (self.high_bit + 1 - self.bits_stored)) & mask
+        stored = words.astype(np.int32)  # and in place from here on, since films are large
+        stored >>= self.high_bit + 1 - self.bits_stored
+        stored &= (1 << self.bits_stored) - 1
         if self.signed:
             sign = 1 << (self.bits_stored - 1)
-            stored = (stored ^ sign) - sign
+            stored ^= sign
+            stored -= sign
         return stored
 
 
@@ -173,7 +175,7 @@ def native_words(dataset: Dataset, layout: PixelFormat, *, count: int, transfer_
 
 
 def _decode_compressed(dataset: Dataset, layout: PixelFormat, *, transfer_syntax: UID) -> DecodedPixels:
-    words, stream = decompress(dataset, layout, transfer_syntax=transfer_syntax, decode_jpeg=_decode_jpeg)
+    words, stream = decompress(dataset, layout, transfer_syntax=transfer_syntax, jpeg_options=lambda _: {})
     lossy = str(transfer_syntax) not in _LOSSLESS
     if lossy and stream is not None and stream.precision > layout.bits_stored and layout.high_bit == layout.bits_stored - 1:
         # Lossy coding overshoots; dropping the bits above BitsStored would turn white into black.
@@ -183,12 +185,12 @@ def _decode_compressed(dataset: Dataset, layout: PixelFormat, *, transfer_syntax
 
 
 def decompress(
-    dataset: Dataset, layout: PixelFormat, *, transfer_syntax: UID, decode_jpeg: Callable[[bytes, Codestream], NDArray[np.integer]]
+    dataset: Dataset, layout: PixelFormat, *, transfer_syntax: UID, jpeg_options: Callable[[Codestream], Mapping[str, str]]
 ) -> tuple[NDArray[np.integer], Codestream | None]:
     """The words of compressed pixel data as they decode, of `layout.shape`, and what the codestream says of itself (RLE: None).
 
-    `decode_jpeg` decodes a JPEG stream that is known to be whole and of the right size. ImageRefusedError for pixel data that
-    is cut off, damaged, or of another size than the header says.
+    `jpeg_options`: libjpeg-turbo's for a JPEG stream (process 1, 2, 4 or 14). ImageRefusedError for pixel data that are cut off, damaged,
+    of another size than the header says, or that take more memory or time to decode than an image does.
     """
     data = bytes(_pixel_data(dataset))
     name = transfer_syntax.name
@@ -207,23 +209,28 @@ def decompress(
     stream = None if transfer_syntax == RLELossless else read_codestream(frame)
     if stream is not None:
         _check_codestream(stream, layout)
+    request = DecodingRequest(
+        str(transfer_syntax),
+        {
+            "Rows": layout.rows,
+            "Columns": layout.columns,
+            "BitsAllocated": layout.bits_allocated,
+            "BitsStored": layout.bits_stored,
+            "HighBit": layout.high_bit,
+            "PixelRepresentation": int(layout.signed),
+            "SamplesPerPixel": layout.samples,
+            "PhotometricInterpretation": header.text(dataset, "PhotometricInterpretation"),
+            "PlanarConfiguration": header.whole(dataset, "PlanarConfiguration") or 0,
+        },
+        jpeg_options(stream) if jpeg and stream is not None else None,
+    )
     try:
-        if jpeg and stream is not None:
-            decoded = decode_jpeg(frame, stream)
-        else:
-            decoded = decoder.as_array(dataset, raw=True, index=0, correct_unused_bits=False)[0]
-    except (Exception, MemoryError) as problem:
-        # Decoders raise every type there is for a damaged stream.
-        raise ImageRefusedError(f"the {name} pixel data does not decode: the file is truncated or damaged, send it again") from problem
-    words = np.asarray(decoded)
+        words = DECODER.decode(request, data)
+    except DecodingError as problem:
+        raise ImageRefusedError(f"the {name} pixel data {problem}") from problem
     if words.shape != layout.shape:
         raise ImageRefusedError(f"the {name} pixel data decodes to {words.shape} instead of {layout.shape}")
     return words, stream
-
-
-def _decode_jpeg(frame: bytes, _: Codestream) -> NDArray[np.integer]:
-    """A gray JPEG stream of process 1, 2, 4 or 14 by libjpeg-turbo."""
-    return np.asarray(jpeg8_decode(frame))
 
 
 def _check_codestream(stream: Codestream, layout: PixelFormat) -> None:

@@ -148,7 +148,7 @@ TECHNICAL = {
     "no rows": (put(Rows=0), "0 x 96 pixels"),
     "one pixel": (put(Rows=1, Columns=1), "1 x 1 pixels; at least 64"),
     "tiny": (put(Columns=63), "120 x 63 pixels"),
-    "absurd": (put(Rows=20000, Columns=20000), "20000 x 20000 pixels, more than the 100,000,000"),
+    "absurd": (put(Rows=20000, Columns=20000), "20000 x 20000 pixels, more than the 50,000,000"),
     "elongated": (put(Rows=400, Columns=96), "too elongated"),
     "32 bits": (put(BitsAllocated=32), "BitsAllocated 32"),
     "more bits stored than allocated": (put(BitsStored=17), "BitsStored 17"),
