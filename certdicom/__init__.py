@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from certdicom.certification.certificate import Certificate
     from certdicom.certification.parameters import SmoothingParameters
-    from certdicom.errors import BundleError, CertdicomError, ImageRefusedError, OutputError, UnreadableError, UsageError
+    from certdicom.errors import BundleError, CertdicomError, ImageRefusedError, NoImageError, OutputError, UnreadableError, UsageError
     from certdicom.imaging.image import Photograph, Radiograph
     from certdicom.imaging.reading import read_image, read_radiograph
     from certdicom.models.backends.smoothed import Smoothed
@@ -31,6 +31,7 @@ _HOMES = {
     "Certificate": "certdicom.certification.certificate",
     "Computation": "certdicom.pipeline",
     "ImageRefusedError": "certdicom.errors",
+    "NoImageError": "certdicom.errors",
     "OutputError": "certdicom.errors",
     "Photograph": "certdicom.imaging.image",
     "Radiograph": "certdicom.imaging.image",
@@ -54,6 +55,7 @@ __all__ = [
     "Certifier",
     "Computation",
     "ImageRefusedError",
+    "NoImageError",
     "OutputError",
     "Photograph",
     "Radiograph",

@@ -20,7 +20,7 @@ from certdicom.imaging.synthetic import film_bytes, synthetic_film
 from tests.tiny import write_tiny_bundle
 
 NAMES = {
-    "Bundle", "BundleError", "CertdicomError", "Certificate", "Certifier", "Computation", "ImageRefusedError", "OutputError", "Photograph",
+    "Bundle", "BundleError", "CertdicomError", "Certificate", "Certifier", "Computation", "ImageRefusedError", "NoImageError", "OutputError", "Photograph",
     "Radiograph", "Result", "Smoothed", "SmoothingParameters", "UnreadableError", "UsageError", "__version__", "certify", "load_bundle",
     "read_image", "read_radiograph", "write_segmentation",
 }  # fmt: skip
@@ -150,7 +150,7 @@ def test_certify_many_goes_on_after_what_is_refused(certifier: cd.Certifier, fil
     images = [tmp_path / "none.dcm", film, tmp_path / "missing.dcm"]
     results = list(certifier.certify_many(images, accept_any=True, refused=lambda image, error: refused.append((image.name, type(error)))))
     assert [item.image.rows for item in results] == [160]
-    assert refused == [("none.dcm", cd.ImageRefusedError), ("missing.dcm", cd.UnreadableError)]
+    assert refused == [("none.dcm", cd.NoImageError), ("missing.dcm", cd.UnreadableError)]
     with pytest.raises(cd.ImageRefusedError):
         list(certifier.certify_many(images, accept_any=True))
 
