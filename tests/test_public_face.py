@@ -20,7 +20,8 @@ from certdicom.imaging.synthetic import film_bytes, synthetic_film
 from tests.tiny import write_tiny_bundle
 
 NAMES = {
-    "Bundle", "BundleError", "CertdicomError", "Certificate", "Certifier", "Computation", "ImageRefusedError", "NoImageError", "OutputError", "Photograph",
+    "Bundle", "BundleError", "CertdicomError", "Certificate", "Certifier", "Computation", "ImageRefusedError", "NoImageError",
+    "OutputError", "Photograph",
     "Radiograph", "Result", "Smoothed", "SmoothingParameters", "UnreadableError", "UsageError", "__version__", "certify", "load_bundle",
     "read_image", "read_radiograph", "write_segmentation",
 }  # fmt: skip
