@@ -11,6 +11,7 @@ from certdicom.errors import ImageRefusedError
 from certdicom.imaging import header
 from certdicom.imaging.acceptance import is_photograph, modality_of, require_referable
 from certdicom.imaging.parsing import parse
+from certdicom.imaging.plane import spacing_of
 from certdicom.imaging.reading import Source, image_of, load
 
 
@@ -60,6 +61,7 @@ def describe(source: Source, *, accept_any: bool = False) -> FilmDescription:
 def _facts(dataset: Dataset) -> FilmDescription:
     """The technical attributes that can be read; a damaged one counts as missing, the refusal will name it."""
     allocated, stored = _whole(dataset, "BitsAllocated"), _whole(dataset, "BitsStored")
+    spacing = spacing_of(dataset)
     return FilmDescription(
         kind=_kind(dataset),
         rows=_whole(dataset, "Rows"),
@@ -69,7 +71,7 @@ def _facts(dataset: Dataset) -> FilmDescription:
         modality=header.shown(modality_of(dataset), 16) or None,
         body_part=_text(dataset, "BodyPartExamined"),
         view=_text(dataset, "ViewPosition"),
-        spacing=_spacing(dataset),
+        spacing=None if spacing.keyword is None else (float(spacing.row), float(spacing.column), spacing.keyword),
     )
 
 
@@ -92,15 +94,3 @@ def _text(dataset: Dataset, keyword: str) -> str | None:
         return header.shown(header.text(dataset, keyword)) or None
     except ImageRefusedError:
         return None
-
-
-def _spacing(dataset: Dataset) -> tuple[float, float, str] | None:
-    """The spacing of the detector if the header has one above zero, else PixelSpacing."""
-    for keyword in ("ImagerPixelSpacing", "PixelSpacing"):
-        try:
-            found = header.numbers(dataset, keyword)
-        except ImageRefusedError:
-            continue
-        if len(found) == 2 and min(found) > 0:
-            return (found[0], found[1], keyword)
-    return None

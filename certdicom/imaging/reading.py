@@ -19,6 +19,7 @@ from certdicom.imaging.colour import decode_colour
 from certdicom.imaging.image import Photograph, Radiograph
 from certdicom.imaging.parsing import MOST_BYTES, FileBytes, ParsedFile, parse
 from certdicom.imaging.pixels import DecodedPixels, PixelFormat, decode, pixel_format
+from certdicom.imaging.plane import plane_notes
 from certdicom.imaging.voi import rendering_of
 
 Source = str | Path | bytes
@@ -85,7 +86,7 @@ def _photograph(parsed: ParsedFile, *, file_sha256: str, accept_any: bool) -> Ph
         stored_values=pixels.planes,
         rendering=pixels.rendering,
         file_sha256=file_sha256,
-        notes=(*parsed.notes, *judged, *pixels.notes),
+        notes=(*parsed.notes, *judged, *pixels.notes, *plane_notes(parsed.dataset)),
     )
 
 
@@ -107,7 +108,7 @@ def _radiograph(parsed: ParsedFile, *, file_sha256: str, accept_any: bool) -> Ra
         stored_values=pixels.stored,
         rendering=rendering,
         file_sha256=file_sha256,
-        notes=(*parsed.notes, *judged, *pixels.notes, *padding_notes, *rendering_notes),
+        notes=(*parsed.notes, *judged, *pixels.notes, *padding_notes, *rendering_notes, *plane_notes(dataset)),
     )
 
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT, Certificate, IntervalCount
 from certdicom.certification.intervals import area_bounds, cardiothoracic_ratio_bounds, width_bounds
+from certdicom.imaging.plane import PixelSpacing
 from certdicom.outputs import codes
-from certdicom.outputs.source import PixelSpacing
 
 _HUNDREDTH: Final = Decimal("0.01")
 

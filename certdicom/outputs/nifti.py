@@ -14,9 +14,8 @@ from pydicom.dataset import Dataset
 
 from certdicom.certification.certificate import Certificate
 from certdicom.outputs.fit import require_fit
-from certdicom.outputs.itk_file import encoded
+from certdicom.outputs.itk_file import encoded, place
 from certdicom.outputs.segments import AbstainSegments, segments_of
-from certdicom.outputs.source import pixel_spacing
 
 if TYPE_CHECKING:
     from certdicom.outputs.result import Result
@@ -51,11 +50,10 @@ def encode_nifti(
     """
     require_fit(decisions, certificate, rows=int(dataset.Rows), columns=int(dataset.Columns))
     segments = segments_of(decisions, certificate, abstain=abstain)
-    spacing = pixel_spacing(dataset)
     volumes = []
     for segment in segments:
         volume = sitk.GetImageFromArray(segment.mask.astype(np.uint8)[np.newaxis])
-        volume.SetSpacing((float(spacing.column), float(spacing.row), 1.0))
+        place(volume, dataset)
         volumes.append(volume)
     image = sitk.JoinSeries(volumes)
     names = "|".join(segment.structure.label for segment in segments)

@@ -17,9 +17,8 @@ from certdicom.certification.certificate import Certificate
 from certdicom.outputs import codes
 from certdicom.outputs.body_region import region_of
 from certdicom.outputs.fit import require_fit
-from certdicom.outputs.itk_file import encoded
+from certdicom.outputs.itk_file import encoded, place
 from certdicom.outputs.segments import AbstainSegments, Segment, segments_of
-from certdicom.outputs.source import pixel_spacing
 
 if TYPE_CHECKING:
     from certdicom.outputs.result import Result
@@ -42,8 +41,7 @@ def encode_seg_nrrd(
 ) -> bytes:
     """`decisions` (structures, rows, columns) uint8, of the film's size, as a Slicer segmentation.
 
-    The plane is that of the SEG with viewer geometry: identity orientation, origin 0, the film's spacing in mm, and the
-    segments are its segments. Raises UsageError for decisions of another size.
+    The plane is that of the SEG with viewer geometry, and the segments are its segments. Raises UsageError for decisions of another size.
     """
     require_fit(decisions, certificate, rows=int(dataset.Rows), columns=int(dataset.Columns))
     segments = segments_of(decisions, certificate, abstain=abstain)
@@ -54,8 +52,7 @@ def encode_seg_nrrd(
 
     stacked = layers.transpose(1, 2, 0)[np.newaxis]
     image = sitk.GetImageFromArray(stacked if len(layers) > 1 else stacked[..., 0], isVector=len(layers) > 1)
-    spacing = pixel_spacing(dataset)
-    image.SetSpacing((float(spacing.column), float(spacing.row), 1.0))
+    place(image, dataset)
     for key, text in _metadata(segments, places, region_of(dataset, certificate)):
         image.SetMetaData(key, text)
     return _with_layers(encoded(image, ".nrrd"))

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from highdicom import PixelMeasuresSequence, PlanePositionSequence, VOILUTTransformation
+from highdicom import PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence, VOILUTTransformation
 from highdicom.pm import ParametricMap, RealWorldValueMapping
 from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ from certdicom.outputs.derived import (
     inherit,
 )
 from certdicom.outputs.dicom_file import encoded
-from certdicom.outputs.source import PixelSpacing, Source, describe_source
+from certdicom.outputs.source import Source, describe_source
 from certdicom.outputs.uids import ResultIdentity, derive_uid
 from certdicom.version import VERSION
 
@@ -114,8 +114,9 @@ def build_radius_map(
         content_description="Certified L2 radius per pixel, smallest of all structures",
         content_creator_name="certdicom^",
         content_label="CERTIFIED_RADIUS",
-        pixel_measures=_measures(source.spacing),
-        plane_positions=[PlanePositionSequence(coordinate_system="PATIENT", image_position=(0.0, 0.0, 0.0))],
+        pixel_measures=_measures(source.image),
+        plane_orientation=PlaneOrientationSequence("PATIENT", [float(value) for value in source.image.ImageOrientationPatient]),
+        plane_positions=[PlanePositionSequence("PATIENT", [float(value) for value in source.image.ImagePositionPatient])],
         contributing_equipment=[contribution(certificate)],
         series_description=SERIES_DESCRIPTION,
     )
@@ -135,8 +136,9 @@ def _mapping(top: float) -> RealWorldValueMapping:
     )
 
 
-def _measures(spacing: PixelSpacing) -> PixelMeasuresSequence:
-    return PixelMeasuresSequence(pixel_spacing=(float(spacing.row), float(spacing.column)), slice_thickness=1.0)
+def _measures(image: Dataset) -> PixelMeasuresSequence:
+    row, column = image.PixelSpacing
+    return PixelMeasuresSequence(pixel_spacing=(float(row), float(column)), slice_thickness=1.0)
 
 
 def _anatomy(region: codes.Concept) -> Dataset:

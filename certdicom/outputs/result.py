@@ -24,6 +24,7 @@ from certdicom.errors import UsageError
 from certdicom.files import write_atomically
 from certdicom.imaging.grid import to_film
 from certdicom.imaging.image import SourceImage
+from certdicom.imaging.plane import spacing_of
 from certdicom.outputs import SEG, output_for, output_named
 from certdicom.outputs.explanation import ImageExplanation, explanation_of
 from certdicom.outputs.segments import AbstainSegments
@@ -164,7 +165,7 @@ class Result:
 
     def to_metatensor(self) -> MetaTensor:
         """`decisions` as MONAI's MetaTensor (structures, rows, columns), uint8, with the image's spacing as its affine."""
-        spacing = import_module("certdicom.outputs.source").pixel_spacing(self.image.dataset)
+        spacing = spacing_of(self.image.dataset)
         make = import_module("certdicom.imaging.monai_transforms").decisions_tensor
         return make(self.decisions, spacing=(float(spacing.row), float(spacing.column)), structures=self.structures)
 

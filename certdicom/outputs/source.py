@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pydicom.valuerep import DSfloat, validate_value
 
 from certdicom.imaging import header
 from certdicom.imaging.acceptance import require_referable
+from certdicom.imaging.plane import PixelSpacing, Plane, plane_of, spacing_of
 from certdicom.outputs.uids import frame_of_reference_uid
 
 Geometry = Literal["viewer", "none"]
@@ -59,18 +59,7 @@ _EQUIPMENT = (
     *("InstitutionalDepartmentName", "InstitutionAddress", "StationName", "AcquisitionDateTime"),
 )
 
-_SPACINGS = ("ImagerPixelSpacing", "PixelSpacing", "NominalScannedPixelSpacing")
-
 _UNREADABLE = (ValueError, TypeError, LookupError, OverflowError, NotImplementedError, AttributeError)
-
-
-@dataclass(frozen=True)
-class PixelSpacing:
-    """Distance between pixel centres, decimal strings in mm; `keyword`: where the film states it, None where 1 mm stands in."""
-
-    row: str
-    column: str
-    keyword: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +67,7 @@ class Source:
     """A film as a derived object refers to it; none of it is shared with the film's own data set.
 
     `image`: a small data set without pixels for highdicom, with references, size, equipment and, for viewer geometry,
-    the synthetic plane; `inherited`: attributes to set on the derived object; `spacing`: of the plane;
+    the film's own plane or a synthetic one; `inherited`: attributes to set on the derived object; `spacing`: of the plane;
     `notes`: what was missing or wrong in the film and how it was taken.
     """
 
@@ -95,14 +84,14 @@ def describe_source(dataset: Dataset, *, geometry: Geometry) -> Source:
     Raises ImageRefusedError for a film that a segmentation cannot refer to.
     """
     notes: list[str] = []
-    spacing = pixel_spacing(dataset)
+    spacing = spacing_of(dataset)
     image = _references(dataset)
     for keyword in _REQUIRED_IF_EMPTY:
         setattr(image, keyword, None)
     image.update(_valid_elements(dataset, _EQUIPMENT, []))
     image.update(_lossy_compression(dataset))
     if geometry == "viewer":
-        _place_in_identity_plane(image, spacing)
+        _place(image, plane_of(dataset), spacing)
         if spacing.keyword is None:
             notes.append("the image states no usable pixel spacing; 1 mm per pixel stands in for it, lengths and areas mean nothing")
 
@@ -116,21 +105,6 @@ def describe_source(dataset: Dataset, *, geometry: Geometry) -> Source:
     return Source(image, inherited, spacing, tuple(notes))
 
 
-def pixel_spacing(dataset: Dataset) -> PixelSpacing:
-    """The first usable spacing of the film, in millimetres of the detector where it says so; 1 mm where there is none."""
-    for keyword in _SPACINGS:
-        element = _element(dataset, keyword)
-        if element is None or element.VM != 2:
-            continue
-        try:
-            row, column = (float(value) for value in element.value)
-        except _UNREADABLE:
-            continue
-        if all(math.isfinite(value) and value > 0 for value in (row, column)):
-            return PixelSpacing(str(DSfloat(row, auto_format=True)), str(DSfloat(column, auto_format=True)), keyword)
-    return PixelSpacing("1", "1", None)
-
-
 def _references(dataset: Dataset) -> Dataset:
     image = Dataset()
     require_referable(dataset)
@@ -141,14 +115,23 @@ def _references(dataset: Dataset) -> Dataset:
     return image
 
 
-def _place_in_identity_plane(image: Dataset, spacing: PixelSpacing) -> None:
-    """OHIF and dcmqi open no segmentation without a plane; the identity plane is a convention, not anatomy."""
-    image.FrameOfReferenceUID = frame_of_reference_uid(image.SOPInstanceUID)
+def _place(image: Dataset, plane: Plane | None, spacing: PixelSpacing) -> None:
+    """In the image's own plane, or else in the identity plane: OHIF and dcmqi open no segmentation without one.
+
+    The identity plane is a convention, and says nothing about anatomy.
+    """
     image.PositionReferenceIndicator = ""
-    image.ImageOrientationPatient = ["1", "0", "0", "0", "1", "0"]
-    image.ImagePositionPatient = ["0", "0", "0"]
-    image.PixelSpacing = [spacing.row, spacing.column]
     image.SliceThickness = "1"
+    if plane is None:
+        image.FrameOfReferenceUID = frame_of_reference_uid(image.SOPInstanceUID)
+        image.ImageOrientationPatient = ["1", "0", "0", "0", "1", "0"]
+        image.ImagePositionPatient = ["0", "0", "0"]
+        image.PixelSpacing = [spacing.row, spacing.column]
+        return
+    image.FrameOfReferenceUID = plane.frame_of_reference
+    image.ImageOrientationPatient = [DSfloat(value, auto_format=True) for value in plane.orientation]
+    image.ImagePositionPatient = [DSfloat(value, auto_format=True) for value in plane.position]
+    image.PixelSpacing = [plane.spacing.row, plane.spacing.column]
 
 
 def _lossy_compression(dataset: Dataset) -> Dataset:

@@ -22,7 +22,7 @@ def test_the_same_chest_film_uncompressed_and_lossless_is_the_same(real):
     np.testing.assert_array_equal(plain.stored_values, packed.stored_values)
     np.testing.assert_array_equal(plain.stored_values, dcmread(real("RG1_UNCR.dcm")).pixel_array)
     assert plain.file_sha256 != packed.file_sha256
-    assert plain.notes == ()
+    assert plain.notes == ("PixelSpacing is not two numbers above 0, and was left out",)
 
 
 def test_a_chest_film_is_shown_with_dark_lungs(real):
