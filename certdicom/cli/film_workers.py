@@ -71,11 +71,14 @@ class _Worker:
 
     def heard(self) -> Outcome | None:
         """The outcome, if this is what the process had to say."""
+        job = self.job
+        if job is None:
+            return None
         try:
             kind, content = self.connection.recv()
         except (EOFError, OSError):
             self._process.join()
-            kind, content = "outcome", self._lost()
+            kind, content = "outcome", self._lost(job)
         if kind in ("phase", "draws"):
             getattr(self._line, kind)(*content)
             return None
@@ -87,12 +90,11 @@ class _Worker:
         answer: Outcome = content
         return answer
 
-    def _lost(self) -> Outcome:
+    def _lost(self, job: FilmJob) -> Outcome:
         code = self._process.exitcode or 0
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        film = self.job.film if self.job else ""
         return Outcome(
-            film=film,  # type: ignore[arg-type]  # a process without a film is not waited for
+            film=job.film,
             what="internal error",
             detail=f"the process that worked on it ended ({how}); run it alone with --debug",
             exit_code=CertdicomError.exit_code,

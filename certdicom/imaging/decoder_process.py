@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,8 @@ from pydicom.pixels import get_decoder
 
 def main() -> None:
     """Answer requests until standard input ends. The first argument: how many bytes of memory decoding may take."""
+    for stop in (signal.SIGINT, signal.SIGTERM):  # meant for the parent, who may want to finish its film; without it this process ends
+        signal.signal(stop, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # so that no library's output is taken for an answer
     _limit(int(sys.argv[1]))

@@ -61,29 +61,35 @@ class Decoder:
     def decode(self, request: DecodingRequest, data: bytes) -> NDArray[np.integer]:
         """The words as they decode. DecodingError for anything else."""
         with self._one:
-            process, late = self._started(), Event()
+            answer, words = self._answered(request, data) or self._answered(request, data) or ("crash", None)
+        if words is not None:
+            return words
+        raise DecodingError(
+            {
+                "memory": f"needs more than {self.memory >> 20} MB to decode{_OTHERWISE}",
+                "time": f"takes more than {self.seconds:g} s to decode{_OTHERWISE}",
+                "crash": f"makes its decoder crash{_DAMAGED}",
+            }.get(answer, f"does not decode{_DAMAGED}")
+        )
 
-            def give_up() -> None:
-                late.set()
-                process.kill()
+    def _answered(self, request: DecodingRequest, data: bytes) -> tuple[str, NDArray[np.integer] | None] | None:
+        """The child's words; or why there are none, and None; or nothing where it ended, which another process may have caused."""
+        process, late = self._started(), Event()
 
-            watch = Timer(self.seconds, give_up)
-            watch.start()
-            try:
-                answer, words = self._asked(process, request, data)
-            except (OSError, ValueError, TypeError, LookupError):
-                process.kill()
-                self.close()
-                reason = (
-                    f"takes more than {self.seconds:g} s to decode{_OTHERWISE}" if late.is_set() else f"makes its decoder crash{_DAMAGED}"
-                )
-                raise DecodingError(reason) from None
-            finally:
-                watch.cancel()
-        if words is None:
-            over = f"needs more than {self.memory >> 20} MB to decode{_OTHERWISE}"
-            raise DecodingError(over if answer == "memory" else f"does not decode{_DAMAGED}")
-        return words
+        def give_up() -> None:
+            late.set()
+            process.kill()
+
+        watch = Timer(self.seconds, give_up)
+        watch.start()
+        try:
+            return self._asked(process, request, data)
+        except (OSError, ValueError, TypeError, LookupError):
+            process.kill()
+            self.close()
+            return ("time", None) if late.is_set() else None
+        finally:
+            watch.cancel()
 
     def _asked(self, process: subprocess.Popen[bytes], request: DecodingRequest, data: bytes) -> tuple[str, NDArray[np.integer] | None]:
         """The child's words; or the kind of its error, and None. OSError, ValueError, TypeError or LookupError for no such answer."""

@@ -82,6 +82,27 @@ def test_time_is_bounded_and_the_next_image_gets_a_new_child(decoder, data: byte
     assert np.array_equal(one.decode(REQUEST, data), words)
 
 
+def test_a_child_that_somebody_else_kills_is_asked_again_and_a_stop_is_not_its_own(decoder, data: bytes, words: np.ndarray) -> None:
+    """Ctrl-C and a service's stop go to all processes: a film in work must not be refused for that."""
+    one = decoder()
+    one.decode(REQUEST, data)
+    child = one._process
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        child.send_signal(stop)
+    assert np.array_equal(one.decode(REQUEST, data), words)
+    assert one._process is child
+    asked = one._asked
+
+    def killed(process: subprocess.Popen[bytes], *arguments: object):
+        if process is child:
+            process.kill()
+        return asked(process, *arguments)
+
+    one._asked = killed
+    assert np.array_equal(one.decode(REQUEST, data), words)
+    assert one._process is not child
+
+
 def test_a_child_that_was_killed_is_replaced(decoder, data: bytes, words: np.ndarray) -> None:
     one = decoder()
     one.decode(REQUEST, data)
