@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from highdicom import AlgorithmIdentificationSequence
 from highdicom.base_content import ContributingEquipment
 from highdicom.sr import CodedConcept
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from certdicom.certification.certificate import Certificate
@@ -65,7 +66,7 @@ def inherit(derived: Dataset, source: Source, *, without: Collection[str] = ()) 
 
     Where our own words do not fit the film's character set, the object is written in UTF-8.
     """
-    needs_utf8 = not _is_ascii(derived)
+    needs_utf8 = not _is_ascii(element for element in derived if element.tag not in source.inherited)
     for element in source.inherited:
         if element.keyword not in without:
             derived.add(element)
@@ -87,6 +88,11 @@ def image_comments(certificate: Certificate, source: Source, *, subject: str) ->
     return clip(" ".join([claim, statements.STABILITY, statements.RESEARCH_USE, *(f"Note: {note}." for note in source.notes)]), LONG_TEXT)
 
 
-def _is_ascii(own: Dataset) -> bool:
+def _is_ascii(own: Iterable[DataElement]) -> bool:
     """Whether our own words fit the film's character set, whichever it is; a structure's name from a bundle may not."""
-    return all(str(element.value).isascii() for element in own.iterall() if element.VR in ("LO", "SH", "ST", "LT", "UT", "UC"))
+    for element in own:
+        if element.VR == "SQ" and not all(_is_ascii(item) for item in element.value):
+            return False
+        if element.VR in ("LO", "SH", "ST", "LT", "UT", "UC") and not str(element.value).isascii():
+            return False
+    return True

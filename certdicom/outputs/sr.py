@@ -55,6 +55,12 @@ if TYPE_CHECKING:
 SERIES_DESCRIPTION: Final = "Certified measurements, research use only"
 SERIES_NUMBER: Final = 9002
 
+_NOT_OF_REPORT: Final = ("PatientOrientation", "BodyPartExamined")
+"""What a film has and a report has not."""
+
+_NOT_OF_EVIDENCE: Final = (*_NOT_OF_REPORT, "SpecificCharacterSet")
+"""highdicom knows fewer character sets than films have; the report gets the film's afterwards."""
+
 _MINIMUM, _MAXIMUM = CodedConcept(*codes.MINIMUM), CodedConcept(*codes.MAXIMUM)
 _GAP = 60
 """The line of an upper bound lies a sixtieth of the film below that of the lower one, so that both are seen."""
@@ -102,7 +108,7 @@ def build_measurement_report(
     )
     _drop_frame_numbers_beside_segments(document)
     _declare_private_scheme(document)
-    inherit(document, source, without=("PatientOrientation", "BodyPartExamined"))
+    inherit(document, source, without=_NOT_OF_REPORT)
     return document
 
 
@@ -124,9 +130,7 @@ def _evidence(source: Source) -> Dataset:
     """The film as evidence: who, which study and which image, and nothing that could fail in the header of a strange film."""
     dataset = Dataset()
     dataset.update(source.image)
-    dataset.update(
-        {element.tag: element for element in source.inherited if element.keyword not in ("PatientOrientation", "BodyPartExamined")}
-    )
+    dataset.update({element.tag: element for element in source.inherited if element.keyword not in _NOT_OF_EVIDENCE})
     return dataset
 
 

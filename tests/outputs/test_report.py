@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from io import BytesIO
 
 import numpy as np
@@ -11,9 +12,10 @@ from highdicom import sr
 
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT
 from certdicom.errors import UsageError
+from certdicom.imaging.plane import PixelSpacing
+from certdicom.outputs.dicom_file import encoded
 from certdicom.outputs.measurements import abstained_percent, structure_area, structure_widths
 from certdicom.outputs.seg import build_segmentation
-from certdicom.outputs.source import PixelSpacing
 from certdicom.outputs.sr import build_measurement_report
 from tests.saving import save
 
@@ -60,6 +62,8 @@ def test_dciodvfy_finds_no_fault(build, make_film, make_decisions, dciodvfy, fau
         ("CR", {"PhotometricInterpretation": "MONOCHROME1", "ImagerPixelSpacing": None}),
         ("SC", {"PatientOrientation": None}),
         ("DX", {"SpecificCharacterSet": "ISO_IR 100", "PatientName": "Müßig^Jürgen"}),
+        ("CR", {"SpecificCharacterSet": ["", "ISO 2022 IR 87"], "PatientName": "Yamada^Tarou=山田^太郎", "StudyDescription": "胸部"}),
+        ("DX", {"SpecificCharacterSet": ["", "ISO 2022 IR 149"], "PatientName": "Hong^Gildong=洪^吉洞=홍^길동"}),
         ("DX", dict.fromkeys(("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "Manufacturer", "PatientOrientation"))),
     ],
 )
@@ -73,6 +77,22 @@ def test_films_of_many_kinds_give_valid_reports(build, make_film, make_decisions
     found = [line for line in faults(dciodvfy(path, recognised="Comprehensive3DSR")) if "needed to build DICOMDIR" not in line]
     assert found == []
     assert str(pydicom.dcmread(path).get("PatientName") or "") == str(film.get("PatientName") or "")
+
+
+@pytest.mark.parametrize("charset", [["", "ISO 2022 IR 87"], ["", "ISO 2022 IR 149"], "UTF-8", ["ISO 2022 IR 6", "IS"]])
+def test_the_report_keeps_the_films_character_set_and_its_bytes(build, make_film, make_decisions, charset, tmp_path):
+    """Valid sets with an empty first value, and terms that nobody knows: the film's text goes into the report as it is."""
+    film = make_film(PatientID="4711")
+    name = "Yamada^Tarou=山田^太郎".encode("iso2022_jp") if "ISO 2022 IR 87" in charset else b"Smith^John"
+    film.PatientName = name.decode("ascii")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        film.SpecificCharacterSet = charset
+        film = pydicom.dcmread(BytesIO(encoded(film)))
+        report, _ = build(film, make_decisions("overlapping"))
+        written = pydicom.dcmread(save(report, tmp_path / "sr.dcm"))
+    assert written.SpecificCharacterSet == charset
+    assert written.get_item("PatientName").value.strip() == name
 
 
 def test_highdicom_reads_the_bounds_back(build, make_film, make_decisions, tmp_path):
