@@ -50,6 +50,7 @@ def test_every_parameter_gets_a_gradient(description: dict[str, object]) -> None
     assert len(idle) < 14
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("description", SMALL.values(), ids=SMALL)
 def test_a_small_one_learns_where_bright_squares_are(description: dict[str, object]) -> None:
     torch.manual_seed(0)

@@ -15,6 +15,7 @@ from certdicom import outputs
 from certdicom.certification.certificate import ABSTAIN, PRESENT
 from certdicom.errors import OutputError, UsageError
 from certdicom.imaging.reading import read_radiograph
+from certdicom.models.backends.export import export_bundle
 from certdicom.outputs import OUTPUTS, SEG, output_for, output_named
 from certdicom.outputs.result import Result
 from certdicom.outputs.writing import encode_outputs, write_outputs
@@ -52,13 +53,19 @@ def with_toy(code: str) -> str:
     return done.stdout
 
 
+def exported(folder: Path) -> Path:
+    """The bundle with programs, which another process loads in a moment."""
+    export_bundle(folder)
+    return folder
+
+
 def test_a_new_entry_is_an_option_a_setting_and_a_file(film_file: Path, tmp_path: Path) -> None:
     shown = with_toy("from certdicom.cli.main import run\nsys.argv = ['certdicom', 'film.dcm', '--help']\nrun()")
     assert "--how-many FILE" in shown
     assert "how many pixels abstain" in shown
     printed = with_toy("from certdicom.cli.main import main\nsys.exit(main(['node', '--print-config']))")
     assert "how_many = false" in printed
-    bundle = write_tiny_bundle(tmp_path / "tiny", labels=("lungs", "heart")).folder
+    bundle = exported(write_tiny_bundle(tmp_path / "tiny", labels=("lungs", "heart")).folder)
     arguments = [
         film_file,
         "-o",
@@ -188,7 +195,7 @@ DRAWING = (
 
 
 def test_a_plain_film_loads_no_module_that_draws(film_file: Path, tmp_path: Path) -> None:
-    bundle = write_tiny_bundle(tmp_path / "tiny", labels=("lungs", "heart")).folder
+    bundle = exported(write_tiny_bundle(tmp_path / "tiny", labels=("lungs", "heart")).folder)
     code = f"""
 import sys
 from certdicom.cli.main import main

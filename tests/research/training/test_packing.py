@@ -84,6 +84,7 @@ def test_a_card_that_somebody_wrote_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "MODEL_CARD.md").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_denoiser_for_one_noise_level_learns_and_is_packed_under_it(data: Path, tmp_path: Path) -> None:
     options = ["--data", str(data), "--grid", "64", "--validate-every", "20", "--batch-size", "4", "--rate", "0.01", "--threads", "1"]
     network = ["--network", json.dumps({**DIRECT, "width": 4, "depth": 2})]
