@@ -20,7 +20,6 @@ _SPACINGS: Final = ("ImagerPixelSpacing", "PixelSpacing", "NominalScannedPixelSp
 _TWO_IN_ONE: Final = re.compile(r"\s*(\d+\.\d+)\s*[,;]\s*(\d+\.\d+)\s*")
 """Two numbers in one value, where a backslash should part them."""
 
-_PLANE: Final = ("FrameOfReferenceUID", "ImageOrientationPatient", "ImagePositionPatient")
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)+")
 _UNIT: Final = 1e-3
 """By how much direction cosines may miss a length of 1 and a right angle; what viewers tolerate is not less."""
@@ -74,17 +73,25 @@ def plane_notes(dataset: Dataset) -> tuple[str, ...]:
     """What was read otherwise than it is written, or not at all."""
     notes = []
     for keyword in _SPACINGS:
-        if not header.values(dataset, keyword):
+        if not _is_stated(dataset, keyword):
             continue
         found = _spacing(dataset, keyword)
         if found is None:
             notes.append(f"{keyword} is not two numbers above 0, and was left out")
         elif header.has_decimal_comma(dataset, keyword) or len(header.values(dataset, keyword)) == 1:
             notes.append(f"{keyword} is not written as two decimal numbers; it was read as {found.row} and {found.column} mm")
-    stated = [keyword for keyword in _PLANE if header.values(dataset, keyword)]
+    stated = [keyword for keyword in ("ImageOrientationPatient", "ImagePositionPatient") if _is_stated(dataset, keyword)]
     if stated and plane_of(dataset) is None:
-        notes.append(f"{', '.join(stated)} alone place the image nowhere, or are not valid; results lie in a plane of their own")
+        notes.append(f"the plane of the image ({', '.join(stated)}) is incomplete or not valid; results lie in a plane of their own")
     return tuple(notes)
+
+
+def _is_stated(dataset: Dataset, keyword: str) -> bool:
+    """Whether there is something, if only something that cannot be read."""
+    try:
+        return bool(header.values(dataset, keyword))
+    except ImageRefusedError:
+        return True
 
 
 def _spacing(dataset: Dataset, keyword: str) -> PixelSpacing | None:

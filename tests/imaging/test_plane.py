@@ -93,6 +93,7 @@ def test_a_film_with_a_plane_of_its_own() -> None:
     assert (plane.frame_of_reference, plane.orientation, plane.position) == ("1.2.3.4.5", (1, 0, 0, 0, 0, -1), (-15, -100, 30))
     assert plane.spacing == PixelSpacing("0.3", "0.2", "PixelSpacing"), "the plane's, not the detector's"
     assert plane_notes(placed()) == ()
+    assert plane_notes(placed(ImageOrientationPatient=None, ImagePositionPatient=None)) == (), "a frame alone is no plane, and no fault"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_half_a_plane_is_none_and_is_told(changes: dict[str, object]) -> None:
     dataset = placed(**changes)
     assert plane_of(dataset) is None
     (note,) = plane_notes(dataset)
-    assert "place the image nowhere" in note
+    assert "is incomplete or not valid" in note
 
 
 def test_results_lie_in_the_films_own_plane(make_certificate) -> None:
