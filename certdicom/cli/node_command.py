@@ -8,14 +8,17 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Final, NoReturn
 
 from certdicom.errors import CertdicomError
 
 _LONGEST_STOP_S: Final = 45.0
 """Beyond `node.grace_s`: what signing off from a busy database may take. Whatever still runs then is resumed at the next start."""
+
+_SECONDS_A_WAIT: Final = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +53,7 @@ def serve(config: Path | None, *, listens: bool, debug: bool) -> NoReturn:
     code = 0
     try:
         service.start()
-        asked.get()
+        _wait(asked)
         faulthandler.dump_traceback_later(configuration.node.grace_s + _LONGEST_STOP_S, exit=True)
         service.stop()
     except Exception as error:  # noqa: BLE001  # whatever it is, the other threads must not keep the process
@@ -62,3 +65,11 @@ def serve(config: Path | None, *, listens: bool, debug: bool) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _wait(asked: SimpleQueue[int]) -> None:
+    """Return when a signal has come. In pieces, because one that comes as a wait begins would not end it."""
+    while True:
+        with suppress(Empty):
+            asked.get(timeout=_SECONDS_A_WAIT)
+            return
