@@ -24,6 +24,14 @@ EXTRAS: Final[dict[str, tuple[str, ...]]] = {
 """Extra → the modules that come with it alone."""
 
 
+def how_to_get(module: str) -> str:
+    """The command that installs a module of an extra. LookupError for a module that none brings."""
+    extra = extra_with(module)
+    if extra is None:
+        raise LookupError(f"no extra brings {module}")
+    return f"pip install 'certdicom[{extra}]'"
+
+
 def extra_with(module: str) -> str | None:
     """The extra that brings a module; None where none does."""
     package = module.partition(".")[0]

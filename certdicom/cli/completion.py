@@ -8,6 +8,8 @@ from typing import Any
 
 import argcomplete
 
+from certdicom.cli.parser import verbs_of
+
 
 def complete(parser: Any, *, commands: Collection[str]) -> None:
     """Answer the shell and end, as argcomplete does. The word "certify" may be left out here as well."""
@@ -15,7 +17,7 @@ def complete(parser: Any, *, commands: Collection[str]) -> None:
     first = words[1] if len(words) > 1 else ""
     short_form = len(words) > 2 or os.environ["COMP_LINE"].endswith(" ")
     if short_form and first and first not in commands and not first.startswith("-"):
-        parser = _subparser(parser, "certify")
+        parser = verbs_of(parser)["certify"]
     for child in _all_parsers(parser):
         for action in child._actions:
             if "--bundle" in action.option_strings:
@@ -24,12 +26,7 @@ def complete(parser: Any, *, commands: Collection[str]) -> None:
 
 
 def _all_parsers(parser: Any) -> list[Any]:
-    inner = [child for action in parser._actions if isinstance(action.choices, dict) for child in action.choices.values()]
-    return [parser, *(below for child in inner for below in _all_parsers(child))]
-
-
-def _subparser(parser: Any, name: str) -> Any:
-    return next(action.choices[name] for action in parser._actions if isinstance(action.choices, dict))
+    return [parser, *(below for child in verbs_of(parser).values() for below in _all_parsers(child))]
 
 
 def _bundles(**_: object) -> list[str]:

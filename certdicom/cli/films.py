@@ -11,6 +11,7 @@ from pathlib import Path
 
 from certdicom import outputs
 from certdicom.errors import CertdicomError, NoImageError, OutputError, UsageError
+from certdicom.extras import how_to_get
 from certdicom.outputs import SEG, Output, output_for
 
 _SLASHES = tuple(filter(None, (os.sep, os.altsep)))
@@ -69,7 +70,7 @@ def wanted_outputs(output: Place | None, options: Mapping[Output, Place], *, sev
         if "." in name and not (several or place.is_folder) and not name.lower().endswith(kind.endings):
             raise UsageError(f"{kind.option} writes {kind.help}, which {name} would not be: end the name in {' or '.join(kind.endings)}")
         if kind.needs and find_spec(kind.needs) is None:
-            raise UsageError(f"{kind.option} needs {kind.needs}, which is not installed: pip install 'certdicom[all]'")
+            raise UsageError(f"{kind.option} needs {kind.needs}, which is not installed: {how_to_get(kind.needs)}")
     return {kind: wanted[kind] for kind in outputs.OUTPUTS if kind in wanted}
 
 
@@ -99,11 +100,10 @@ def film_jobs(given: Sequence[Path], wanted: Mapping[Output, Place]) -> list[Fil
 
 def _is_no_image(path: Path) -> bool:
     from certdicom.imaging.acceptance import require_image
-    from certdicom.imaging.parsing import parse
-    from certdicom.imaging.reading import load
+    from certdicom.imaging.reading import parse_quietly
 
     try:
-        require_image(parse(load(path)).dataset)
+        require_image(parse_quietly(path).dataset)
     except NoImageError:
         return True
     except CertdicomError:  # a film, if a damaged one

@@ -41,16 +41,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _result_in(path: Path) -> ResultDescription | None:
     """What the file says if it is a result; None for anything else, files that are no DICOM included."""
-    from certdicom.imaging.parsing import parse
-    from certdicom.imaging.reading import load
+    from certdicom.imaging.reading import parse_quietly
     from certdicom.outputs.reading_back import describe_result
 
+    try:
+        dataset = parse_quietly(path).dataset
+    except ImageRefusedError:
+        return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they quote values, which may be private
-        try:
-            dataset = parse(load(path)).dataset
-        except ImageRefusedError:
-            return None
+        warnings.simplefilter("ignore")  # values are converted as they are asked for, and warnings quote them
         return describe_result(dataset)
 
 
@@ -117,8 +116,8 @@ def _result_lines(result: ResultDescription) -> Iterator[tuple[str, str]]:
 def _parameter_lines(name: str, value: object) -> Iterator[tuple[str, str]]:
     if name == "window" and isinstance(value, Mapping):
         yield name, f"{value.get('lo')} to {value.get('hi')}, {value.get('source')}"
-    elif name == "notes":
-        yield from (("note", str(note)) for note in value)  # type: ignore[attr-defined]
+    elif name == "notes" and isinstance(value, list):
+        yield from (("note", str(note)) for note in value)
     elif isinstance(value, list):
         yield name, " × ".join(map(str, value)) if name == "grid" else ", ".join(map(str, value))
     elif name == "abstain fraction" and isinstance(value, float):

@@ -15,9 +15,9 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
-from certdicom.cli.parser import CommandParser, did_you_mean
+from certdicom.cli.parser import CommandParser, did_you_mean, verbs_of
 from certdicom.errors import CertdicomError, UsageError, one_line
-from certdicom.extras import extra_with
+from certdicom.extras import extra_with, how_to_get
 from certdicom.version import RESEARCH_USE, VERSION
 
 COMMANDS = {
@@ -56,14 +56,9 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
         child.add_argument("--debug", action="store_true", help="show a traceback when something fails")
         if command in (None, name):
             import_module(f"certdicom.cli.{name}_command").add_arguments(child)
-            for verb in _verbs(child):  # people write it at the end
+            for verb in verbs_of(child).values():  # people write it at the end
                 verb.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
-
-
-def _verbs(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
-    """The parsers of what a command's second word may be."""
-    return [verb for action in parser._actions if isinstance(action.choices, dict) for verb in action.choices.values()]
 
 
 def _of_today(words: list[str]) -> list[str]:
@@ -129,8 +124,8 @@ def _told(error: Exception, *, command: str) -> tuple[str, int]:
     """What is said of an error, and the exit code."""
     if isinstance(error, CertdicomError):
         return one_line(error), error.exit_code
-    if isinstance(error, ModuleNotFoundError) and (extra := extra_with(error.name or "")):
-        return f"{command} needs {error.name}, which is not installed: pip install 'certdicom[{extra}]'", UsageError.exit_code
+    if isinstance(error, ModuleNotFoundError) and extra_with(missing := error.name or ""):
+        return f"{command} needs {missing}, which is not installed: {how_to_get(missing)}", UsageError.exit_code
     defect = f"internal error: {type(error).__name__}: {one_line(error)}; run again with --debug and report what it prints"
     return defect, CertdicomError.exit_code
 

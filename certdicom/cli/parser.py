@@ -21,7 +21,7 @@ class CommandParser(argparse.ArgumentParser):
         print(f"certdicom: {' '.join(text.split())}; {self.prog} --help says more", file=sys.stderr)
         sys.exit(USAGE)
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]  # its overloads are about namespaces of other types
         """As argparse's, but an option that this parser does not know is an error here, where the known ones are at hand."""
         known, rest = super().parse_known_args(args, namespace)
         if rest:
@@ -37,6 +37,12 @@ class CommandParser(argparse.ArgumentParser):
         name, given, choices = match.groups()
         known = re.findall(r"[^\s',]+", choices)
         return f"{name} {given!r} is none of {', '.join(known)}{did_you_mean(given, known)}"
+
+
+def verbs_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parsers of what the next word may be, by that word."""
+    branches = (action.choices for action in parser._actions if isinstance(action.choices, dict))
+    return {word: child for branch in branches for word, child in branch.items()}
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

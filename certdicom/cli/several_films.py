@@ -40,8 +40,8 @@ def certify_all(jobs: Sequence[FilmJob], certifier: Certifier, arguments: argpar
     finally:
         if done or outcomes:
             files.write()
-        if (done or outcomes) and (code or not arguments.quiet):
-            print_films([*done, *outcomes], films=len(jobs), places=files.places, stream=sys.stderr if code else sys.stdout)
+            if code or not arguments.quiet:
+                print_films([*done, *outcomes], films=len(jobs), places=files.places, stream=sys.stderr if code else sys.stdout)
     if code == INTERRUPTED:
         print("certdicom: interrupted; nothing half-written was left. Go on with --skip-existing", file=sys.stderr)
     return code

@@ -144,15 +144,19 @@ def require_referable(dataset: Dataset) -> None:
             fault = "missing" if not value else "no valid UID"
             raise ImageRefusedError(f"{keyword} is {fault}, so that no result can refer to the image: correct the header")
     if header.text(dataset, "SOPClassUID") not in REFERABLE_CLASSES:
-        name = UID(header.text(dataset, "SOPClassUID")).name
-        shown = "a private one" if name[:1].isdigit() else name
         raise ImageRefusedError(
-            f"the image's SOP Class is {shown}, which no result is written for; "
+            f"the image's SOP Class is {_class_name(dataset)}, which no result is written for; "
             "send CR, DX, Secondary Capture, VL Photographic or VL Endoscopic"
         )
     frames = header.whole(dataset, "NumberOfFrames") or 1
     if frames > 1:
         raise ImageRefusedError(f"the image has {frames} frames; only single images can be certified: send the frame that is meant")
+
+
+def _class_name(dataset: Dataset) -> str:
+    """The name of the SOP class; private ones have none, and their UIDs are not repeated."""
+    name = str(UID(header.text(dataset, "SOPClassUID")).name)
+    return "a private one" if name[:1].isdigit() else name
 
 
 def judge_radiograph(dataset: Dataset) -> tuple[str, ...]:
@@ -291,8 +295,7 @@ def require_image(dataset: Dataset) -> None:
     if _OURSELVES in (header.text(dataset, keyword).upper() for keyword in ("SecondaryCaptureDeviceManufacturer", "ManufacturerModelName")):
         raise NoImageError("this is a result that certdicom wrote: give the image that it was made of, or read it with certdicom info")
     if "Rows" not in dataset and "PixelData" not in dataset and header.text(dataset, "SOPClassUID"):
-        name = UID(header.text(dataset, "SOPClassUID")).name
-        raise NoImageError(f"this object holds no picture: it is {'a private one' if name[:1].isdigit() else name}")
+        raise NoImageError(f"this object holds no picture: it is {_class_name(dataset)}")
 
 
 def judge_photograph(dataset: Dataset) -> tuple[str, ...]:

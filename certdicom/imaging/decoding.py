@@ -117,7 +117,7 @@ class Decoder:
             command = [sys.executable, "-P", "-m", "certdicom.imaging.decoder_process", str(self.memory)]
             environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
             pipe = subprocess.PIPE
-            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment)  # noqa: S603
+            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment)  # noqa: S603  # ourselves
         return self._process
 
     def close(self) -> None:

@@ -10,9 +10,8 @@ from pydicom.dataset import Dataset
 from certdicom.errors import ImageRefusedError
 from certdicom.imaging import header
 from certdicom.imaging.acceptance import is_photograph, modality_of, require_referable
-from certdicom.imaging.parsing import parse
 from certdicom.imaging.plane import spacing_of
-from certdicom.imaging.reading import Source, image_of, load
+from certdicom.imaging.reading import Source, image_of, load, parse_quietly
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +43,9 @@ def describe(source: Source, *, accept_any: bool = False) -> FilmDescription:
     """The description of any file; UsageError only for a path that cannot be read."""
     try:
         data = load(source)
+        parsed = parse_quietly(data)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the reading below counts them
-            parsed = parse(data)
             known = replace(_facts(parsed.dataset), transfer_syntax=parsed.transfer_syntax.name)
     except ImageRefusedError as refusal:
         return FilmDescription(reason=str(refusal))

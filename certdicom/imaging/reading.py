@@ -60,6 +60,13 @@ def load(source: Source) -> bytes:
         raise UnreadableError(f"cannot read {path}: {reason}") from problem
 
 
+def parse_quietly(source: Source) -> ParsedFile:
+    """What is in a file or in the bytes of one, without the warnings of pydicom, which quote values. Errors as of `load` and `parse`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return parse(load(source))
+
+
 def image_of(data: bytes, *, accept_any: bool) -> Radiograph | Photograph:
     """The image in the bytes of a file."""
     with warnings.catch_warnings(record=True) as met:

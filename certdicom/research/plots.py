@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from certdicom.errors import OutputError, UsageError
+from certdicom.extras import how_to_get
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +19,7 @@ def blank_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UsageError("figures need matplotlib: pip install 'certdicom[torch]'") from error
+        raise UsageError(f"figures need matplotlib: {how_to_get('matplotlib')}") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

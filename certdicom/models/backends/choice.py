@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, get_args
 
 from certdicom.errors import UsageError
+from certdicom.extras import how_to_get
 from certdicom.models.backends.base import Backend
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _require_torch(device: str, without_programs: str | None) -> None:
         reason = f"bundle {without_programs} holds no programs for OpenVINO, so that it needs PyTorch, which is not installed"
     else:
         reason = f"{'PyTorch' if device == 'auto' else f'device {device}'} was asked for, and PyTorch is not installed"
-    raise UsageError(f"{reason}: pip install 'certdicom[torch]'")
+    raise UsageError(f"{reason}: {how_to_get('torch')}")
 
 
 def _gpu_is_there() -> bool:

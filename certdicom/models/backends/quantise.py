@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from certdicom.certification.noise import noisy_image
 from certdicom.errors import BundleError, UsageError
+from certdicom.extras import how_to_get
 from certdicom.files import write_atomically
 from certdicom.models.backends.export import serialized, write_digests
 from certdicom.models.backends.openvino import OpenVINOBackend, one_shot_inputs, read_graph
@@ -90,5 +91,5 @@ def _nncf() -> Any:
     try:
         import nncf
     except ModuleNotFoundError as error:
-        raise UsageError("--int8 needs NNCF: pip install 'certdicom[int8]'") from error
+        raise UsageError(f"--int8 needs NNCF: {how_to_get('nncf')}") from error
     return nncf

@@ -15,6 +15,7 @@ from typing import Any
 
 from certdicom.certification.scores import Score
 from certdicom.errors import OutputError, UnreadableError, UsageError
+from certdicom.extras import how_to_get
 from certdicom.files import write_atomically
 
 READINGS = ("certified", "answered", "worst_case")
@@ -153,7 +154,7 @@ def write_parquet(rows: Iterable[Row], path: Path) -> None:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
-        raise UsageError("Parquet needs pyarrow: pip install 'certdicom[all]'") from error
+        raise UsageError(f"Parquet needs pyarrow: {how_to_get('pyarrow')}") from error
     table: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     for row in rows:
         for name in COLUMNS:
