@@ -17,6 +17,8 @@ from certdicom.imaging import header
 _SPACINGS: Final = ("ImagerPixelSpacing", "PixelSpacing", "NominalScannedPixelSpacing")
 """Where a spacing is looked for: of the detector first, since that is measured."""
 
+NO_SPACING: Final = "the image states no usable pixel spacing; 1 mm per pixel stands in for it, lengths and areas mean nothing"
+
 _TWO_IN_ONE: Final = re.compile(r"\s*(\d+\.\d+)\s*[,;]\s*(\d+\.\d+)\s*")
 """Two numbers in one value, where a backslash should part them."""
 
@@ -72,6 +74,8 @@ def plane_of(dataset: Dataset) -> Plane | None:
 def plane_notes(dataset: Dataset) -> tuple[str, ...]:
     """What was read otherwise than it is written, or not at all."""
     notes = []
+    if spacing_of(dataset).keyword is None:
+        notes.append(NO_SPACING)
     for keyword in _SPACINGS:
         if not _is_stated(dataset, keyword):
             continue

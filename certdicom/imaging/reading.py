@@ -17,6 +17,7 @@ from certdicom.imaging import header
 from certdicom.imaging.acceptance import is_photograph, judge_photograph, judge_radiograph, require_image
 from certdicom.imaging.colour import decode_colour
 from certdicom.imaging.image import Photograph, Radiograph
+from certdicom.imaging.inheritance import inheritance_of
 from certdicom.imaging.parsing import MOST_BYTES, FileBytes, ParsedFile, parse
 from certdicom.imaging.pixels import DecodedPixels, PixelFormat, decode, pixel_format
 from certdicom.imaging.plane import plane_notes
@@ -93,7 +94,7 @@ def _photograph(parsed: ParsedFile, *, file_sha256: str, accept_any: bool) -> Ph
         stored_values=pixels.planes,
         rendering=pixels.rendering,
         file_sha256=file_sha256,
-        notes=(*parsed.notes, *judged, *pixels.notes, *plane_notes(parsed.dataset)),
+        notes=(*parsed.notes, *judged, *pixels.notes, *header_notes(parsed.dataset)),
     )
 
 
@@ -115,8 +116,13 @@ def _radiograph(parsed: ParsedFile, *, file_sha256: str, accept_any: bool) -> Ra
         stored_values=pixels.stored,
         rendering=rendering,
         file_sha256=file_sha256,
-        notes=(*parsed.notes, *judged, *pixels.notes, *padding_notes, *rendering_notes, *plane_notes(dataset)),
+        notes=(*parsed.notes, *judged, *pixels.notes, *padding_notes, *rendering_notes, *header_notes(dataset)),
     )
+
+
+def header_notes(dataset: Dataset) -> tuple[str, ...]:
+    """What of the header results read otherwise than it is written, or do not take over."""
+    return (*plane_notes(dataset), *inheritance_of(dataset).notes)
 
 
 def _padding(dataset: Dataset, layout: PixelFormat, pixels: DecodedPixels) -> tuple[NDArray[np.bool_] | None, tuple[str, ...]]:

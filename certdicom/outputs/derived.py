@@ -64,13 +64,15 @@ def contribution(certificate: Certificate) -> ContributingEquipment:
 def inherit(derived: Dataset, source: Source, *, without: Collection[str] = ()) -> None:
     """Set on `derived` what it shares with its film, but for the keywords `without`, and who wrote the file.
 
-    Where our own words do not fit the film's character set, the object is written in UTF-8.
+    Where our own words do not fit the film's character set, the object is written in UTF-8, unless the film's words do not fit it either:
+    they are kept as bytes, which mean nothing in another set, and letters of ours that it lacks become question marks.
     """
-    needs_utf8 = not _is_ascii(element for element in derived if element.tag not in source.inherited)
-    for element in source.inherited:
+    inherited = source.inheritance.elements
+    needs_utf8 = not _is_ascii(element for element in derived if element.tag not in inherited)
+    for element in inherited:
         if element.keyword not in without:
             derived.add(element)
-    if needs_utf8:
+    if needs_utf8 and source.inheritance.fits:
         derived.SpecificCharacterSet = "ISO_IR 192"
     derived.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     derived.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
@@ -82,10 +84,10 @@ def leave_laterality_open(derived: Dataset) -> None:
         derived.Laterality = None
 
 
-def image_comments(certificate: Certificate, source: Source, *, subject: str) -> str:
-    """The claim in words, what it does not say, and what was odd in the film; at most 10240 characters."""
-    claim = statements.guarantee(certificate, subject=subject)
-    return clip(" ".join([claim, statements.STABILITY, statements.RESEARCH_USE, *(f"Note: {note}." for note in source.notes)]), LONG_TEXT)
+def image_comments(claim: str, certificate: Certificate) -> str:
+    """A claim in words, what it does not say, and what was odd in the film; at most 10240 characters."""
+    notes = (f"Note: {note}." for note in certificate.notes)
+    return clip(" ".join([claim, statements.STABILITY, statements.RESEARCH_USE, *notes]), LONG_TEXT)
 
 
 def _is_ascii(own: Iterable[DataElement]) -> bool:

@@ -31,11 +31,10 @@ from certdicom.imaging.grid import to_film
 from certdicom.outputs import codes, statements
 from certdicom.outputs.body_region import region_of
 from certdicom.outputs.derived import (
-    LONG_TEXT,
     MANUFACTURER,
-    clip,
     contribution,
     device_serial_number,
+    image_comments,
     inherit,
 )
 from certdicom.outputs.dicom_file import encoded
@@ -157,10 +156,9 @@ def _finish(radius_map: ParametricMap, source: Source, certificate: Certificate,
     radius_map.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
     for index in radius_map.DimensionIndexSequence:
         index.DimensionOrganizationUID = organization
-    radius_map.ImageComments = clip(
+    radius_map.ImageComments = image_comments(
         f"No structure's majority decision at a pixel changes under any change of the {certificate.medium} up to the L2 norm shown "
         f"there, in units of the model grid, with {statements.confidence(certificate)} confidence for all pixels together. One unit is "
-        f"{certificate.native_scale:.4g} {certificate.native_unit}. {statements.STABILITY} {statements.RESEARCH_USE} "
-        + " ".join(f"Note: {note}." for note in source.notes),
-        LONG_TEXT,
-    ).strip()
+        f"{certificate.native_scale:.4g} {certificate.native_unit}.",
+        certificate,
+    )

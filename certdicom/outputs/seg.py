@@ -19,7 +19,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from certdicom.certification.certificate import ABSTAIN, Certificate
 from certdicom.errors import UsageError
-from certdicom.outputs import codes
+from certdicom.outputs import codes, statements
 from certdicom.outputs.body_region import region_of
 from certdicom.outputs.derived import (
     LONG_STRING,
@@ -181,4 +181,6 @@ def _finish(segmentation: Segmentation, source: Source, certificate: Certificate
     segmentation.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
     for index in segmentation.DimensionIndexSequence:
         index.DimensionOrganizationUID = organization
-    segmentation.ImageComments = image_comments(certificate, source, subject="Every pixel outside the Abstain segment")
+    segmentation.ImageComments = image_comments(
+        statements.guarantee(certificate, subject="Every pixel outside the Abstain segment"), certificate
+    )

@@ -130,7 +130,7 @@ def _evidence(source: Source) -> Dataset:
     """The film as evidence: who, which study and which image, and nothing that could fail in the header of a strange film."""
     dataset = Dataset()
     dataset.update(source.image)
-    dataset.update({element.tag: element for element in source.inherited if element.keyword not in _NOT_OF_EVIDENCE})
+    dataset.update({element.tag: element for element in source.inheritance.elements if element.keyword not in _NOT_OF_EVIDENCE})
     return dataset
 
 
@@ -363,7 +363,6 @@ def _notes(source: Source, rows: int) -> list[str]:
         f"widths: between the outermost columns that hold at least {support} pixels of the structure; thorax is the union of the lungs",
         "cardiothoracic ratio: heart width over thorax width, lower over upper bound and upper over lower bound",
         f"lengths: {_length_note(source)}",
-        *(f"image: {note}" for note in source.notes),
     ]
 
 

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from certdicom.certification.certificate import PRESENT
 from certdicom.imaging.describe import describe
-from certdicom.imaging.plane import PixelSpacing, plane_notes, plane_of, spacing_of
+from certdicom.imaging.plane import NO_SPACING, PixelSpacing, plane_notes, plane_of, spacing_of
 from certdicom.imaging.reading import read_image
 from certdicom.imaging.synthetic import film_bytes, synthetic_film
 from certdicom.outputs.nrrd import encode_seg_nrrd
@@ -54,7 +54,9 @@ def test_spacings(text: str, expected: tuple[str, str] | None, note: str | None)
     dataset = written(ImagerPixelSpacing=text)
     assert spacing_of(dataset) == (PixelSpacing("1", "1", None) if expected is None else PixelSpacing(*expected, "ImagerPixelSpacing"))
     notes = plane_notes(dataset)
-    assert (notes == ()) if note is None else (len(notes) == 1 and note in notes[0])
+    assert len(notes) == (0 if note is None else 1 if expected else 2)
+    assert note is None or note in notes[-1]
+    assert (NO_SPACING in notes) == (expected is None)
     image = read_image(film_bytes(dataset) if note is None else _bytes(dataset))
     described = describe(_bytes(dataset))
     assert set(notes) <= set(image.notes)

@@ -18,6 +18,7 @@ from pydicom.data import get_testdata_file
 from certdicom.certification.certificate import ABSTAIN, PRESENT, Structure
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.errors import ImageRefusedError, UsageError
+from certdicom.imaging.reading import header_notes
 from certdicom.outputs.seg import build_segmentation
 from tests.saving import save
 
@@ -28,7 +29,7 @@ KINDS = ("overlapping", "no abstention", "all abstain", "all absent", "noise")
 def build(make_certificate):
     def build(film, decisions, certificate=None, **options):
         options = {"file_sha256": "ef" * 32, "draw_identity": "cd" * 32, **options}
-        return build_segmentation(film, decisions, certificate or make_certificate(), **options)
+        return build_segmentation(film, decisions, certificate or make_certificate(notes=header_notes(film)), **options)
 
     return build
 
