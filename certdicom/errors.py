@@ -36,9 +36,16 @@ class UnreadableError(UsageError):
 
 
 class ImageRefusedError(CertdicomError):
-    """The film cannot, or by default should not, be certified; other films are not affected."""
+    """The film cannot, or by default should not, be certified; other films are not affected.
+
+    `public`: the reason without words of the header that somebody may have written, for logs, job tables and pages.
+    """
 
     exit_code = 3
+
+    def __init__(self, reason: str, *, public: str | None = None) -> None:
+        super().__init__(reason)
+        self.public = reason if public is None else public
 
 
 class NoImageError(ImageRefusedError):

@@ -173,11 +173,9 @@ def _judge_modality(dataset: Dataset) -> tuple[str, ...]:
     modality = modality_of(dataset)
     sop_class = header.text(dataset, "SOPClassUID")
     if not modality:
-        raise ImageRefusedError(
-            f"Modality is missing and {header.shown(UID(sop_class).name, 64) or 'the SOP class'} does not tell it; {ANYWAY}"
-        )
+        raise ImageRefusedError(f"Modality is missing and its SOP Class, {_class_name(dataset)}, does not tell it; {ANYWAY}")
     if modality not in MODALITIES:
-        raise ImageRefusedError(f"Modality {header.shown(modality, 16)} is not a plain radiograph (CR, DX or RG); {ANYWAY}")
+        raise header.refusal(f"Modality {{modality}} is not a plain radiograph (CR, DX or RG); {ANYWAY}", modality=modality)
     notes = []
     if sop_class == SECONDARY_CAPTURE:
         notes.append(CAPTURE_NOTE.format(modality=modality))
@@ -192,13 +190,13 @@ def _judge_body_part(dataset: Dataset) -> tuple[str, ...]:
     if _letters(part) not in _SAYS_NOTHING:
         known = True
         if not _is_chest(part):
-            raise ImageRefusedError(f"BodyPartExamined {header.shown(part)} is not the chest; {ANYWAY}")
+            raise header.refusal(f"BodyPartExamined {{part}} is not the chest; {ANYWAY}", part=part)
     for item in header.items(dataset, "AnatomicRegionSequence"):
         known = True
         meaning = header.text(item, "CodeMeaning")
         if _code(item) not in CHEST_CODES and not _is_chest(meaning):
-            raise ImageRefusedError(
-                f"AnatomicRegionSequence says {header.shown(meaning or _code(item)[1])}, which is not the chest; {ANYWAY}"
+            raise header.refusal(
+                f"AnatomicRegionSequence says {{region}}, which is not the chest; {ANYWAY}", region=meaning or _code(item)[1]
             )
     return () if known else ("the header does not say which body part this is",)
 
@@ -233,12 +231,12 @@ def _judge_view(dataset: Dataset) -> tuple[str, ...]:
     views = [view for view in header.texts(dataset, "ViewPosition") if view]
     for view in views:
         if named := _other_view(view):
-            raise ImageRefusedError(f"ViewPosition {header.shown(view, 16)} is another view, {named}, and not a frontal one; {ANYWAY}")
+            raise header.refusal(f"ViewPosition {{view}} is another view, {named}, and not a frontal one; {ANYWAY}", view=view)
     codes = list(header.items(dataset, "ViewCodeSequence"))
     for item in codes:
         meaning = header.text(item, "CodeMeaning") or _code(item)[1]
         if _code(item) not in FRONTAL_CODES and not _FRONTAL_MEANING.fullmatch(meaning):
-            raise ImageRefusedError(f"ViewCodeSequence says {header.shown(meaning)}, which is not a frontal view; {ANYWAY}")
+            raise header.refusal(f"ViewCodeSequence says {{meaning}}, which is not a frontal view; {ANYWAY}", meaning=meaning)
         for modifier in header.items(item, "ViewModifierCodeSequence"):
             if named := _other_view(header.text(modifier, "CodeMeaning")):
                 raise ImageRefusedError(f"ViewModifierCodeSequence says {named}, which is not a frontal view; {ANYWAY}")
@@ -246,7 +244,7 @@ def _judge_view(dataset: Dataset) -> tuple[str, ...]:
         return ()
     if not views:
         return ("the header does not say which view this is",)
-    return (f"ViewPosition {header.shown(views[0], 16)} was taken as frontal",)
+    return (f"ViewPosition {header.told(views[0])} was taken as frontal",)
 
 
 def _other_view(text: str) -> str | None:
@@ -267,13 +265,13 @@ def _judge_orientation(dataset: Dataset) -> tuple[str, ...]:
         return ()
     row, column = (direction[0] for direction in directions)
     if row in "AP" or column in "AP":
-        raise ImageRefusedError(
-            f"PatientOrientation {header.shown('/'.join(directions), 17)} is a lateral view, not a frontal one; {ANYWAY}"
+        raise header.refusal(
+            f"PatientOrientation {{directions}} is a lateral view, not a frontal one; {ANYWAY}", directions="/".join(directions)
         )
     if row == "R" and column == "F":
         return ("PatientOrientation R/F: the film is mirrored, the patient's right is on its right",)
     if (row, column) != ("L", "F"):
-        return (f"PatientOrientation {header.shown('/'.join(directions), 17)}: the film is not shown upright",)
+        return (f"PatientOrientation {header.told('/'.join(directions))}: the film is not shown upright",)
     return ()
 
 
@@ -306,7 +304,8 @@ def judge_photograph(dataset: Dataset) -> tuple[str, ...]:
         raise ImageRefusedError(f"Modality is missing and {UID(sop_class).name} does not tell it; {ANYWAY}")
     if modality not in PHOTOGRAPH_MODALITIES:
         known = ", ".join(PHOTOGRAPH_MODALITIES[:-1])
-        raise ImageRefusedError(
-            f"Modality {header.shown(modality, 16)} is not that of a colour photograph ({known} or {PHOTOGRAPH_MODALITIES[-1]}); {ANYWAY}"
+        raise header.refusal(
+            f"Modality {{modality}} is not that of a colour photograph ({known} or {PHOTOGRAPH_MODALITIES[-1]}); {ANYWAY}",
+            modality=modality,
         )
     return (CAPTURE_NOTE.format(modality=modality),) if sop_class == SECONDARY_CAPTURE else ()

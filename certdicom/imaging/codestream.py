@@ -27,7 +27,8 @@ MOST_TILES = 65535
 class Codestream:
     """`kind` of coding ("JPEG", "JPEG lossless", "JPEG-LS", "JPEG 2000"); `rows`, `columns`, `components`; `precision` in bits.
 
-    `says_ycbcr`: a JFIF or Adobe segment says that colours were transformed to YCbCr (ISO 10918-5 6.1, ISO 10918-6 6.5.3).
+    `says_ycbcr`: a JFIF or Adobe segment says that colours were transformed to YCbCr (ISO 10918-5 6.1, ISO 10918-6 6.5.3);
+    `lossy`: the coding itself loses: the discrete cosine transform, JPEG-LS with NEAR above 0, the irreversible wavelet.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Codestream:
     components: int
     precision: int
     says_ycbcr: bool = False
+    lossy: bool = False
 
 
 def read_codestream(data: bytes) -> Codestream:
@@ -74,7 +76,10 @@ def _read_siz(data: bytes, start: int) -> Codestream:
     sampling_x, sampling_y = data[start + 43], data[start + 44]
     if (sampling_x, sampling_y) != (1, 1):
         raise ImageRefusedError(f"the JPEG 2000 pixel data is subsampled {sampling_x} x {sampling_y}: it cannot be a radiograph")
-    return Codestream("JPEG 2000", height - top, width - left, components, (data[start + 42] & 0x7F) + 1)
+    # ISO 15444-1 A.6.1: the last byte of COD's fixed part tells the wavelet, 0 for the irreversible 9-7.
+    coding = data.find(b"\xff\x52", start)
+    irreversible = coding >= 0 and data[coding + 13] == 0
+    return Codestream("JPEG 2000", height - top, width - left, components, (data[start + 42] & 0x7F) + 1, lossy=irreversible)
 
 
 def _read_frame_header(data: bytes) -> Codestream:
@@ -90,7 +95,8 @@ def _read_frame_header(data: bytes) -> Codestream:
         if (0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES) or marker == _JPEG_LS_FRAME:
             precision, rows, columns, components = struct.unpack_from(">BHHB", data, position + 4)
             kind = "JPEG-LS" if marker == _JPEG_LS_FRAME else "JPEG lossless" if marker in (0xC3, 0xC7, 0xCB, 0xCF) else "JPEG"
-            return Codestream(kind, rows, columns, components, precision, says_ycbcr)
+            lossy = kind == "JPEG" or (kind == "JPEG-LS" and _near(data, position) > 0)
+            return Codestream(kind, rows, columns, components, precision, says_ycbcr, lossy)
         if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without a segment
             position += 2
             continue
@@ -101,3 +107,10 @@ def _read_frame_header(data: bytes) -> Codestream:
         elif marker == _APP14 and segment.startswith(b"Adobe") and len(segment) > _ADOBE_TRANSFORM:
             says_ycbcr = segment[_ADOBE_TRANSFORM] != 0
         position += 2 + max(length, 2)
+
+
+def _near(data: bytes, position: int) -> int:
+    """NEAR of the first scan of a JPEG-LS stream, by which a sample may be off (ISO 14495-1 C.2.3)."""
+    while data[position + 1] != _SOS:
+        position += 2 + max(struct.unpack_from(">H", data, position + 2)[0], 2)
+    return data[position + 5 + 2 * data[position + 4]]

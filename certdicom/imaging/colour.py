@@ -54,8 +54,9 @@ def decode_colour(dataset: Dataset, *, transfer_syntax: UID) -> ColourPixels:
     samples = header.whole(dataset, "SamplesPerPixel")
     expected = 1 if photometric == PALETTE else 3
     if photometric not in COLOURS or samples not in (None, expected):
-        raise ImageRefusedError(
-            f"PhotometricInterpretation {header.shown(photometric, 16)!r} with SamplesPerPixel {samples} cannot be read: send it as RGB"
+        raise header.refusal(
+            f"PhotometricInterpretation {{photometric}} with SamplesPerPixel {samples} cannot be read: send it as RGB",
+            photometric=photometric,
         )
     layout = memory_layout(dataset, samples=expected)
     if photometric == PALETTE:
@@ -109,13 +110,13 @@ def _decompressed(
         coded = "YCBCR" if stream.kind == "JPEG" and (photometric != _RGB or stream.says_ycbcr) else "RGB"
         return {"colorspace": coded, "outcolorspace": "RGB"}
 
-    words, stream = decompress(dataset, layout, transfer_syntax=transfer_syntax, jpeg_options=jpeg_options)
+    words, stream, notes = decompress(dataset, layout, transfer_syntax=transfer_syntax, jpeg_options=jpeg_options)
     lossy_jpeg = stream is not None and stream.kind == "JPEG"
     if photometric in (_YBR_FULL, _YBR_FULL_422) and not lossy_jpeg:
         words = convert_color_space(words, _YBR_FULL, _RGB)
     if lossy_jpeg and stream is not None and photometric == _RGB and stream.says_ycbcr:
-        return words, ("PhotometricInterpretation says RGB and the JPEG stream itself says YCbCr; it was taken as YCbCr",)
-    return words, ()
+        notes = (*notes, "PhotometricInterpretation says RGB and the JPEG stream itself says YCbCr; it was taken as YCbCr")
+    return words, notes
 
 
 def _through_palette(dataset: Dataset, layout: PixelFormat, *, transfer_syntax: UID) -> ColourPixels:

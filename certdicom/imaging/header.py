@@ -14,11 +14,25 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from certdicom.errors import ImageRefusedError
+from certdicom.imaging.terms import is_term
 
 
 def shown(value: str, limit: int = 32) -> str:
-    """The start of a header value as it may stand in a message: one line of printable ASCII."""
+    """The start of a header value as it may stand in a message to who has the file: one line of printable ASCII."""
     return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in value[:limit])
+
+
+def told(value: str) -> str:
+    """A header value as it may stand in notes, logs and pages: known terms as they are, and of others that they are not repeated."""
+    return shown(value) if is_term(value) else "(a value that is not repeated here)"
+
+
+def refusal(reason: str, /, **quoted: str) -> ImageRefusedError:
+    """A refusal that quotes values of the header, `{name}` in the reason: as `shown` for who has the file, as `told` for all others."""
+    return ImageRefusedError(
+        reason.format(**{name: shown(value) for name, value in quoted.items()}),
+        public=reason.format(**{name: told(value) for name, value in quoted.items()}),
+    )
 
 
 def raw(dataset: Dataset, keyword: str) -> object:
@@ -59,7 +73,7 @@ def numbers(dataset: Dataset, keyword: str, *, skip_empty: bool = False) -> tupl
         try:
             number = float(decimal(value))  # type: ignore[arg-type]  # whatever the value is, float() says whether it is a number
         except (TypeError, ValueError, OverflowError) as problem:
-            raise ImageRefusedError(f"{keyword} {shown(str(value))!r} is not a number: correct the header") from problem
+            raise refusal(f"{keyword} {{value}} is not a number: correct the header", value=str(value)) from problem
         if not math.isfinite(number):
             raise ImageRefusedError(f"{keyword} {number} is not a finite number: correct the header")
         found.append(number)

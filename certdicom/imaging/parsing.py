@@ -30,7 +30,7 @@ from pydicom.uid import (
 
 from certdicom.errors import ImageRefusedError, NoImageError
 from certdicom.imaging.codestream import read_codestream
-from certdicom.imaging.header import shown
+from certdicom.imaging.header import refusal
 
 MOST_BYTES = 512 * 1024**2
 """Largest file or inflated data set that is read: more than twice the largest film."""
@@ -249,6 +249,4 @@ def _complete_meta(dataset: FileDataset, transfer_syntax: UID) -> None:
 
 def _check_known(transfer_syntax: UID) -> None:
     if not transfer_syntax.is_transfer_syntax or transfer_syntax.is_private:
-        raise ImageRefusedError(
-            f"transfer syntax {shown(str(transfer_syntax), 64)} is not known: send the film as Explicit VR Little Endian"
-        )
+        raise refusal("transfer syntax {syntax} is not known: send the film as Explicit VR Little Endian", syntax=str(transfer_syntax))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, RLELossless
 
@@ -26,6 +26,8 @@ LEAST_SIDE = 64
 
 MOST_PIXELS = 50_000_000
 """Twice what the largest detectors and film scanners give: more are refused before anything is allocated."""
+
+_OVERLAY_BIT_POSITION = 0x0102
 
 MOST_ELONGATED = 2.0
 """Largest ratio of the sides; a longer one is a strip, a spine or a leg film, or several pictures side by side."""
@@ -81,9 +83,10 @@ def pixel_format(dataset: Dataset) -> PixelFormat:
     samples = header.whole(dataset, "SamplesPerPixel")
     photometric = header.text(dataset, "PhotometricInterpretation")
     if (samples is not None and samples != 1) or photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        raise ImageRefusedError(
-            f"the image is not gray (PhotometricInterpretation {header.shown(photometric, 16) or 'missing'}, SamplesPerPixel {samples}):"
-            " send a MONOCHROME1 or MONOCHROME2 film"
+        raise header.refusal(
+            f"the image is not gray (PhotometricInterpretation {{photometric}}, SamplesPerPixel {samples}):"
+            " send a MONOCHROME1 or MONOCHROME2 film",
+            photometric=photometric or "missing",
         )
     return memory_layout(dataset, samples=1)
 
@@ -134,7 +137,7 @@ def decode(dataset: Dataset, layout: PixelFormat, *, transfer_syntax: UID) -> De
         return _decode_compressed(dataset, layout, transfer_syntax=transfer_syntax)
     words, notes = native_words(dataset, layout, count=layout.rows * layout.columns, transfer_syntax=transfer_syntax)
     words = words.reshape(layout.shape)
-    return DecodedPixels(layout.interpret(words), words, notes)
+    return DecodedPixels(layout.interpret(words), words, (*notes, *_unused_bits(dataset, layout, words)))
 
 
 def _pixel_data(dataset: Dataset) -> bytes | bytearray:
@@ -175,19 +178,45 @@ def native_words(dataset: Dataset, layout: PixelFormat, *, count: int, transfer_
 
 
 def _decode_compressed(dataset: Dataset, layout: PixelFormat, *, transfer_syntax: UID) -> DecodedPixels:
-    words, stream = decompress(dataset, layout, transfer_syntax=transfer_syntax, jpeg_options=lambda _: {})
-    lossy = str(transfer_syntax) not in _LOSSLESS
+    words, stream, notes = decompress(dataset, layout, transfer_syntax=transfer_syntax, jpeg_options=lambda _: {})
+    lossy = stream is not None and (stream.lossy or str(transfer_syntax) not in _LOSSLESS)
     if lossy and stream is not None and stream.precision > layout.bits_stored and layout.high_bit == layout.bits_stored - 1:
         # Lossy coding overshoots; dropping the bits above BitsStored would turn white into black.
         limits = layout.limits
-        return DecodedPixels(np.clip(words.astype(np.int32), limits.lowest, limits.highest), None, ())
-    return DecodedPixels(layout.interpret(words), None, ())
+        return DecodedPixels(np.clip(words.astype(np.int32), limits.lowest, limits.highest), None, notes)
+    return DecodedPixels(layout.interpret(words), None, (*notes, *_unused_bits(dataset, layout, words)))
+
+
+def _unused_bits(dataset: Dataset, layout: PixelFormat, words: NDArray[np.integer]) -> tuple[str, ...]:
+    """A note where bits that no pixel value uses are neither what they should be nor an overlay's (PS3.5 8.1.1, PS3.3 C.9.2)."""
+    surplus = layout.bits_allocated - layout.bits_stored
+    overlays = any(tag.group & 0xFF00 == 0x6000 and tag.element == _OVERLAY_BIT_POSITION for tag in dataset.keys())  # noqa: SIM118  # iterating a data set decodes it
+    if not surplus or layout.high_bit != layout.bits_stored - 1 or overlays:
+        return ()
+    above = words.astype(np.int32) >> layout.bits_stored & (1 << surplus) - 1
+    wrong = above != 0
+    if layout.signed:
+        wrong &= above != (1 << surplus) - 1  # the sign, drawn out
+    share = float(wrong.mean())
+    return (f"{share:.1%} of the pixels use bits above BitsStored, which were left out",) if share else ()
+
+
+def was_lossy(dataset: Dataset) -> bool:
+    """Whether the pixels went through a coding that loses, whatever the header says of it: by transfer syntax, or by the stream itself."""
+    meta = getattr(dataset, "file_meta", None)
+    syntax = meta.get("TransferSyntaxUID") if meta is not None else None
+    if syntax is None or "PixelData" not in dataset or not UID(syntax).is_encapsulated or syntax == RLELossless:
+        return False
+    try:
+        return read_codestream(get_frame(_pixel_data(dataset), 0, number_of_frames=1)).lossy
+    except Exception:  # noqa: BLE001  # pydicom raises several types for damaged items; nobody gets here with an image that was decoded
+        return False
 
 
 def decompress(
     dataset: Dataset, layout: PixelFormat, *, transfer_syntax: UID, jpeg_options: Callable[[Codestream], Mapping[str, str]]
-) -> tuple[NDArray[np.integer], Codestream | None]:
-    """The words of compressed pixel data as they decode, of `layout.shape`, and what the codestream says of itself (RLE: None).
+) -> tuple[NDArray[np.integer], Codestream | None, tuple[str, ...]]:
+    """The words of compressed pixel data as they decode, of `layout.shape`, what the codestream says of itself (RLE: None), and notes.
 
     `jpeg_options`: libjpeg-turbo's for a JPEG stream (process 1, 2, 4 or 14). ImageRefusedError for pixel data that are cut off, damaged,
     of another size than the header says, or that take more memory or time to decode than an image does.
@@ -224,13 +253,29 @@ def decompress(
         },
         jpeg_options(stream) if jpeg and stream is not None else None,
     )
+    notes: tuple[str, ...] = ()
+    if stream is not None and stream.lossy and str(transfer_syntax) in _LOSSLESS:
+        notes = (f"the transfer syntax, {name}, promises no loss, but the {stream.kind} stream is of a coding that loses",)
     try:
         words = DECODER.decode(request, data)
     except DecodingError as problem:
-        raise ImageRefusedError(f"the {name} pixel data {problem}") from problem
+        tidied = _without_zeros(frame)
+        if stream is None or tidied == frame:
+            raise ImageRefusedError(f"the {name} pixel data {problem}") from problem
+        try:
+            words = DECODER.decode(request, encapsulate([tidied]))
+        except DecodingError:
+            raise ImageRefusedError(f"the {name} pixel data {problem}") from problem
+        notes = (*notes, "zeros before the end marker of the pixel data were left out")
     if words.shape != layout.shape:
         raise ImageRefusedError(f"the {name} pixel data decodes to {words.shape} instead of {layout.shape}")
-    return words, stream
+    return words, stream, notes
+
+
+def _without_zeros(stream: bytes) -> bytes:
+    """A codestream without zeros around its end marker, which some encoders put there to fill up and some decoders stumble over."""
+    body = stream.rstrip(b"\0")
+    return body[:-2].rstrip(b"\0") + body[-2:] if body.endswith(b"\xff\xd9") else stream
 
 
 def _check_codestream(stream: Codestream, layout: PixelFormat) -> None:

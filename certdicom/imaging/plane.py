@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +24,9 @@ _TWO_IN_ONE: Final = re.compile(r"\s*(\d+\.\d+)\s*[,;]\s*(\d+\.\d+)\s*")
 """Two numbers in one value, where a backslash should part them."""
 
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)+")
+_SQUARE: Final = 0.01
+"""By how much the sides of a pixel may differ before that is said."""
+
 _UNIT: Final = 1e-3
 """By how much direction cosines may miss a length of 1 and a right angle; what viewers tolerate is not less."""
 
@@ -84,10 +88,21 @@ def plane_notes(dataset: Dataset) -> tuple[str, ...]:
             notes.append(f"{keyword} is not two numbers above 0, and was left out")
         elif header.has_decimal_comma(dataset, keyword) or len(header.values(dataset, keyword)) == 1:
             notes.append(f"{keyword} is not written as two decimal numbers; it was read as {found.row} and {found.column} mm")
+    notes += _spacing_notes(spacing_of(dataset), dataset)
     stated = [keyword for keyword in ("ImageOrientationPatient", "ImagePositionPatient") if _is_stated(dataset, keyword)]
     if stated and plane_of(dataset) is None:
         notes.append(f"the plane of the image ({', '.join(stated)}) is incomplete or not valid; results lie in a plane of their own")
     return tuple(notes)
+
+
+def _spacing_notes(spacing: PixelSpacing, dataset: Dataset) -> Iterator[str]:
+    """What a usable spacing does not say, or says and most images do not."""
+    if spacing.keyword == "NominalScannedPixelSpacing":
+        yield "lengths are those of the scanned film (NominalScannedPixelSpacing), at no stated magnification"
+    elif spacing.keyword == "PixelSpacing" and not _is_stated(dataset, "PixelSpacingCalibrationType") and plane_of(dataset) is None:
+        yield "PixelSpacing without ImagerPixelSpacing and without a calibration: lengths may be the detector's or the patient's"
+    if spacing.keyword is not None and abs(float(spacing.row) / float(spacing.column) - 1) > _SQUARE:
+        yield f"the pixels are not square ({spacing.row} by {spacing.column} mm); the model sees the image as it is stored"
 
 
 def _is_stated(dataset: Dataset, keyword: str) -> bool:

@@ -21,6 +21,7 @@ from certdicom.imaging.inheritance import inheritance_of
 from certdicom.imaging.parsing import MOST_BYTES, FileBytes, ParsedFile, parse
 from certdicom.imaging.pixels import DecodedPixels, PixelFormat, decode, pixel_format
 from certdicom.imaging.plane import plane_notes
+from certdicom.imaging.shutter import shutter_of
 from certdicom.imaging.voi import rendering_of
 
 Source = str | Path | bytes
@@ -104,11 +105,12 @@ def _radiograph(parsed: ParsedFile, *, file_sha256: str, accept_any: bool) -> Ra
     layout = pixel_format(dataset)
     pixels = decode(dataset, layout, transfer_syntax=parsed.transfer_syntax)
     padding, padding_notes = _padding(dataset, layout, pixels)
+    shutter, shutter_notes = shutter_of(dataset, rows=layout.rows, columns=layout.columns)
     rendering, rendering_notes = rendering_of(
         dataset,
         pixels.stored,
         limits=layout.limits,
-        padding=padding,
+        padding=shutter if padding is None else padding if shutter is None else padding | shutter,
         little_endian=parsed.transfer_syntax.is_little_endian,
     )
     return Radiograph(
@@ -116,7 +118,7 @@ def _radiograph(parsed: ParsedFile, *, file_sha256: str, accept_any: bool) -> Ra
         stored_values=pixels.stored,
         rendering=rendering,
         file_sha256=file_sha256,
-        notes=(*parsed.notes, *judged, *pixels.notes, *padding_notes, *rendering_notes, *header_notes(dataset)),
+        notes=(*parsed.notes, *judged, *pixels.notes, *padding_notes, *shutter_notes, *rendering_notes, *header_notes(dataset)),
     )
 
 

@@ -36,7 +36,8 @@ class Rendering:
 
     `window`: the stored values shown as the two ends, and where they were found; `inverted`: the larger
     stored value is the darker; `table`: the display value of every stored value, where the rendering is not linear;
-    `padding` (rows, columns): pixels that belong to no image (PixelPaddingValue), shown black whatever they hold.
+    `padding` (rows, columns): pixels that belong to no image (PixelPaddingValue) or lie behind the display shutter, shown black whatever
+    they hold.
     """
 
     window: Window

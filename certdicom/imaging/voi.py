@@ -93,7 +93,7 @@ def rendering_of(
     histogram = _histogram(stored, limits=limits, padding=padding)
     present = np.flatnonzero(histogram)
     if len(present) == 0:
-        raise ImageRefusedError("every pixel of the film is padding (PixelPaddingValue): there is nothing to certify")
+        raise ImageRefusedError("every pixel of the film is padding or lies behind the display shutter: there is nothing to certify")
     if len(present) == 1:
         raise ImageRefusedError(f"all pixels have the same value ({present[0] + limits.lowest}): there is nothing to certify")
     modality = _modality(dataset, limits=limits, little_endian=little_endian)
@@ -180,7 +180,7 @@ def _window(dataset: Dataset) -> _Voi | None:
     try:
         centre, width = (_first_number(dataset, keyword) for keyword in ("WindowCenter", "WindowWidth"))
     except ImageRefusedError as error:
-        raise _UnusableWindowError(str(error).partition(":")[0]) from error
+        raise _UnusableWindowError(error.public.partition(":")[0]) from error
     if centre is None and width is None:
         return None
     if centre is None or width is None:
@@ -197,7 +197,7 @@ def _window(dataset: Dataset) -> _Voi | None:
             raise _UnusableWindowError(f"WindowWidth {width:g} is not above 0, which {function} needs")
         middle, span = centre, width
     else:
-        raise _UnusableWindowError(f"VOILUTFunction {header.shown(function, 16)!r} is not known; LINEAR, LINEAR_EXACT and SIGMOID are")
+        raise _UnusableWindowError(f"VOILUTFunction {header.told(function)} is not known; LINEAR, LINEAR_EXACT and SIGMOID are")
     if function == "SIGMOID":
         ends = (middle - span / 2, middle + span / 2)
         return _Voi("SIGMOID window", False, ends, lambda modality: _sigmoid(modality, middle, span), middle, span)

@@ -11,6 +11,7 @@ from pydicom.valuerep import DSfloat
 from certdicom.imaging import header
 from certdicom.imaging.acceptance import require_referable
 from certdicom.imaging.inheritance import REQUIRED_IF_EMPTY, Inheritance, inheritance_of, valid_elements
+from certdicom.imaging.pixels import was_lossy
 from certdicom.imaging.plane import PixelSpacing, Plane, plane_of, spacing_of
 from certdicom.outputs.uids import frame_of_reference_uid
 
@@ -84,7 +85,7 @@ def _place(image: Dataset, plane: Plane | None, spacing: PixelSpacing) -> None:
 
 def _lossy_compression(dataset: Dataset) -> Dataset:
     kept = Dataset()
-    if dataset.get("LossyImageCompression") == "01":
+    if dataset.get("LossyImageCompression") == "01" or was_lossy(dataset):
         kept.LossyImageCompression = "01"
         kept.update(valid_elements(dataset, ("LossyImageCompressionRatio", "LossyImageCompressionMethod")))
     return kept

@@ -275,7 +275,7 @@ TECHNICAL = {
     "microscopy": ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.2", "Modality": "GM"}, "not gray"),
     "our own picture": ({"kind": "SC", "SecondaryCaptureDeviceManufacturer": "certdicom"}, "a result that certdicom wrote"),
     "samples": ({"SamplesPerPixel": 4}, "SamplesPerPixel 4 cannot be read"),
-    "photometric": ({"PhotometricInterpretation": "HSV"}, "'HSV' with SamplesPerPixel 3 cannot be read"),
+    "photometric": ({"PhotometricInterpretation": "HSV"}, "HSV with SamplesPerPixel 3 cannot be read"),
     "partial range": ({"PhotometricInterpretation": "YBR_PARTIAL_422"}, "cannot be read: send it as RGB"),
     "JPEG 2000 transform without JPEG 2000": (
         {"PhotometricInterpretation": "YBR_RCT"},

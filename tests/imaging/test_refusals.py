@@ -46,7 +46,7 @@ SHOWN = {
     "angiography": (put(Modality="XA"), "Modality XA is not"),
     "fluoroscopy": (put(Modality="RF"), "Modality RF is not"),
     "mammogram": (put(Modality="MG"), "Modality MG is not"),
-    "unknown": (put(Modality=None, SOPClassUID="1.2.840.10008.5.1.4.1.1.7"), "Modality is missing and Secondary Capture"),
+    "unknown": (put(Modality=None, SOPClassUID="1.2.840.10008.5.1.4.1.1.7"), "Modality is missing and its SOP Class, Secondary Capture"),
     "left lateral": (put(ViewPosition="LL"), "ViewPosition LL is another view, left lateral,"),
     "right lateral": (put(ViewPosition="RL"), "ViewPosition RL is another view, right lateral,"),
     "lateral in words": (put(ViewPosition="LATERAL"), "ViewPosition LATERAL is another view, lateral"),

@@ -197,7 +197,7 @@ def set_window(centre, width, function=None):
         (set_window(2048, 0.5), "WindowWidth 0.5 is below 1"),
         (set_window(2048, 0, "LINEAR_EXACT"), "WindowWidth 0 is not above 0"),
         (set_window(2048, -1, "SIGMOID"), "WindowWidth -1 is not above 0"),
-        (set_window(2048, 1000, "CUBIC"), "VOILUTFunction 'CUBIC' is not known"),
+        (set_window(2048, 1000, "CUBIC"), "VOILUTFunction (a value that is not repeated here) is not known"),
         (lambda header: header.pop("WindowWidth"), "WindowCenter but no WindowWidth"),
         (lambda header: header.pop("WindowCenter"), "WindowWidth but no WindowCenter"),
     ],

@@ -260,15 +260,20 @@ def test_nothing_private_is_in_logs_database_metrics_or_names(run_node, configur
         make_film(2, InstanceNumber=2),
         make_film(3, Modality="CT"),
         make_film(4, BodyPartExamined="PID_4711_SECRET"),
-        make_film(5, ViewPosition="QUERULANT"),
+        make_film(5, ViewPosition="QUERULANT LAT"),
+        make_film(6, BodyPartExamined="ASK DR HOLMBERG"),
+        make_film(7, ViewPosition="DR HOLMBERG SAW"),
+        make_film(8, VOILUTFunction="HOLMBERG"),
+        make_film(9, PatientOrientation=["HOLMBERG", "A"]),
+        make_film(10, Modality="HOLMBERG"),
     ]
-    assert send(node, *films) == [0] * 5
+    assert send(node, *films) == [0] * 10
     wait_until(lambda: {job.state for job in node.ledger.jobs()} <= {"done", "ignored", "failed"})
     uids = {str(dcmread(film).SOPInstanceUID) for film in films}
     addresses = ["", "?state=failed", *(f"jobs/{job.job_id}" for job in node.ledger.jobs())]
     pages = "".join(urllib.request.urlopen(node.web.address + path, timeout=30).read().decode() for path in addresses)  # noqa: S310
     node.stop()
-    words = {"Zwiebelfisch", "ZWIEBELFISCH", "Querulant", "QUERULANT", "PID_4711_SECRET", "19530217", "1953-02-17", *uids}
+    words = {"Zwiebelfisch", "ZWIEBELFISCH", "Querulant", "QUERULANT", "PID_4711_SECRET", "19530217", "1953-02-17", "HOLMBERG", *uids}
     ours = "\n".join(record.getMessage() + str(record.__dict__) for record in caplog.records if record.name.startswith("certdicom"))
     database = b"".join(path.read_bytes() for path in node.spool.root.glob("node.sqlite*"))
     names = "\n".join(str(path) for path in node.spool.root.rglob("*"))
@@ -279,7 +284,7 @@ def test_nothing_private_is_in_logs_database_metrics_or_names(run_node, configur
         assert word not in names
         assert word.encode() not in generate_latest(node.metrics.registry)
     assert len(ours) > 500, "the logs that were searched are not empty"
-    assert pages.count("<html") == 7
+    assert pages.count("<html") == 12
 
 
 def test_over_tls_only_certificates_of_the_authority_are_served(run_node, configure, make_film, certificates):

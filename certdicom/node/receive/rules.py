@@ -15,7 +15,7 @@ from pydicom.uid import UID
 
 from certdicom.errors import ImageRefusedError
 from certdicom.imaging.acceptance import MODALITIES, PHOTOGRAPH_CLASSES, PHOTOGRAPH_MODALITIES, require_referable
-from certdicom.imaging.header import text
+from certdicom.imaging.header import text, told
 from certdicom.node.configuration import Configuration
 from certdicom.suitability import takes_photographs
 
@@ -62,15 +62,13 @@ class Rules:
                 return objection
             require_referable(header)
         except ImageRefusedError as error:
-            return str(error)
+            return error.public
         return None
 
     def _of_modality(self, modality: str) -> str | None:
         if not modality or modality in self.modalities:
             return None
-        # A header may say anything here: only what looks like a modality is repeated.
-        shown = modality if modality.isalpha() and len(modality) <= 8 else "of this instance"
-        return f"rules.modalities does not list {shown}{self._because(known=modality in (*MODALITIES, *PHOTOGRAPH_MODALITIES))}"
+        return f"rules.modalities does not list {told(modality)}{self._because(known=modality in (*MODALITIES, *PHOTOGRAPH_MODALITIES))}"
 
     def _because(self, *, known: bool) -> str:
         """Of what another bundle would take."""

@@ -5,12 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
-
-from pydicom import dcmread
 
 from certdicom import outputs
 from certdicom.errors import ImageRefusedError
@@ -82,28 +79,9 @@ def read_result(folder: Path) -> Result:
     return Result(seg_sha256=digest, abstain=float(report["abstain_fraction"]), seconds=seconds)
 
 
-_PRIVATE = (
-    "PatientName", "PatientID", "PatientBirthDate", "OtherPatientIDs", "AccessionNumber", "StudyID", "StudyDate", "PatientAddress",
-    "ReferringPhysicianName", "PerformingPhysicianName", "OperatorsName", "InstitutionName", "SOPInstanceUID", "StudyInstanceUID",
-    "SeriesInstanceUID",
-)  # fmt: skip
-
-
-def public_reason(error: ImageRefusedError, film: Path) -> str:
-    """The reason of a refusal without anything that names the patient, wherever in the header it stood."""
-    reason = (
-        " ".join(str(error).split())
-        .replace("; use --accept-any to read it anyway", "")
-        .replace("; --accept-any certifies it all the same", "")
-    )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            header = dcmread(film, stop_before_pixels=True, force=True, specific_tags=list(_PRIVATE))
-            values = [str(header[keyword].value) for keyword in _PRIVATE if keyword in header]
-    except Exception:  # noqa: BLE001  # a header that cannot be read cannot be compared with: then only the kind of refusal is told
-        return "the film cannot be read"
-    words = {part for value in values for part in [value, *value.replace("^", " ").split()] if len(part) >= 3}
-    for word in sorted(words, key=len, reverse=True):
-        reason = reason.replace(word, "…").replace(word.upper(), "…")
-    return reason[:500]
+def public_reason(error: ImageRefusedError) -> str:
+    """The reason of a refusal for log, job table and page: without words of the header, and without options of the command line."""
+    reason = error.public
+    for option in ("; use --accept-any to read it anyway", "; --accept-any certifies it all the same"):
+        reason = reason.replace(option, "")
+    return " ".join(reason.split())[:500]

@@ -111,7 +111,7 @@ class Tasks:
             self.certifier.certify(film, folder)
             self.spool.adopt(folder, job_id)
         except ImageRefusedError as error:
-            reason = public_reason(error, film)
+            reason = public_reason(error)
             self.ledger.move(job_id, "ignored", reason)
             self.spool.ignore(job_id)
             self.metrics.ignored.inc()
