@@ -41,7 +41,7 @@ def certify_film(job: FilmJob, certifier: Certifier, arguments: argparse.Namespa
 
     stopwatch = Stopwatch(watching=lambda stage: line.phase(_PHASES.get(stage, "writing")))
     with stopwatch.stage("read"):
-        image = read_image(job.film, accept_any=arguments.accept_any)
+        image = read_image(job.film, accept_any=arguments.accept_any, body_parts=arguments.body_part)
     result = certifier.certify(
         image,
         geometry=arguments.geometry,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,16 @@ _SLASHES = tuple(filter(None, (os.sep, os.altsep)))
 
 SUMMARY_NAME = "certdicom-summary"
 """Of the files that tell how a run over several films went, in the folder of the results."""
+
+
+def add_body_part_option(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--body-part",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="what BodyPartExamined says for the chest where the films come from, beside the usual words; may be given again",
+    )
 
 
 @dataclass(frozen=True)

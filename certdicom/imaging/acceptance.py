@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import unicodedata
+from collections.abc import Collection
 from typing import Final
 
 from pydicom.dataset import Dataset
@@ -159,9 +160,12 @@ def _class_name(dataset: Dataset) -> str:
     return "a private one" if name[:1].isdigit() else name
 
 
-def judge_radiograph(dataset: Dataset) -> tuple[str, ...]:
-    """What is odd about a header that passes; ImageRefusedError if it says that this is no frontal chest radiograph."""
-    return (*_judge_modality(dataset), *_judge_body_part(dataset), *_judge_view(dataset), *_judge_orientation(dataset))
+def judge_radiograph(dataset: Dataset, *, body_parts: Collection[str] = ()) -> tuple[str, ...]:
+    """What is odd about a header that passes; ImageRefusedError if it says that this is no frontal chest radiograph.
+
+    `body_parts`: what a site calls the chest in BodyPartExamined, beside CHEST_WORDS.
+    """
+    return (*_judge_modality(dataset), *_judge_body_part(dataset, body_parts), *_judge_view(dataset), *_judge_orientation(dataset))
 
 
 def modality_of(dataset: Dataset) -> str:
@@ -184,10 +188,11 @@ def _judge_modality(dataset: Dataset) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _judge_body_part(dataset: Dataset) -> tuple[str, ...]:
-    known = False
-    part = _readable(header.text(dataset, "BodyPartExamined"))
-    if _letters(part) not in _SAYS_NOTHING:
+def _judge_body_part(dataset: Dataset, body_parts: Collection[str]) -> tuple[str, ...]:
+    stated = header.text(dataset, "BodyPartExamined")
+    part = _readable(stated)
+    known = _plain(stated) in {_plain(name) for name in body_parts}
+    if not known and _letters(part) not in _SAYS_NOTHING:
         known = True
         if not _is_chest(part):
             raise header.refusal(f"BodyPartExamined {{part}} is not the chest; {ANYWAY}", part=part)
@@ -214,12 +219,23 @@ def _is_chest(name: str) -> bool:
     return any(word in letters for word in CHEST_WORDS) and not _NOT_CHEST.search(letters)
 
 
+def _as_utf8(text: str) -> str:
+    """Text that was read as Latin-1, as UTF-8 where that is what it is."""
+    with contextlib.suppress(UnicodeError):
+        return text.encode("latin-1").decode("utf-8")
+    return text
+
+
 def _readable(text: str) -> str:
     """Text as it was meant, where UTF-8 was read as Latin-1; "" where most of it is in another script, which nobody here can read."""
-    with contextlib.suppress(UnicodeError):
-        text = text.encode("latin-1").decode("utf-8")
+    text = _as_utf8(text)
     foreign = sum(not letter.isascii() for letter in text)
     return "" if 2 * foreign > len(text) else text
+
+
+def _plain(name: str) -> str:
+    """A name as it is compared with those that a site lists: capitals, without accents, blanks and punctuation, in any script."""
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKD", _as_utf8(name).upper()))
 
 
 def _letters(name: str) -> str:

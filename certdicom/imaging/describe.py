@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from pydicom.dataset import Dataset
@@ -39,8 +40,8 @@ class FilmDescription:
     notes: tuple[str, ...] = ()
 
 
-def describe(source: Source, *, accept_any: bool = False) -> FilmDescription:
-    """The description of any file; UsageError only for a path that cannot be read."""
+def describe(source: Source, *, accept_any: bool = False, body_parts: Collection[str] = ()) -> FilmDescription:
+    """The description of any file, judged as by `read_image`; UsageError only for a path that cannot be read."""
     try:
         data = load(source)
         parsed = parse_quietly(data)
@@ -50,7 +51,7 @@ def describe(source: Source, *, accept_any: bool = False) -> FilmDescription:
     except ImageRefusedError as refusal:
         return FilmDescription(reason=str(refusal))
     try:
-        image = image_of(data, accept_any=accept_any)
+        image = image_of(data, accept_any=accept_any, body_parts=body_parts)
         require_referable(image.dataset)
     except ImageRefusedError as refusal:
         return replace(known, reason=str(refusal))

@@ -9,6 +9,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from io import BytesIO
+from mmap import mmap
 
 from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
@@ -31,6 +32,7 @@ from pydicom.uid import (
 from certdicom.errors import ImageRefusedError, NoImageError
 from certdicom.imaging.codestream import read_codestream
 from certdicom.imaging.header import refusal
+from certdicom.imaging.structure import LONG_VRS, Tag, check_structure
 
 MOST_BYTES = 512 * 1024**2
 """Largest file or inflated data set that is read: more than twice the largest film."""
@@ -42,7 +44,6 @@ _ENCAPSULATED = b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff"
 _ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0\0\0\0\0"
 _DELIMITER_BYTES = len(_DELIMITER)
 _TRUNCATED = "the file ends in the middle of its data: it is truncated, send it again"
-_LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 
 
 class FileBytes(bytes):
@@ -77,9 +78,9 @@ def parse(data: bytes) -> ParsedFile:
     data, notes = _with_delimiter(data)
     start = _start_of_elements(data)
     end_of_meta, stated = _read_meta(data, start)
-    size = len(data)
-    if stated == DeflatedExplicitVRLittleEndian:
-        size = _inflated_size(data[end_of_meta:])
+    elements = _inflated(data[end_of_meta:]) if stated == DeflatedExplicitVRLittleEndian else memoryview(data)[end_of_meta:]
+    size = len(elements) if stated == DeflatedExplicitVRLittleEndian else len(data)
+    check_structure(elements, order=_order(stated))
     try:
         dataset = dcmread(BytesIO(data), force=True)
     except (Exception, MemoryError) as problem:
@@ -118,7 +119,19 @@ def _with_delimiter(data: bytes) -> tuple[bytes, list[str]]:
     return FileBytes(data[:position] + _DELIMITER), [note]
 
 
-def _start_of_elements(data: bytes) -> int:
+def check_header(data: bytes | mmap, *, last: Tag) -> None:
+    """ImageRefusedError for a file whose elements up to the tag `last` are more, or nested deeper, than `check_structure` allows."""
+    start, syntax = _read_meta(data, _start_of_elements(data))
+    with memoryview(data) as view, view[start:] as elements:
+        check_structure(elements, order=_order(syntax), last=last)
+
+
+def _order(transfer_syntax: str | None) -> str:
+    """Of the bytes of numbers, as struct has it."""
+    return ">" if transfer_syntax == ExplicitVRBigEndian else "<"
+
+
+def _start_of_elements(data: bytes | mmap) -> int:
     """Where the first element is: after the preamble, or at 0 in a file without one that starts like a data set."""
     if data[_PREAMBLE : _PREAMBLE + 4] == b"DICM":
         return _PREAMBLE + 4
@@ -131,13 +144,13 @@ def _start_of_elements(data: bytes) -> int:
     raise NoImageError("this is not a DICOM file: there is no DICM prefix and no data set at its start")
 
 
-def _read_meta(data: bytes, start: int) -> tuple[int, str | None]:
+def _read_meta(data: bytes | mmap, start: int) -> tuple[int, str | None]:
     """Where the file meta group (0002, explicit little endian) ends, and the TransferSyntaxUID in it."""
     position, syntax = start, None
     while position + 8 <= len(data) and data[position : position + 2] == b"\x02\x00":
         (element,) = struct.unpack_from("<H", data, position + 2)
         vr = data[position + 4 : position + 6]
-        if vr in _LONG_VRS:
+        if vr in LONG_VRS:
             if position + 12 > len(data):
                 raise ImageRefusedError(_TRUNCATED)
             (length,) = struct.unpack_from("<I", data, position + 8)
@@ -156,15 +169,15 @@ def _read_meta(data: bytes, start: int) -> tuple[int, str | None]:
     return position, syntax
 
 
-def _inflated_size(deflated: bytes) -> int:
-    """Bytes of the inflated data set; refuses a stream that is cut off, damaged, or would fill the memory."""
+def _inflated(deflated: bytes) -> bytes:
+    """The inflated data set; refuses a stream that is cut off, damaged, or would fill the memory."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    size, rest = 0, deflated
+    found, rest = bytearray(), deflated
     try:
         while not inflater.eof:
             piece = inflater.decompress(rest, 1 << 20)
-            size += len(piece)
-            if size > MOST_BYTES:
+            found += piece
+            if len(found) > MOST_BYTES:
                 raise ImageRefusedError(f"the deflated data set grows beyond the {MOST_BYTES:,} bytes that are read")
             rest = inflater.unconsumed_tail
             if not rest and not piece:
@@ -173,7 +186,7 @@ def _inflated_size(deflated: bytes) -> int:
         raise ImageRefusedError("the deflated data set does not inflate: the file is damaged, send it again") from problem
     if not inflater.eof:
         raise ImageRefusedError(_TRUNCATED)
-    return size
+    return bytes(found)
 
 
 def _check_complete(dataset: FileDataset, size: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import stat
 import warnings
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,14 +28,15 @@ from certdicom.imaging.voi import rendering_of
 Source = str | Path | bytes
 
 
-def read_image(source: Source, *, accept_any: bool = False) -> Radiograph | Photograph:
+def read_image(source: Source, *, accept_any: bool = False, body_parts: Collection[str] = ()) -> Radiograph | Photograph:
     """The radiograph or colour photograph in a file, or in the bytes of one.
 
-    `accept_any` waives the judgements about what the image shows (modality, body part, view), and no other. Raises
+    `accept_any` waives the judgements about what the image shows (modality, body part, view), and no other; `body_parts`: what else than
+    the usual words BodyPartExamined may say for the chest. Raises
     UnreadableError for a path that cannot be read, ImageRefusedError with the reason for anything that is not
     one whole gray film or colour photograph.
     """
-    return image_of(load(source), accept_any=accept_any)
+    return image_of(load(source), accept_any=accept_any, body_parts=body_parts)
 
 
 def read_radiograph(source: Source, *, accept_any: bool = False) -> Radiograph:
@@ -69,7 +71,7 @@ def parse_quietly(source: Source) -> ParsedFile:
         return parse(load(source))
 
 
-def image_of(data: bytes, *, accept_any: bool) -> Radiograph | Photograph:
+def image_of(data: bytes, *, accept_any: bool, body_parts: Collection[str] = ()) -> Radiograph | Photograph:
     """The image in the bytes of a file."""
     with warnings.catch_warnings(record=True) as met:
         warnings.simplefilter("always")
@@ -77,16 +79,20 @@ def image_of(data: bytes, *, accept_any: bool) -> Radiograph | Photograph:
         require_image(parsed.dataset)
         if not header.text(parsed.dataset, "SOPInstanceUID"):
             raise ImageRefusedError("SOPInstanceUID is missing, so a result could not refer to this film: correct the header")
-        read = _photograph if is_photograph(parsed.dataset) else _radiograph
-        image = read(parsed, file_sha256=hashlib.sha256(data).hexdigest(), accept_any=accept_any)
+        digest = hashlib.sha256(data).hexdigest()
+        image: Radiograph | Photograph
+        if is_photograph(parsed.dataset):
+            image = _photograph(parsed, () if accept_any else judge_photograph(parsed.dataset), file_sha256=digest)
+        else:
+            judged = () if accept_any else judge_radiograph(parsed.dataset, body_parts=body_parts)
+            image = _radiograph(parsed, judged, file_sha256=digest)
     if met:
         # pydicom's warnings quote values, which may be private: only their number is passed on.
         image = replace(image, notes=(*image.notes, f"{len(met)} header values break the rules of DICOM and were read as they are"))
     return image
 
 
-def _photograph(parsed: ParsedFile, *, file_sha256: str, accept_any: bool) -> Photograph:
-    judged = () if accept_any else judge_photograph(parsed.dataset)
+def _photograph(parsed: ParsedFile, judged: tuple[str, ...], *, file_sha256: str) -> Photograph:
     pixels = decode_colour(parsed.dataset, transfer_syntax=parsed.transfer_syntax)
     if pixels.planes.min() == pixels.planes.max():
         raise ImageRefusedError(f"all pixels have the same value ({pixels.planes.min()}): there is nothing to certify")
@@ -99,9 +105,8 @@ def _photograph(parsed: ParsedFile, *, file_sha256: str, accept_any: bool) -> Ph
     )
 
 
-def _radiograph(parsed: ParsedFile, *, file_sha256: str, accept_any: bool) -> Radiograph:
+def _radiograph(parsed: ParsedFile, judged: tuple[str, ...], *, file_sha256: str) -> Radiograph:
     dataset = parsed.dataset
-    judged = () if accept_any else judge_radiograph(dataset)
     layout = pixel_format(dataset)
     pixels = decode(dataset, layout, transfer_syntax=parsed.transfer_syntax)
     padding, padding_notes = _padding(dataset, layout, pixels)

@@ -121,6 +121,9 @@ class CertificateSettings(Section):
     accept_any: bool = Field(
         default=False, description="skip the checks that an image suits the bundle (modality, body part, view, plausible anatomy)"
     )
+    body_parts: list[str] = Field(
+        default_factory=list, description="what else than the usual words BodyPartExamined says here for the chest"
+    )
     expected_abstain: float = Field(default=0.0, ge=0.0, le=1.0, description="abstaining share of the model card; 0: none known, no alarm")
     abstain_drift: float = Field(
         default=0.1, ge=0.0, le=1.0, description="alarm when the mean share of the last 50 films is further than this from the expected one"

@@ -9,16 +9,19 @@ import logging
 import warnings
 from dataclasses import dataclass
 from io import SEEK_END, BytesIO
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Final
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filereader import read_partial
 from pydicom.filewriter import write_file_meta_info
+from pydicom.tag import Tag
 from pydicom.uid import UID
 from sqlalchemy.exc import SQLAlchemyError
 
 from certdicom.errors import CertdicomError
+from certdicom.imaging.parsing import check_header
 from certdicom.node.identity import Work, pseudonym
 from certdicom.node.metrics import Metrics
 from certdicom.node.receive.incoming import Incoming
@@ -165,14 +168,19 @@ def reconcile(*, spool: Spool, ledger: Ledger, site_key: bytes) -> int:
 
 
 _LOOKED_AT = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "NumberOfFrames")
+_LAST: Final = Tag("NumberOfFrames")
+"""The highest of these tags: what comes after it is not read on receipt, however much there is."""
 
 
 def read_header(path: Path) -> Dataset | None:
-    """What a DICOM file says of itself, without its pixels; None when it cannot be understood. OSError when it cannot be opened."""
+    """What a DICOM file says of itself; None when it cannot be understood. OSError when it cannot be opened."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's warnings quote values
         try:
-            header = dcmread(path, stop_before_pixels=True, specific_tags=list(_LOOKED_AT))
+            with path.open("rb") as stream:
+                with mmap(stream.fileno(), 0, access=ACCESS_READ) as content:
+                    check_header(content, last=(_LAST.group, _LAST.element))
+                header = read_partial(stream, lambda tag, _vr, _length: tag > _LAST, specific_tags=[Tag(name) for name in _LOOKED_AT])
             _ = [header.get(keyword) for keyword in _LOOKED_AT]
         except OSError:
             raise

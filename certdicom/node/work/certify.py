@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 from certdicom import outputs
 from certdicom.errors import ImageRefusedError
 from certdicom.files import write_together
+from certdicom.imaging.reading import read_image
 from certdicom.node.configuration import Configuration
 from certdicom.node.store.records import Result
 from certdicom.outputs import REPORT, SEG, Output
+from certdicom.outputs.result import Stopwatch
 from certdicom.outputs.writing import encode_outputs
 from certdicom.pipeline import Certifier, Computation
 
@@ -50,10 +52,16 @@ class PipelineCertifier:
         self._geometry = configuration.certificate.geometry
         self._abstain = configuration.certificate.abstain
         self._accept_any = configuration.certificate.accept_any
+        self._body_parts = configuration.certificate.body_parts
         self._outputs = outputs_of(configuration)
 
     def certify(self, film: Path, folder: Path) -> None:
-        result = self._certifier.certify(film, geometry=self._geometry, abstain=self._abstain, accept_any=self._accept_any)
+        stopwatch = Stopwatch()
+        with stopwatch.stage("read"):
+            image = read_image(film, accept_any=self._accept_any, body_parts=self._body_parts)
+        result = self._certifier.certify(
+            image, geometry=self._geometry, abstain=self._abstain, accept_any=self._accept_any, stopwatch=stopwatch
+        )
         write_result(result, self._outputs, folder)
 
 
