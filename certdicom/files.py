@@ -133,3 +133,9 @@ def _reason(error: OSError) -> str:
         errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
     }
     return hints.get(error.errno or 0, f"{error.strerror or error}; check the disk and the path")
+
+
+def keep_private(path: Path) -> None:
+    """Take a file or folder, which an earlier version may have left open, away from all but its owner; what is not ours keeps its mode."""
+    with contextlib.suppress(OSError):
+        path.chmod(0o700 if path.is_dir() else 0o600)

@@ -18,6 +18,9 @@ from certdicom.errors import CertdicomError
 _LONGEST_STOP_S: Final = 45.0
 """Beyond `node.grace_s`: what signing off from a busy database may take. Whatever still runs then is resumed at the next start."""
 
+_PRIVATE: Final = 0o077
+"""Umask: films, results, database and keys are the node's alone, whatever the folder's mode is."""
+
 _SECONDS_A_WAIT: Final = 1.0
 
 
@@ -46,6 +49,7 @@ def serve(config: Path | None, *, listens: bool, debug: bool) -> NoReturn:
 
     configuration = load_configuration(config)
     start_logging(configuration.log.level)
+    os.umask(_PRIVATE)
     asked: SimpleQueue[int] = SimpleQueue()  # unlike an Event, it may be filled by a handler that interrupts whoever waits on it
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: asked.put(received))

@@ -189,8 +189,8 @@ def _judge_modality(dataset: Dataset) -> tuple[str, ...]:
 
 
 def _judge_body_part(dataset: Dataset, body_parts: Collection[str]) -> tuple[str, ...]:
-    stated = header.text(dataset, "BodyPartExamined")
-    part = _readable(stated)
+    stated = _as_utf8(str(next(iter(header.values(dataset, "BodyPartExamined")), "")))  # before capitals, which are not UTF-8 any more
+    part = _readable(stated.strip(" \0").upper())
     known = _plain(stated) in {_plain(name) for name in body_parts}
     if not known and _letters(part) not in _SAYS_NOTHING:
         known = True
@@ -227,15 +227,14 @@ def _as_utf8(text: str) -> str:
 
 
 def _readable(text: str) -> str:
-    """Text as it was meant, where UTF-8 was read as Latin-1; "" where most of it is in another script, which nobody here can read."""
-    text = _as_utf8(text)
+    """The text; "" where most of it is in another script, which nobody here can read."""
     foreign = sum(not letter.isascii() for letter in text)
     return "" if 2 * foreign > len(text) else text
 
 
 def _plain(name: str) -> str:
     """A name as it is compared with those that a site lists: capitals, without accents, blanks and punctuation, in any script."""
-    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKD", _as_utf8(name).upper()))
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFKD", name.upper()))
 
 
 def _letters(name: str) -> str:

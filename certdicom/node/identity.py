@@ -12,7 +12,7 @@ from typing import Final
 
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.errors import OutputError, UsageError
-from certdicom.files import write_atomically
+from certdicom.files import keep_private, write_atomically
 from certdicom.outputs.uids import canonical_json
 
 _NAMESPACE: Final = uuid.UUID("6f0f4a57-52b5-5b0c-9a8e-1c9d3f2f7a11")
@@ -48,10 +48,10 @@ def read_site_key(path: Path) -> bytes:
     if not path.exists():
         try:
             write_atomically(path, secrets.token_bytes(_KEY_BYTES))
-            path.chmod(0o600)
         except OutputError:
             if not path.exists():  # otherwise another process made it first
                 raise
+    keep_private(path)
     try:
         key = path.read_bytes()
     except OSError as error:

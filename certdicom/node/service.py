@@ -17,6 +17,7 @@ from pynetdicom import _config
 from sqlalchemy.exc import SQLAlchemyError
 
 from certdicom.errors import UsageError
+from certdicom.files import keep_private
 from certdicom.models.bundle import Bundle, load_bundle
 from certdicom.node.configuration import Configuration
 from certdicom.node.identity import Work, read_site_key
@@ -199,6 +200,7 @@ def _claim_name(root: Path, role: str) -> tuple[_Lock, str]:
     host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:64]
     folder = root / "processes"
     folder.mkdir(exist_ok=True, mode=0o700)
+    keep_private(folder)
     for number in range(1, _MOST_PROCESSES + 1):
         name = f"{host}-{role}-{number}"
         lock = _Lock(folder / f"{name}.lock")

@@ -88,6 +88,18 @@ def test_info_on_a_refused_film_says_why_and_is_code_3(certdicom, tmp_path: Path
     assert "lateral" in fields["reason"].lower()
 
 
+def test_a_site_names_its_own_words_for_the_chest(certdicom, tmp_path: Path) -> None:
+    path = tmp_path / "film.dcm"
+    dataset = synthetic_film(rows=80, columns=72)[0]
+    dataset.BodyPartExamined = "RX_TORSO"
+    write_film(dataset, path)
+    assert "BodyPartExamined RX_TORSO is not the chest" in certdicom("info", path, bundle=None).out
+    words = ("--body-part", "halle", "--body-part", "rx torso")
+    assert certdicom("info", path, *words, bundle=None).code == 0
+    assert certdicom(path, "-o", tmp_path / "seg.dcm", "--n", "80").code == 3
+    assert certdicom(path, "-o", tmp_path / "seg.dcm", "--n", "80", *words).code == 0
+
+
 @pytest.mark.parametrize("words", [("bundle", "list"), ("bundles",)])
 def test_bundles_lists_the_default_with_its_noise_range(certdicom, words) -> None:
     outcome = certdicom(*words, "--json", bundle=None)

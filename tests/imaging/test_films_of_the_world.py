@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import numpy as np
 import pytest
+from pydicom import dcmread, uid
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, get_frame
 
 from certdicom.errors import ImageRefusedError
 from certdicom.imaging.acceptance import require_referable
 from certdicom.imaging.describe import describe
 from certdicom.imaging.grid import to_grid
 from certdicom.imaging.image import Radiograph
-from certdicom.imaging.reading import read_radiograph
+from certdicom.imaging.pixels import was_lossy
+from certdicom.imaging.reading import read_image, read_radiograph
 from certdicom.imaging.synthetic import compress, film_bytes, synthetic_film
+from certdicom.outputs.result import Result
 
 
 def read(**changes: object) -> Radiograph:
@@ -196,3 +202,101 @@ def test_what_no_result_can_refer_to_is_told_before_any_draw(changes: dict, mess
     described = describe(data)
     assert not described.accepted
     assert message in str(described.reason)
+
+
+# what a site calls the chest
+
+
+@pytest.mark.parametrize(("stated", "listed"), [("RX_TORSO", "rx torso"), ("ГРУДЬ-2", "грудь 2"), ("胸部", "胸部"), ("WS-01", "ws 01")])
+def test_a_site_may_have_words_of_its_own_for_the_chest(stated: str, listed: str) -> None:
+    dataset, _ = synthetic_film(rows=96, columns=80)
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    del dataset.AnatomicRegionSequence
+    dataset.BodyPartExamined = "X" * len(stated.encode())
+    data = film_bytes(dataset).replace(dataset.BodyPartExamined.encode(), stated.encode())
+    assert "the header does not say which body part this is" not in read_image(data, body_parts=["HALS", listed]).notes
+    assert describe(data, body_parts=[listed]).accepted
+    strict = describe(data, body_parts=["HALS"])
+    assert not strict.accepted or "the header does not say which body part this is" in strict.notes
+
+
+# notes on what is read otherwise than it is written
+
+
+@pytest.mark.parametrize(
+    ("encoding", "declared", "kind"),
+    [
+        ("jpeg-baseline", "JPEGLosslessSV1", "JPEG"),
+        ("jpeg-ls-near", "JPEGLSLossless", "JPEG-LS"),
+        ("jpeg-2000-lossy", "JPEG2000Lossless", "JPEG 2000"),
+    ],
+)
+def test_a_lossy_stream_under_a_lossless_syntax_is_told_and_marked(encoding: str, declared: str, kind: str, make_certificate) -> None:
+    film, _ = synthetic_film(rows=96, columns=80, bits_stored=8)
+    lossy = dcmread(BytesIO(film_bytes(compress(film, encoding))))
+    lossy.LossyImageCompression = "00"
+    truthful = read_radiograph(film_bytes(lossy))
+    lossy.file_meta.TransferSyntaxUID = getattr(uid, declared)
+    untrue = read_radiograph(film_bytes(lossy))
+    np.testing.assert_array_equal(untrue.stored_values, truthful.stored_values)
+    (note,) = (note for note in untrue.notes if "promises no loss" in note)
+    assert f"the {kind} stream is of a coding that loses" in note
+    assert not any("promises no loss" in note for note in truthful.notes)
+    for image in (untrue, truthful):
+        certificate = make_certificate(decisions=np.zeros((3, 16, 16), np.uint8))
+        for name in ("seg", "sc"):
+            assert dcmread(BytesIO(Result(image, certificate).encode(name))).LossyImageCompression == "01"
+
+
+@pytest.mark.parametrize("encoding", ["jpeg-ls", "jpeg-2000", "rle"])
+def test_a_stream_without_loss_is_not_taken_for_a_lossy_one(encoding: str) -> None:
+    dataset, _ = synthetic_film(rows=96, columns=80)
+    packed = compress(dataset, encoding)
+    assert not was_lossy(dcmread(BytesIO(film_bytes(packed))))
+    assert not any("loses" in note for note in read_radiograph(film_bytes(packed)).notes)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_bits_above_those_that_are_stored_are_told(signed: bool) -> None:
+    dataset, _ = synthetic_film(rows=96, columns=80, bits_stored=10, signed=signed)
+    right = read_radiograph(film_bytes(dataset))
+    assert not any("BitsStored" in note for note in right.notes), "sign bits are no surplus"
+    words = np.frombuffer(dataset.PixelData, "<u2").copy()
+    words[: len(words) // 4] ^= 1 << 11
+    dataset.PixelData = words.tobytes()
+    found = read_radiograph(film_bytes(dataset))
+    np.testing.assert_array_equal(found.stored_values, right.stored_values)
+    assert "25.0% of the pixels use bits above BitsStored, which were left out" in found.notes
+    dataset.add_new(0x60000102, "US", 11)  # an overlay lies in those bits
+    dataset.add_new(0x60000100, "US", 16)
+    assert not any("BitsStored" in note for note in read_radiograph(film_bytes(dataset)).notes)
+
+
+@pytest.mark.parametrize("zeros", [b"\0", b"\0\0\0"])
+@pytest.mark.parametrize("encoding", ["jpeg-ls", "jpeg-2000"])
+def test_zeros_before_the_end_marker_do_no_harm(encoding: str, zeros: bytes) -> None:
+    dataset, _ = synthetic_film(rows=96, columns=80)
+    packed = dcmread(BytesIO(film_bytes(compress(dataset, encoding))))
+    stream = get_frame(packed.PixelData, 0, number_of_frames=1).rstrip(b"\0")
+    packed.PixelData = encapsulate([stream[:-2] + zeros + stream[-2:]])
+    packed["PixelData"].is_undefined_length = True
+    found = read_radiograph(film_bytes(packed))
+    np.testing.assert_array_equal(found.stored_values, read_radiograph(film_bytes(dataset)).stored_values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"PixelSpacing": ["0.2", "0.1"]}, "PixelSpacing without ImagerPixelSpacing and without a calibration"),
+        ({"PixelSpacing": ["0.2", "0.1"]}, "the pixels are not square (0.2 by 0.1 mm)"),
+        ({"NominalScannedPixelSpacing": ["0.2", "0.2"]}, "lengths are those of the scanned film (NominalScannedPixelSpacing)"),
+    ],
+)
+def test_what_a_spacing_leaves_open_is_told(changes: dict, note: str) -> None:
+    assert any(note in found for found in read(ImagerPixelSpacing=None, **changes).notes)
+    assert not any(note in found for found in read().notes)
+
+
+def test_a_calibrated_spacing_leaves_nothing_open() -> None:
+    image = read(ImagerPixelSpacing=None, PixelSpacing=["0.2", "0.2"], PixelSpacingCalibrationType="GEOMETRY")
+    assert not any("PixelSpacing" in note for note in image.notes)

@@ -70,6 +70,7 @@ class CheapCertifier:
             backend="PyTorch 2.13.0",
             device="cpu",
             precision="float32",
+            notes=image.notes,
             seconds={"draws": 0.01},
         )
         write_result(Result(image, certificate), self.outputs, folder)

@@ -22,6 +22,8 @@ def test_it_opens_and_what_was_owed_is_done(tmp_path, archive):
     with tarfile.open(FOLDER) as packed:
         packed.extractall(folder, filter="data")
     cluster = Cluster(folder, archive)
+    for path in (folder / "state").rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
     before = (next((folder / "state" / "results").glob("d60dd643*")) / "seg.dcm").read_bytes()
     cluster.start("node")
     try:
@@ -33,3 +35,10 @@ def test_it_opens_and_what_was_owed_is_done(tmp_path, archive):
     assert set(found) == {DELIVERING, CERTIFYING}, "and what was done is not sent again"
     assert all(len(uids) == 1 for uids in found.values())
     assert (next((folder / "state" / "results").glob("d60dd643*")) / "seg.dcm").read_bytes() == before
+    state = folder / "state"
+    open_to_others = [path for path in state.rglob("*") if path.stat().st_mode & 0o077 and path.parent == state and path.name != "spool.id"]
+    assert open_to_others == [], "whatever it was, folders and database are the node's alone"
+    made = next((state / "results").glob("*/seg.dcm"), None)
+    assert made is not None
+    new = [path for path in (state / "results").iterdir() if not path.name.startswith("d60dd643")]
+    assert [path for folder in new for path in folder.iterdir() if path.stat().st_mode & 0o077] == []

@@ -49,7 +49,7 @@ def test_the_page_shows_a_film_its_preview_its_certificate_and_starts_a_failed_o
     archive.behaviour = lambda number: 0xA900
     node = run_node(configure(archive, web__port=page_port))
     assert "No film has come yet" in ask(node, "/")[2]
-    assert send(node, make_film()) == [0]
+    assert send(node, make_film(ImagerPixelSpacing=[0, 0])) == [0]
     wait_until(lambda: [job.state for job in node.ledger.jobs()] == ["failed"])
     (job,) = node.ledger.jobs()
     _, headers, page = ask(node, "/?state=failed")
@@ -60,6 +60,7 @@ def test_the_page_shows_a_film_its_preview_its_certificate_and_starts_a_failed_o
     _, _, page = ask(node, f"/jobs/{job.job_id}")
     assert "Certified radius" in page
     assert "lungs" in page
+    assert "ImagerPixelSpacing is not two numbers above 0, and was left out" in page, "the notes of the certificate"
     assert "http://" not in page.replace("http-equiv", "")
     status, headers, picture = ask(node, f"/jobs/{job.job_id}/preview.png")
     assert (status, headers["Content-Type"]) == (200, "image/png")

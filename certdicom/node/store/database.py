@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from certdicom.files import keep_private
 
 
 def connect(database_url: str) -> sa.Engine:
@@ -15,6 +18,9 @@ def connect(database_url: str) -> sa.Engine:
     if url.get_backend_name() == "postgresql":
         return sa.create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=5, max_overflow=10)
     engine = sa.create_engine(url, connect_args={"timeout": 30})
+    if url.database:
+        for path in Path(url.database).parent.glob(f"{Path(url.database).name}*"):  # beside it lie its log and its index
+            keep_private(path)
 
     @sa.event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: Any) -> None:

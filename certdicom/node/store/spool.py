@@ -24,7 +24,7 @@ from typing import BinaryIO, Final
 
 from certdicom import outputs
 from certdicom.errors import OutputError, UsageError
-from certdicom.files import write_atomically
+from certdicom.files import keep_private, write_atomically
 
 _ABANDONED_S: Final = 6 * 3600
 """Age after which something in `incoming` belongs to nobody any more."""
@@ -40,6 +40,8 @@ class Spool:
         try:
             for folder in (root, self.incoming, self.films, self.ignored, self.results):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                if folder != root:
+                    keep_private(folder)
         except OSError as error:
             raise UsageError(f"node.state_dir {root} cannot be used: {error.strerror}") from error
 
