@@ -24,6 +24,7 @@ def test_it_opens_and_what_was_owed_is_done(tmp_path, archive):
     cluster = Cluster(folder, archive)
     for path in (folder / "state").rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
+    old = {path.name for path in (folder / "state" / "results").iterdir()}
     before = (next((folder / "state" / "results").glob("d60dd643*")) / "seg.dcm").read_bytes()
     cluster.start("node")
     try:
@@ -38,7 +39,5 @@ def test_it_opens_and_what_was_owed_is_done(tmp_path, archive):
     state = folder / "state"
     open_to_others = [path for path in state.rglob("*") if path.stat().st_mode & 0o077 and path.parent == state and path.name != "spool.id"]
     assert open_to_others == [], "whatever it was, folders and database are the node's alone"
-    made = next((state / "results").glob("*/seg.dcm"), None)
-    assert made is not None
-    new = [path for path in (state / "results").iterdir() if not path.name.startswith("d60dd643")]
-    assert [path for folder in new for path in folder.iterdir() if path.stat().st_mode & 0o077] == []
+    (new,) = (path for path in (state / "results").iterdir() if path.name not in old)
+    assert {path.stat().st_mode & 0o777 for path in new.iterdir()} == {0o600}
