@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,9 @@ INTEGERS = "integers"
 """The fact that names the integers in which a quantised program computes, as "int8"."""
 
 _FACTS, _GRAPH, _CONSTANTS = "facts.json", "graph.xml", "constants.bin"
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, OSError, LookupError, RuntimeError, EOFError, OverflowError)
+"""What a damaged archive makes zipfile and json raise; RuntimeError is an encrypted part, one too deep, or one in an unknown method."""
+
 _LARGEST = 1 << 30
 """Bytes that an unpacked part may have."""
 
@@ -66,10 +71,10 @@ class Program:
                 if any(entry.file_size > _LARGEST for entry in archive.infolist()):
                     raise ValueError(f"more than {_LARGEST >> 20} MiB in one part")
                 facts = json.loads(archive.read(_FACTS))
-                if facts.pop("format", None) != FORMAT:
+                if not isinstance(facts, dict) or facts.pop("format", None) != FORMAT:
                     raise ValueError(f"its format is not {FORMAT}")
                 return cls(facts, archive.read(_GRAPH), archive.read(_CONSTANTS))
-        except (zipfile.BadZipFile, KeyError, NotImplementedError, EOFError) as error:
+        except _UNREADABLE as error:
             raise ValueError(one_line(error)) from error
 
 

@@ -20,7 +20,7 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 from certdicom.errors import UsageError
 from certdicom.node.configuration import Configuration
 from certdicom.node.metrics import Metrics
-from certdicom.node.receive.upper_layer import BoundedSocket, Expect, StreamingDimse
+from certdicom.node.receive.upper_layer import BoundedSocket, Expect, GuardedStateMachine, StreamingDimse
 from certdicom.node.tls import server_context
 
 LOG = logging.getLogger("certdicom.node.receive.association_server")
@@ -52,6 +52,8 @@ class _Handler(RequestHandler):
             association.dul.event_queue.get_nowait()
             association.dul.socket = BoundedSocket(association, self.request, most_bytes=server.most_pdu_bytes + _PDU_HEAD)
             association.dimse = StreamingDimse(association, server.expect)
+            machine, association.dul.state_machine = association.dul.state_machine, GuardedStateMachine(association.dul)
+            association.dul.state_machine.transition(machine.current_state)
             server.follow(association)
         return association
 

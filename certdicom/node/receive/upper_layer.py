@@ -7,6 +7,7 @@ set of a C-STORE goes wherever `expect` says.
 
 from __future__ import annotations
 
+import logging
 import queue
 import select
 import socket
@@ -17,10 +18,13 @@ from typing import Any, Final, Protocol
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket
 
 from certdicom.node.receive.incoming import Incoming
+
+LOG = logging.getLogger("certdicom.node.receive.upper_layer")
 
 _LONGEST_WAIT_S: Final = 0.1
 """How long a thread sleeps without looking at timers."""
@@ -88,6 +92,21 @@ class BoundedSocket(AssociationSocket):
             self._waker.send(b"\0")
         except OSError:  # closed, or awake already
             return
+
+
+class GuardedStateMachine(StateMachine):
+    """Ends the connection where a peer does what its state does not allow; pynetdicom would end its thread, and leave it open."""
+
+    def do_action(self, event: str) -> None:
+        try:
+            super().do_action(event)
+        except Exception as error:  # noqa: BLE001  # whatever an action stumbles over, this association is over
+            LOG.info("a peer broke the rules of the upper layer; the association was ended", extra={"error": type(error).__name__})
+            association: Any = self.dul.assoc
+            association.is_aborted, association.is_established, association._kill = True, False, True
+            self.dul.kill_dul()
+            if self.dul.socket is not None:
+                self.dul.socket.close()
 
 
 class StreamingDimse(DIMSEServiceProvider):
