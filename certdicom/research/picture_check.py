@@ -18,6 +18,7 @@ from certdicom.certification.noise import derive_seed
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.sampling import BaseSegmenter, select_grid
 from certdicom.errors import CertdicomError, ImageRefusedError, NoImageError, UsageError, one_line
+from certdicom.imaging.resampling import box_average
 from certdicom.models.backends.base import Backend
 from certdicom.models.bundle import Bundle
 from certdicom.research.datasets.layouts.files import PICTURES, PictureFiles
@@ -53,11 +54,18 @@ class PictureCheck:
     def judge(self, path: Path) -> PictureVerdict:
         """The verdict on one file; errors of reading are refusals of the header."""
         try:
-            u = self._picture(path) if path.suffix.lower() in PICTURES else self._film(path)
+            u = self.shown(path)[None]
         except NoImageError as error:
             return PictureVerdict(path, "no image", one_line(error))
         except (CertdicomError, OSError) as error:
             return PictureVerdict(path, "header", one_line(error))
+        return self._verdict(path, u)
+
+    def judge_picture(self, name: str, picture: NDArray[np.float64]) -> PictureVerdict:
+        """The verdict on a picture (H, W) in [0, 1] of any size, as if a film were shown like that."""
+        return self._verdict(Path(name), box_average(picture[None], self._bundle.shape).astype(np.float64))
+
+    def _verdict(self, path: Path, u: NDArray[np.float64]) -> PictureVerdict:
         seed, _ = derive_seed(_KEY, pixels_sha256=hashlib.sha256(u.tobytes()).digest(), parameters=self._parameters.as_dict())
         selected = select_grid(u, self._segmenter, self._parameters, seed=seed, batch_size=self._parameters.n0)
         try:
@@ -65,6 +73,10 @@ class PictureCheck:
         except ImageRefusedError as refusal:
             return PictureVerdict(path, "picture", one_line(refusal), u[0], selected)
         return PictureVerdict(path, "accepted", "; ".join(notes), u[0], selected)
+
+    def shown(self, path: Path) -> NDArray[np.float64]:
+        """A file as the networks see it, (H, W) in [0, 1]. Errors as of reading it."""
+        return (self._picture(path) if path.suffix.lower() in PICTURES else self._film(path))[0]
 
     def _film(self, path: Path) -> NDArray[np.float64]:
         from certdicom.imaging.grid import to_grid

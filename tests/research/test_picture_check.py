@@ -17,6 +17,7 @@ from certdicom.errors import UsageError
 from certdicom.imaging.synthetic import synthetic_film, write_film
 from certdicom.models.backends.openvino import OpenVINOBackend
 from certdicom.models.bundle import load_bundle
+from certdicom.research.no_chest import ALTERED, DRAWN
 from certdicom.research.picture_check import PictureCheck, files_in
 from tests.tiny import write_tiny_bundle
 
@@ -44,8 +45,27 @@ def test_the_script_tells_what_is_refused_and_shows_it(folder: Path, tmp_path: P
     with (tmp_path / "verdicts.csv").open(newline="") as stream:
         outcomes = {Path(row["file"]).name: row["outcome"] for row in csv.DictReader(stream)}
     assert outcomes == {"film.dcm": "accepted", "lateral.dcm": "header", "noise.png": "picture", "readme.txt": "no image"}
-    with Image.open(tmp_path / "refused.png") as sheet:
+    with Image.open(tmp_path / "wrong.png") as sheet:
         assert sheet.size == (6 * 256, 300)
+
+
+def test_what_is_no_chest_is_drawn_altered_and_refused(folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "picture_check"), str(folder / "inside"), "--no-chest", "1", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    table = {cells[1]: int(cells[3]) for line in done.stdout.splitlines()[2:] if len(cells := [cell.strip() for cell in line.split("|")]) > 3}
+    assert set(table) == {*DRAWN, *ALTERED}
+    for kind in ("hand", "leg or knee", "skull", "white noise", "ramp", "test pattern", "chest upside down", "left half of a chest"):
+        assert table[kind] == 1, kind
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+def test_a_drawing_is_a_picture_and_the_same_every_time(kind: str) -> None:
+    first, again, other = (DRAWN[kind](np.random.default_rng(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert first.shape == (256, 256)
+    assert (first.min() >= 0) & (first.max() <= 1)
+    assert first.std() > 0.02
 
 
 def test_hidden_files_are_left_out(folder: Path) -> None:
