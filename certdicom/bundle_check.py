@@ -75,7 +75,7 @@ def _segmenter(bundle: Bundle) -> str:
 
 def _noisy(bundle: Bundle, image: SourceImage, sigma: float) -> np.ndarray:
     """Three noisy images (3, channels, H, W) float32 of the film on the bundle's grid."""
-    u = to_grid(image, bundle.shape).u
+    u = to_grid(image, bundle.shape, bundle.window).u
     u = np.concatenate([u] * (bundle.channels // len(u))) if len(u) < bundle.channels else u
     return np.stack([noisy_image(u, sigma, seed=_SEED, draw=draw) for draw in range(3)])
 
@@ -97,7 +97,7 @@ def _denoiser(bundle: Bundle, image: SourceImage, noisy: np.ndarray, *, sigma: f
 
     denoise = load_denoiser(bundle, sigma=sigma, device=torch.device("cpu"), precision="float32")
     clean = denoise(torch.from_numpy(noisy[:1])).numpy()
-    error = float(np.sqrt(np.mean((clean - to_grid(image, bundle.shape).u) ** 2)))
+    error = float(np.sqrt(np.mean((clean - to_grid(image, bundle.shape, bundle.window).u) ** 2)))
     if not np.isfinite(error) or error >= sigma:
         return BundleCheck(
             "denoiser",

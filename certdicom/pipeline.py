@@ -23,6 +23,7 @@ from certdicom.certification.hypotheses import Hypotheses
 from certdicom.certification.noise import derive_seed
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.sampling import Progress, certify_grids
+from certdicom.certification.window import WindowRule
 from certdicom.errors import CertdicomError, ImageRefusedError, UnreadableError, UsageError
 from certdicom.models.backends.base import Backend
 from certdicom.models.backends.choice import choose_backend, stated_precision
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from certdicom.outputs.source import Geometry
 
     AnyImage: TypeAlias = SourceImage | Dataset | str | Path | bytes
+    Window: TypeAlias = tuple[float, float] | str | None
 
 DEFAULT_BATCH = 10
 
@@ -107,13 +109,15 @@ class Certifier:
         geometry: Geometry = "viewer",
         abstain: AbstainSegments = "union",
         accept_any: bool = False,
+        window: Window = None,
         progress: Progress | bool | None = None,
         stopwatch: Stopwatch | None = None,
     ) -> Result:
         """Certify one image: one that was read, a data set, or the path or the bytes of a DICOM file.
 
         `geometry`, `abstain`: of the objects that may be written of it, see `Result`; `accept_any` waives what header and picture say
-        the bundle is not for, but for colours in a bundle that takes gray films; `progress`: True for a bar on standard error, or a
+        the bundle is not for, but for colours in a bundle that takes gray films; `window`: (lo, hi) in modality values, "displayed", or
+        what the bundle says where nothing is said; `progress`: True for a bar on standard error, or a
         function of (draws done, draws in all); `stopwatch`: started earlier. UnreadableError for a path that cannot be read,
         ImageRefusedError when the image cannot be certified, or the bundle is not for such an image.
         """
@@ -122,7 +126,7 @@ class Certifier:
         watch = stopwatch or Stopwatch()
         source = _read(image, accept_any=accept_any)
         with moved(progress) as bar:
-            certificate = self._certificate(source, accept_any=accept_any, progress=bar, watch=watch)
+            certificate = self._certificate(source, self._rule(window), accept_any=accept_any, progress=bar, watch=watch)
         return Result(source, certificate, geometry=geometry, abstain=abstain, stopwatch=watch)
 
     def certify_many(
@@ -130,6 +134,7 @@ class Certifier:
         images: Iterable[AnyImage],
         *,
         accept_any: bool = False,
+        window: Window = None,
         progress: Progress | bool | None = None,
         refused: Callable[[AnyImage, CertdicomError], object] | None = None,
     ) -> Iterator[Result]:
@@ -140,7 +145,7 @@ class Certifier:
         """
         for image in images:
             try:
-                result = self.certify(image, accept_any=accept_any, progress=progress)
+                result = self.certify(image, accept_any=accept_any, window=window, progress=progress)
             except (ImageRefusedError, UnreadableError) as error:
                 if refused is None:
                     raise
@@ -148,17 +153,28 @@ class Certifier:
             else:
                 yield result
 
-    def _certificate(self, image: SourceImage, *, accept_any: bool, progress: Progress | None, watch: Stopwatch) -> Certificate:
+    def _rule(self, window: Window) -> WindowRule:
+        if window is None:
+            return self.bundle.window
+        if isinstance(window, str):
+            return WindowRule.read(window, self.bundle.window.moments)
+        return WindowRule("given", (float(window[0]), float(window[1])), self.bundle.window.moments)
+
+    def _certificate(
+        self, image: SourceImage, rule: WindowRule, *, accept_any: bool, progress: Progress | None, watch: Stopwatch
+    ) -> Certificate:
         require_suitable(image, self.bundle, accept_any=accept_any)
         with watch.stage("networks"):
             backend, segmenter = self.load()
         with watch.stage("grid"):
             from certdicom.imaging.grid import to_grid
 
-            grid = to_grid(image, self.bundle.shape)
+            grid = to_grid(image, self.bundle.shape, rule)
         seed, seed_kind = self._seed(image)
         notes = [*grid.notes, *notes_for(image, self.bundle)]
         repeated = self.bundle.channels // image.channels
+        copies = math.sqrt(repeated)  # a change of d on a gray film is one of d·√repeated on its copies
+        largest = self.parameters.largest_radius
 
         def judge(selected: NDArray[np.bool_]) -> None:
             notes.extend(judge_picture(selected, grid.u[0], self.bundle, accept_any=accept_any))
@@ -178,7 +194,8 @@ class Certifier:
             counts=result.counts,
             parameters=self.parameters,
             structures=self.bundle.structures,
-            native_scale=grid.native_scale / math.sqrt(repeated),  # a change of d on a gray film is one of d·√repeated on its copies
+            native_radius=grid.native_radius(self.parameters.radius / copies),
+            native_scale=grid.native_radius(largest / copies) / largest,
             native_unit=grid.native_unit,
             window=grid.window,
             bundle_name=self.bundle.name,
@@ -219,6 +236,7 @@ def certify(
     geometry: Geometry = "viewer",
     abstain: AbstainSegments = "union",
     accept_any: bool = False,
+    window: Window = None,
     progress: Progress | bool | None = None,
 ) -> Result:
     """Certify one image with a bundle, see `Certifier`; the networks of the last call are kept.
@@ -226,7 +244,7 @@ def certify(
     UsageError for an impossible request, ImageRefusedError when image and bundle do not go together.
     """
     certifier = _kept(Certifier(bundle, parameters, computation, sigma=sigma))
-    return certifier.certify(image, geometry=geometry, abstain=abstain, accept_any=accept_any, progress=progress)
+    return certifier.certify(image, geometry=geometry, abstain=abstain, accept_any=accept_any, window=window, progress=progress)
 
 
 _LAST: list[Certifier] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -70,13 +71,16 @@ class Certificate:
 
     With confidence 1 - alpha, at every entry of `decisions` that is not ABSTAIN the smoothed segmenter takes the same
     decision for every image within `radius` (L2, on the grid) of this one; and for every film within `native_radius`
-    (L2, in `native_unit`) of this one, `window` held fixed. It says nothing about the decision being right.
+    (L2, in `native_unit`, over all pixels as stored) of this one, on the terms of `statements.terms`. It says nothing about the decision
+    being right.
 
     `decisions` (structures, H, W) uint8 of ABSENT, PRESENT, ABSTAIN; `counts` (structures, H, W) int32, votes among `draws` for the
-    selected decision; `native_scale`: native radius per unit of grid radius; `draw_identity`: hex digest that is equal for two
+    selected decision; `native_scale`: native radius per unit of grid radius, for the
+    largest radius that so many draws can certify and all below; `draw_identity`: hex digest that is equal for two
     certificates only if they rest on the same draws; `backend`: what ran the networks, with its version; `unions`: decisions about
     unions of structures, if asked for; `stopped_at`: the look at which the test stopped before n; `medium`: what was certified;
-    `notes`: what a reader should know; `seconds` per stage.
+    `notes`: what a reader should know; `seconds` per stage; `native_radius`
+    is that of `native_scale` unless more is known of it.
     """
 
     decisions: NDArray[np.uint8]
@@ -98,6 +102,11 @@ class Certificate:
     medium: Medium = "film"
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    native_radius: float = math.nan
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.native_radius):
+            object.__setattr__(self, "native_radius", self.radius * self.native_scale)
 
     def __repr__(self) -> str:
         labels = ", ".join(structure.label for structure in self.structures)
@@ -143,11 +152,6 @@ class Certificate:
     def radius(self) -> float:
         """Certified L2 radius on the grid, whose values span [0, 1]."""
         return self.parameters.radius
-
-    @property
-    def native_radius(self) -> float:
-        """Certified L2 radius in `native_unit`, over all pixels of the film as stored."""
-        return self.radius * self.native_scale
 
     @property
     def abstain(self) -> NDArray[np.bool_]:

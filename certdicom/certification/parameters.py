@@ -59,6 +59,11 @@ class SmoothingParameters:
         return self.sigma * NormalDist().inv_cdf(self.tau)
 
     @property
+    def largest_radius(self) -> float:
+        """No decision of n draws can be certified at a larger radius: the lower bound of p is at most alpha^(1/n), all n agreeing."""
+        return max(self.radius, self.sigma * NormalDist().inv_cdf(self.alpha ** (1 / self.n)))
+
+    @property
     def planned_looks(self) -> tuple[int, ...]:
         """Numbers of draws at which the hypotheses are tested, fixed before the first draw; the last one is n."""
         return self.looks or (self.n,)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from certdicom.certification.window import WindowRule
 from certdicom.cli.computing_options import add_computing_options, computing_fields
 from certdicom.cli.smoothing_options import add_smoothing_arguments, smoothing_parameters
 from certdicom.errors import UsageError
@@ -44,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="native",
         choices=("native", "paper"),
         help="noise on the model's grid, or the paper's setting (default %(default)s)",
+    )
+    parser.add_argument(
+        "--window",
+        default="fixed",
+        choices=("fixed", "displayed"),
+        help="gray images: pictures by the full range of their format and films by their header, or all by the displayed window",
     )
     parser.add_argument("--sigma", type=float, nargs="+", help="noise levels (default: 0.072 0.144 0.289 0.5; of the paper 0.25 0.5 1)")
     add_smoothing_arguments(parser.add_argument_group("certificate", "With anything but n0, n, tau and alpha, tables say so."))
@@ -137,6 +144,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         protocol=arguments.protocol,
         parameters=smoothing_parameters(arguments, sigma=sigmas[0]),
         fallback=tuple(arguments.fallback),
+        window=WindowRule("displayed" if arguments.window == "displayed" else "header-or-displayed"),
     )
 
 

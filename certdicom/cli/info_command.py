@@ -84,8 +84,8 @@ def _film_lines(film: FilmDescription) -> Iterator[tuple[str, str]]:
     else:
         row, column, keyword = film.spacing
         yield "spacing", f"{row:g} × {column:g} mm (row × column), from {keyword}"
-    if film.window_source:
-        yield "window", f"from {film.window_source}"
+    if film.window:
+        yield "window", f"{film.window.lo:g} to {film.window.hi:g}, {film.window.source}"
     for note in film.notes:
         yield "note", note
     yield "accepted", "yes, as far as the file tells; the picture is judged when it is certified" if film.accepted else "no"

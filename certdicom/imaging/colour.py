@@ -22,7 +22,7 @@ from certdicom.errors import ImageRefusedError
 from certdicom.imaging import header
 from certdicom.imaging.codestream import Codestream
 from certdicom.imaging.pixels import PixelFormat, check_one_frame, decode, decompress, memory_layout, native_words
-from certdicom.imaging.rendering import Rendering
+from certdicom.imaging.rendering import Presentation, Rendering
 from certdicom.imaging.voi import LookupTable, read_table
 
 PALETTE: Final = "PALETTE COLOR"
@@ -42,9 +42,10 @@ class ColourPixels:
     notes: tuple[str, ...]
 
     @property
-    def rendering(self) -> Rendering:
+    def presentation(self) -> Presentation:
         """The full range of the bits: fixed, so that no pixel decides how another is shown."""
-        return Rendering(window=Window(0.0, float((1 << self.bits) - 1), f"the full range of {self.bits} bits"))
+        window = Window(0.0, float((1 << self.bits) - 1), f"the full range of {self.bits} bits")
+        return Presentation.always(Rendering(window=window), is_film=False)
 
 
 def decode_colour(dataset: Dataset, *, transfer_syntax: UID) -> ColourPixels:

@@ -8,11 +8,17 @@ from dataclasses import dataclass, replace
 
 from pydicom.dataset import Dataset
 
+from certdicom.certification.certificate import Window
+from certdicom.certification.window import WindowRule
 from certdicom.errors import ImageRefusedError
 from certdicom.imaging import header
 from certdicom.imaging.acceptance import is_photograph, modality_of, require_referable
+from certdicom.imaging.grid import to_grid
 from certdicom.imaging.plane import spacing_of
 from certdicom.imaging.reading import Source, image_of, load, parse_quietly
+
+_GRID = 256
+"""The window of a header is the same on any grid; a displayed one hardly differs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +26,8 @@ class FilmDescription:
     """An image without anything about the patient; what the file does not say is None.
 
     `kind`: "colour photograph", which needs a bundle for such, or "radiograph", as which all else is judged; `bits`: (allocated,
-    stored); `spacing`: (row, column) spacing in mm with the attribute that it was found in; `window_source`: where the display
-    window comes from, known only for an accepted image; `reason`: why not accepted.
+    stored); `spacing`: (row, column) spacing in mm with the attribute that it was found in; `window`: under which it would be
+    certified, by `rule` and on a grid of 256 × 256, known only for an accepted image; `reason`: why not accepted.
     """
 
     kind: str | None = None
@@ -34,13 +40,15 @@ class FilmDescription:
     body_part: str | None = None
     view: str | None = None
     spacing: tuple[float, float, str] | None = None
-    window_source: str | None = None
+    window: Window | None = None
     accepted: bool = False
     reason: str | None = None
     notes: tuple[str, ...] = ()
 
 
-def describe(source: Source, *, accept_any: bool = False, body_parts: Collection[str] = ()) -> FilmDescription:
+def describe(
+    source: Source, *, accept_any: bool = False, body_parts: Collection[str] = (), rule: WindowRule | None = None
+) -> FilmDescription:
     """The description of any file, judged as by `read_image`; UsageError only for a path that cannot be read."""
     try:
         data = load(source)
@@ -53,9 +61,10 @@ def describe(source: Source, *, accept_any: bool = False, body_parts: Collection
     try:
         image = image_of(data, accept_any=accept_any, body_parts=body_parts)
         require_referable(image.dataset)
+        window = to_grid(image, _GRID, rule).window
     except ImageRefusedError as refusal:
         return replace(known, reason=str(refusal))
-    return replace(known, window_source=image.rendering.window.source, accepted=True, notes=image.notes)
+    return replace(known, window=window, accepted=True, notes=image.notes)
 
 
 def _facts(dataset: Dataset) -> FilmDescription:

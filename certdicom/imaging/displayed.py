@@ -8,14 +8,14 @@ definition, theorem and proof.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
-from certdicom.errors import ImageRefusedError, UsageError
+from certdicom.certification.window import Moments
+from certdicom.errors import ImageRefusedError
 
 MOMENT_TOLERANCE: Final = 1e-12
 """By how much the two moments of u, summed directly, may miss what they should be."""
@@ -29,86 +29,98 @@ WIDTHS: Final = (0.45, 3.0)
 _FOLDS: Final = (-16.0, 8.0)
 """Natural logarithms of the widths that are tried, over the range of the averages."""
 
+_STEPS: Final = 200
+_NEAR: Final = 1e-12
 _POLISHING: Final = 20
 _MARGINS: Final = (0.5, 0.35, 0.25, 0.15, 0.1, 1 + 1e-9)
 """Shares of a bound e that are tried as the margin by which open cells must be open; any would do."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """What the shown image must have: `mean` and `deviation`, constants of a bundle. UsageError unless some image has both."""
+def displayed_window(cells: NDArray[np.float64], moments: Moments) -> tuple[float, float]:
+    """(lo, hi) under which u = clip((cells - lo) / (hi - lo)) has these moments.
 
-    mean: float = 0.53
-    deviation: float = 0.25
-
-    def __post_init__(self) -> None:
-        if not (0 < self.mean < 1 and 0 < self.deviation**2 < self.mean * (1 - self.mean)):
-            raise UsageError(f"no picture in [0, 1] has mean {self.mean:g} and deviation {self.deviation:g}")
-
-    @property
-    def square(self) -> float:
-        """The mean of the squares."""
-        return self.mean**2 + self.deviation**2
-
-
-def displayed_window(cells: NDArray[np.float64], target: Target) -> tuple[float, float]:
-    """(lo, hi) under which u = clip((cells - lo) / (hi - lo)) has the target's moments.
-
-    `cells` (N,): averages in the sense of the display, the brighter the larger. ImageRefusedError where there is no such window, or
-    where it is no window of a picture.
+    `cells` (N,): averages in the sense of the display, the brighter the larger. ImageRefusedError where it is no window of a picture;
+    whether there is a window at all, `require_moments` says of what it shows.
     """
     ordered = np.sort(cells.ravel())
     first, span = float(ordered[0]), float(ordered[-1] - ordered[0])
     if span <= 0:
         raise ImageRefusedError("all of the image has the same value on the model grid: there is nothing to certify")
-    lo, width = _solved((ordered - first) / span, target)
+    lo, width = _solved((ordered - first) / span, moments)
     lo, width = first + span * lo, span * width
-    u = np.clip((ordered - lo) / width, 0.0, 1.0)
-    if abs(u.mean() - target.mean) > MOMENT_TOLERANCE or abs((u * u).mean() - target.square) > MOMENT_TOLERANCE:
-        raise ImageRefusedError(f"no window shows this image with a mean of {target.mean:g} and a deviation of {target.deviation:g}{_GIVE}")
     low, high = np.percentile(ordered, (1.0, 99.0))
-    share = width / (high - low) if high > low else math.inf
+    if low == high:
+        raise ImageRefusedError(f"98 % of the image has the same value ({low:g}) on the model grid: there is nothing to certify")
+    share = width / (high - low)
     if not WIDTHS[0] <= share <= WIDTHS[1]:
         raise ImageRefusedError(
-            f"the displayed window is {share:.2g} times as wide as the image's 1st to 99th percentile, beyond {WIDTHS[0]:g} to {WIDTHS[1]:g}{_GIVE}"
+            f"the displayed window is {share:.2g} times as wide as the image's 1st to 99th percentile, "
+            f"beyond {WIDTHS[0]:g} to {WIDTHS[1]:g}{_GIVE}"
         )
     return lo, lo + width
+
+
+def require_moments(u: NDArray[np.float64], moments: Moments) -> None:
+    """ImageRefusedError unless the shown cells have these moments, on which all of the proof rests."""
+    if abs(u.mean() - moments.mean) > MOMENT_TOLERANCE or abs((u * u).mean() - moments.square) > MOMENT_TOLERANCE:
+        wanted = f"a mean of {moments.mean:g} and a deviation of {moments.deviation:g}"
+        raise ImageRefusedError(f"no window shows this image with {wanted}{_GIVE}")
 
 
 _GIVE: Final = ": give a window (--window LO HI) or the part that shows the image (--crop)"
 
 
-def _solved(ordered: NDArray[np.float64], target: Target) -> tuple[float, float]:
-    """(lo, width) for sorted values from 0 to 1, as exactly as direct sums can tell; the nearest there is where there is none."""
-    sums, squares = (np.concatenate([[0.0], np.cumsum(values)]) for values in (ordered, ordered * ordered))
-    count = len(ordered)
+def _solved(ordered: NDArray[np.float64], moments: Moments) -> tuple[float, float]:
+    """(lo, width) for sorted values from 0 to 1, as exactly as direct sums can tell; the nearest there is where there is none.
 
-    def moments(lo: float, width: float) -> tuple[float, float]:
+    By Newton's method from the window that would have the moments if nothing were clipped; where that fails, by one root within another,
+    which cannot: for each width one lo has the mean, and the wider the window, the less is left of the square.
+    """
+    spread = float(ordered.std()) / moments.deviation
+    lo, width, missed = _polished(ordered, float(ordered.mean()) - spread * moments.mean, spread, moments)
+    if missed <= _NEAR:
+        return lo, width
+
+    def moments_of(lo: float, width: float) -> tuple[float, float]:
         begin, end = np.searchsorted(ordered, (lo, lo + width))
-        is_open, bright = end - begin, count - end
-        total, square = sums[end] - sums[begin], squares[end] - squares[begin]
-        mean = (total - is_open * lo) / width + bright
-        return mean / count, ((square - 2 * lo * total + is_open * lo * lo) / width**2 + bright) / count
+        inside, bright = (ordered[begin:end] - lo) / width, len(ordered) - end
+        return (inside.sum() + bright) / len(ordered), (inside @ inside + bright) / len(ordered)
 
     def lo_of(width: float) -> float:
-        return float(brentq(lambda lo: moments(lo, width)[0] - target.mean, -width, 1.0, xtol=1e-15, rtol=1e-14))
+        return _root(lambda lo: moments_of(lo, width)[0] - moments.mean, -width, 1.0)
 
     def excess(fold: float) -> float:
         width = math.exp(fold)
-        return moments(lo_of(width), width)[1] - target.square
+        return moments_of(lo_of(width), width)[1] - moments.square
 
     if excess(_FOLDS[0]) <= 0:  # atoms: even black and white alone would have too little contrast
         return 0.0, math.exp(_FOLDS[0])
-    width = math.exp(float(brentq(excess, *_FOLDS, xtol=1e-13, rtol=1e-14)))
-    return _polished(ordered, lo_of(width), width, target)
+    width = math.exp(_root(excess, *_FOLDS))
+    return _polished(ordered, lo_of(width), width, moments)[:2]
 
 
-def _polished(ordered: NDArray[np.float64], lo: float, width: float, target: Target) -> tuple[float, float]:
-    """Newton's steps on the two moments, summed directly, while they bring them nearer."""
+def _root(falling: Callable[[float], float], low: float, high: float) -> float:
+    """Where a falling function passes 0: by chords that each end gives way to in turn, and now and then by halving."""
+    at_low, at_high = falling(low), falling(high)
+    for step in range(_STEPS):
+        chord = step % 3 != 2 and at_low > at_high
+        guess = high - at_high * (high - low) / (at_high - at_low) if chord else (low + high) / 2
+        value = falling(guess)
+        if value > 0:
+            low, at_low, at_high = guess, value, at_high / 2  # so that the other end gives way next
+        else:
+            high, at_high, at_low = guess, value, at_low / 2
+        if high - low <= _NEAR * (1 + abs(low)) or value == 0:
+            break
+    return (low + high) / 2
+
+
+def _polished(ordered: NDArray[np.float64], lo: float, width: float, moments: Moments) -> tuple[float, float, float]:
+    """Newton's steps on the two moments, summed directly, while they bring them nearer: lo, width and by how much they are missed."""
     best, found = math.inf, (lo, width)
     for _ in range(_POLISHING):
         u = np.clip((ordered - lo) / width, 0.0, 1.0)
-        miss = np.array([u.mean() - target.mean, (u * u).mean() - target.square])
+        miss = np.array([u.mean() - moments.mean, (u * u).mean() - moments.square])
         size = float(np.abs(miss).max())
         if size >= best:
             break
@@ -122,7 +134,7 @@ def _polished(ordered: NDArray[np.float64], lo: float, width: float, target: Tar
         lo, width = lo + float(step[0]), width + float(step[1])
         if width <= 0:
             break
-    return found
+    return (*found, best)
 
 
 def level_radius(u: NDArray[np.float64], width: float, radius: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from certdicom.certification.certificate import Medium
-from certdicom.imaging.rendering import Rendering
+from certdicom.imaging.rendering import Presentation, Rendering
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -18,13 +19,13 @@ class SourceImage:
     """One image, decoded and not otherwise touched.
 
     `dataset`: the data set as read, pixel data included; `stored_values`: of which shape and meaning, the subclasses say;
-    `rendering`: from stored values to [0, 1]; `file_sha256`: hex digest of the bytes that were read; `notes`: anything
+    `presentation`: the ways to show it; `file_sha256`: hex digest of the bytes that were read; `notes`: anything
     odd that was met and how it was taken. `native_unit` names what `stored_values` counts, `medium` the image in a word.
     """
 
     dataset: Dataset
     stored_values: NDArray[np.integer]
-    rendering: Rendering
+    presentation: Presentation
     file_sha256: str
     notes: tuple[str, ...] = ()
 
@@ -57,8 +58,18 @@ class SourceImage:
     def sop_instance_uid(self) -> str:
         return str(self.dataset.SOPInstanceUID)
 
+    @property
+    def declares_padding(self) -> bool:
+        """Whether values of pixels say that they are no image (PixelPaddingValue), so that a change of one may make it such."""
+        return bool(self.dataset.get("PixelPaddingValue") is not None)
+
+    @cached_property
+    def rendering(self) -> Rendering:
+        """How people see it: by the header, or else from the 1st to the 99th percentile. What is certified says so of itself."""
+        return self.presentation.for_readers(self.planes[0])
+
     def display(self) -> NDArray[np.float32]:
-        """The whole image as it is shown, float32 in [0, 1]: (rows, columns) gray, (rows, columns, 3) colour."""
+        """The whole image as people see it, float32 in [0, 1]: (rows, columns) gray, (rows, columns, 3) colour."""
         shown = self.rendering.display(self.planes)
         return np.asarray(shown[0] if self.channels == 1 else np.moveaxis(shown, 0, -1))
 

@@ -17,23 +17,27 @@ from monai.transforms.transform import Transform
 from numpy.typing import NDArray
 from torch import Tensor
 
+from certdicom.certification.window import Moments
 from certdicom.errors import UsageError
-from certdicom.imaging.rendering import Rendering
+from certdicom.imaging.grid import counted_cells, displayed_rendering
+from certdicom.imaging.rendering import Levels, Rendering
 from certdicom.imaging.resampling import Grid, box_average, cells, grid_shape
 
 
 class RenderStored(Transform):  # type: ignore[misc]  # MONAI has no types
-    """Stored values (channels, rows, columns) → the float32 values that may be averaged (`Rendering.before_averaging`)."""
+    """Stored values (channels, rows, columns) → what may be averaged: `Rendering.before_averaging`, or the `Levels` themselves."""
 
-    def __init__(self, rendering: Rendering) -> None:
+    def __init__(self, rendering: Rendering | Levels) -> None:
         self.rendering = rendering
 
     def __call__(self, data: Tensor) -> MetaTensor:
-        return MetaTensor(torch.from_numpy(self.rendering.before_averaging(np.asarray(data))))
+        stored = np.asarray(data)
+        levels = self.rendering.of(stored) if isinstance(self.rendering, Levels) else self.rendering.before_averaging(stored)
+        return MetaTensor(torch.from_numpy(np.asarray(levels, dtype=np.float64)))
 
 
 class SquashToGrid(InvertibleTransform):  # type: ignore[misc]  # MONAI has no types
-    """Box averaging of (channels, rows, columns) float32 to (channels, H, W): u = A_r · X · A_cᵀ.
+    """Box averaging of (channels, rows, columns) to (channels, H, W) float64: u = A_r · X · A_cᵀ.
 
     `inverse` gives each stored pixel the value of the grid cell that holds its centre, which is how a decision map
     goes back to the film; it works on any dtype.
@@ -72,6 +76,19 @@ class ShowWindow(Transform):  # type: ignore[misc]  # MONAI has no types
         return MetaTensor(shown, meta=data.meta, applied_operations=data.applied_operations)
 
 
+class DisplayedWindow(Transform):  # type: ignore[misc]  # MONAI has no types
+    """Averages → u in [0, 1] by their displayed window (`grid.displayed_rendering`)."""
+
+    def __init__(self, levels: Levels, *, moments: Moments, grid: Grid) -> None:
+        self.levels, self.moments, self.counted = levels, moments, counted_cells(levels, grid_shape(grid))
+
+    def __call__(self, data: MetaTensor) -> MetaTensor:
+        averages = data.as_tensor().numpy()
+        u = displayed_rendering(averages, self.levels, moments=self.moments, counted=self.counted).after_averaging(averages)
+        u[..., ~self.counted] = 0.0
+        return MetaTensor(torch.from_numpy(u), meta=data.meta, applied_operations=data.applied_operations)
+
+
 def spread(decisions: Tensor, *, rows: int, columns: int) -> Tensor:
     """(…, H, W) → (…, rows, columns): each stored pixel takes the value of the cell that holds its centre."""
     down = torch.from_numpy(cells(rows, decisions.shape[-2]))
@@ -79,8 +96,13 @@ def spread(decisions: Tensor, *, rows: int, columns: int) -> Tensor:
     return decisions[..., down[:, None], across[None, :]]
 
 
-def image_to_grid(rendering: Rendering, *, grid: Grid) -> Compose:
-    """Stored values (channels, rows, columns) → u (channels, H, W); its `.inverse` takes a decision map back to the image."""
+def image_to_grid(rendering: Rendering | Levels, *, grid: Grid, moments: Moments | None = None) -> Compose:
+    """Stored values (channels, rows, columns) → u (channels, H, W); its `.inverse` takes a decision map back to the image.
+
+    By a rendering that is fixed, or by the displayed window of levels.
+    """
+    if isinstance(rendering, Levels):
+        return Compose([RenderStored(rendering), SquashToGrid(grid), DisplayedWindow(rendering, moments=moments or Moments(), grid=grid)])
     return Compose([RenderStored(rendering), SquashToGrid(grid), ShowWindow(rendering)])
 
 

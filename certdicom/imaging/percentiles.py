@@ -1,14 +1,13 @@
-"""The window of a film whose header has none: its 1st and 99th percentile, collimation borders left out."""
+"""How a reader sees a film whose header has no window: from its 1st to its 99th percentile, collimation borders left out."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from certdicom.errors import ImageRefusedError
 from certdicom.imaging.resampling import box_average
 
-SOURCE = "percentiles 1-99 of the pixels (held fixed)"
+SOURCE = "percentiles 1-99 of the pixels, for the picture alone"
 PERCENTILES = (1.0, 99.0)
 
 REFERENCE_GRID = 256
@@ -33,12 +32,12 @@ LEAST_SPAN = 1e-3
 def percentile_window(levels: NDArray[np.number], *, padding: NDArray[np.bool_] | None) -> tuple[float, float]:
     """(lo, hi) of `levels` (rows, columns), which may be stored or modality values; `padding` pixels do not count.
 
-    ImageRefusedError if the two are equal: nearly all of the film has one value.
+    Where the two are equal, nearly all of the film having one value, the range of all its values.
     """
-    averages = box_average(levels.astype(np.float32), REFERENCE_GRID).astype(np.float64)
+    averages = box_average(levels, REFERENCE_GRID)
     valid = np.ones(averages.shape, bool)
     if padding is not None:
-        valid = box_average(padding.astype(np.float32), REFERENCE_GRID) == 0
+        valid = box_average(padding, REFERENCE_GRID) <= 0
     if valid.mean() < LEAST_LEFT:
         # So little is left between the padding that whole cells are rare: the pixels themselves decide.
         inside = levels[~padding] if padding is not None else levels
@@ -46,7 +45,7 @@ def percentile_window(levels: NDArray[np.number], *, padding: NDArray[np.bool_] 
         inside = averages[_without_borders(averages, valid)]
     lo, hi = (float(value) for value in np.percentile(inside, PERCENTILES))
     if hi - lo <= LEAST_SPAN * float(np.ptp(inside)):
-        raise ImageRefusedError(f"98 % of the film has the same value ({lo:g}): there is nothing to certify")
+        return float(levels.min()), float(levels.max())
     return lo, hi
 
 

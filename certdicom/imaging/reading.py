@@ -23,7 +23,7 @@ from certdicom.imaging.parsing import MOST_BYTES, FileBytes, ParsedFile, parse
 from certdicom.imaging.pixels import DecodedPixels, PixelFormat, decode, pixel_format
 from certdicom.imaging.plane import plane_notes
 from certdicom.imaging.shutter import shutter_of
-from certdicom.imaging.voi import rendering_of
+from certdicom.imaging.voi import presentation_of
 
 Source = str | Path | bytes
 
@@ -99,7 +99,7 @@ def _photograph(parsed: ParsedFile, judged: tuple[str, ...], *, file_sha256: str
     return Photograph(
         dataset=parsed.dataset,
         stored_values=pixels.planes,
-        rendering=pixels.rendering,
+        presentation=pixels.presentation,
         file_sha256=file_sha256,
         notes=(*parsed.notes, *judged, *pixels.notes, *header_notes(parsed.dataset)),
     )
@@ -111,19 +111,19 @@ def _radiograph(parsed: ParsedFile, judged: tuple[str, ...], *, file_sha256: str
     pixels = decode(dataset, layout, transfer_syntax=parsed.transfer_syntax)
     padding, padding_notes = _padding(dataset, layout, pixels)
     shutter, shutter_notes = shutter_of(dataset, rows=layout.rows, columns=layout.columns)
-    rendering, rendering_notes = rendering_of(
+    presentation, presentation_notes = presentation_of(
         dataset,
         pixels.stored,
         limits=layout.limits,
-        padding=shutter if padding is None else padding if shutter is None else padding | shutter,
+        hidden=shutter if padding is None else padding if shutter is None else padding | shutter,
         little_endian=parsed.transfer_syntax.is_little_endian,
     )
     return Radiograph(
         dataset=dataset,
         stored_values=pixels.stored,
-        rendering=rendering,
+        presentation=presentation,
         file_sha256=file_sha256,
-        notes=(*parsed.notes, *judged, *pixels.notes, *padding_notes, *shutter_notes, *rendering_notes, *header_notes(dataset)),
+        notes=(*parsed.notes, *judged, *pixels.notes, *padding_notes, *shutter_notes, *presentation_notes, *header_notes(dataset)),
     )
 
 

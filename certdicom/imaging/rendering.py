@@ -15,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certdicom.certification.certificate import Window
-from certdicom.errors import ImageRefusedError
+from certdicom.certification.window import WindowRule
+from certdicom.errors import ImageRefusedError, UsageError
+from certdicom.imaging.percentiles import SOURCE as PERCENTILES
+from certdicom.imaging.percentiles import percentile_window
 
 _STRIP_ROWS = 512
 
@@ -97,7 +100,7 @@ class Rendering:
         """What may be averaged: (…, rows, columns) levels, hidden pixels at the level that is shown black."""
         return self.levels.of(stored, black=self.shown[1] if self.levels.inverted else self.shown[0])
 
-    def after_averaging(self, averages: NDArray[np.float64]) -> NDArray[np.float64]:
+    def after_averaging(self, averages: NDArray[np.number]) -> NDArray[np.float64]:
         """Averages of levels → display values in [0, 1], same shape."""
         lo, hi = self.shown
         shown = (np.asarray(averages, np.float64) - lo) / (hi - lo)
@@ -118,28 +121,50 @@ class Rendering:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Presentation:
-    """The ways to show an image, none of which is chosen by its pixels but the reader's.
+    """The ways to show an image that its pixels do not choose.
 
-    `reader`: for people; `levels`: what a displayed or a given window is applied to; `fixed`: by the window or VOI LUT of the header, None
-    where there is none that means anything; `objection`: why that shows next to nothing of this image; `rescale`: slope and
-    intercept by which window values are told, of stored values.
+    `levels`: what a displayed or a given window is applied to; `fixed`: by the window or VOI LUT of the header, None where there is none
+    that means anything; `objection`: why that shows next to nothing of this image; `rescale`: slope and intercept by which window
+    values are told, of stored values; `is_film`: whether another window than that of `fixed` makes sense.
     """
 
-    reader: Rendering
     levels: Levels
     fixed: Rendering | None
     objection: str = ""
+    is_film: bool = True
     rescale: tuple[float, float] = (1.0, 0.0)
 
     @classmethod
-    def always(cls, rendering: Rendering) -> Presentation:
-        """One rendering for everything, as photographs and data sets have it."""
-        return cls(reader=rendering, levels=rendering.levels, fixed=rendering)
+    def always(cls, rendering: Rendering, *, is_film: bool) -> Presentation:
+        """One rendering that no header is needed for, as photographs and pictures of data sets have it."""
+        return cls(levels=rendering.levels, fixed=rendering, is_film=is_film)
 
-    def windowed(self, lo: float, hi: float, *, source: str) -> Rendering:
+    def for_readers(self, stored: NDArray[np.integer]) -> Rendering:
+        """How people see the image: by its header, or else from the 1st to the 99th percentile of the (rows, columns) stored values."""
+        if self.fixed is not None and not self.objection:
+            return self.fixed
+        values = stored if self.levels.table is None else self.levels.table(stored)
+        lo, hi = percentile_window(values, padding=self.levels.hidden)
+        return Rendering(window=Window(lo, hi, PERCENTILES), levels=self.levels)
+
+    def fixed_by(self, rule: WindowRule) -> Rendering | None:
+        """The rendering that a rule fixes; None for the displayed window. ImageRefusedError for a header whose window shows nothing."""
+        if not self.is_film:
+            if rule.given is not None:
+                raise UsageError("a colour photograph is shown by the full range of its bits: leave the window out")
+            return self.fixed
+        if rule.given is not None:
+            return self._windowed(*rule.given)
+        if rule.kind == "displayed":
+            return None
+        if self.fixed is not None and self.objection:
+            raise ImageRefusedError(f"{self.objection}: give a window (--window LO HI), or have one found (--window displayed)")
+        return self.fixed
+
+    def _windowed(self, lo: float, hi: float) -> Rendering:
         """By a window in modality values, as viewers tell it."""
         ends = [lo, hi]
         if self.levels.table is None:
             slope, intercept = self.rescale
             ends = sorted((end - intercept) / slope for end in ends)
-        return Rendering(window=Window(ends[0], ends[1], source), levels=self.levels)
+        return Rendering(window=Window(ends[0], ends[1], "given with the request"), levels=self.levels)

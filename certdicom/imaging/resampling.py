@@ -18,6 +18,8 @@ MAXIMUM_GRID = 4096
 """Rows and columns of the largest model grid; a larger one is a typing error."""
 
 
+_STRIP_ROWS = 256
+
 Grid = int | tuple[int, int]
 """Rows and columns of a model grid, one number for a square."""
 
@@ -52,17 +54,30 @@ def box_matrix(size: int, side: int) -> NDArray[np.float64]:
     return np.asarray(np.maximum(upper - lower, 0) / float(size))
 
 
-def box_average(image: NDArray[np.number], grid: Grid) -> NDArray[np.float32]:
-    """`image` (…, rows, columns) averaged to (…, H, W) float32."""
-    left, right = (_averaging(size, side) for size, side in zip(image.shape[-2:], grid_shape(grid), strict=True))
-    return np.asarray(left @ image.astype(np.float32, copy=False) @ right.T, dtype=np.float32)
+def box_average(image: NDArray[np.number] | NDArray[np.bool_], grid: Grid) -> NDArray[np.float64]:
+    """`image` (…, rows, columns) averaged to (…, H, W) float64: what the product with the `box_matrix` of each axis gives.
+
+    By running sums, which are exact for whole numbers, in strips, since images are large.
+    """
+    height, width = grid_shape(grid)
+    rows = image.shape[-2]
+    across = np.empty((*image.shape[:-1], width))
+    for first in range(0, rows, _STRIP_ROWS):
+        across[..., first : first + _STRIP_ROWS, :] = _averaged(image[..., first : first + _STRIP_ROWS, :], width)
+    return np.ascontiguousarray(np.swapaxes(_averaged(np.swapaxes(across, -1, -2), height), -1, -2))
 
 
-@lru_cache(maxsize=32)
-def _averaging(size: int, side: int) -> NDArray[np.float32]:
-    matrix = box_matrix(size, side).astype(np.float32)
-    matrix.setflags(write=False)
-    return matrix
+def _averaged(values: NDArray[np.number] | NDArray[np.bool_], side: int) -> NDArray[np.float64]:
+    """(…, size) averaged over `side` equal intervals of the last axis."""
+    size = values.shape[-1]
+    sums = np.zeros((*values.shape[:-1], size + 1))
+    np.cumsum(values, axis=-1, dtype=np.float64, out=sums[..., 1:])
+    ends = np.arange(side + 1, dtype=np.int64) * size
+    whole, part = ends // side, (ends % side) / side
+    at_ends = sums[..., whole]
+    cut = part > 0
+    at_ends[..., cut] += part[cut] * values[..., whole[cut]]
+    return np.asarray(np.diff(at_ends, axis=-1) * (side / size))
 
 
 @lru_cache(maxsize=64)

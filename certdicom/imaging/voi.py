@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,13 @@ from pydicom.dataset import Dataset
 from certdicom.certification.certificate import Window
 from certdicom.errors import ImageRefusedError
 from certdicom.imaging import header
-from certdicom.imaging.percentiles import SOURCE as PERCENTILES
-from certdicom.imaging.percentiles import percentile_window
-from certdicom.imaging.rendering import DisplayTable, Rendering
+from certdicom.imaging.rendering import Levels, LevelTable, Presentation, Rendering
 
 LEAST_SHOWN = 0.05
-"""A rendering is used if at least this share of the pixels is neither black nor white, and their display values span
-at least as much; otherwise it shows next to nothing and the percentiles are used instead."""
+"""A rendering shows something if at least this share of the pixels is neither black nor white, and their display values span
+at least as much; one that does not is not certified, and not what the reader sees."""
+
+_AFTER_TABLE = " after the Modality LUT sequence"
 
 _HISTOGRAM_ROWS = 512
 
@@ -81,16 +81,15 @@ class _Voi:
     note: str = ""
 
 
-def rendering_of(
-    dataset: Dataset, stored: NDArray[np.int32], *, limits: StoredRange, padding: NDArray[np.bool_] | None, little_endian: bool
-) -> tuple[Rendering, tuple[str, ...]]:
-    """The rendering of a film and what there is to note about it.
+def presentation_of(
+    dataset: Dataset, stored: NDArray[np.int32], *, limits: StoredRange, hidden: NDArray[np.bool_] | None, little_endian: bool
+) -> tuple[Presentation, tuple[str, ...]]:
+    """How a film can be shown and what there is to note about it.
 
-    The order of PS3.3: a VOI LUT Sequence is preferred over a window, the first of several windows is taken, and a film
-    with neither is shown from its 1st to its 99th percentile. ImageRefusedError for a header that makes no
-    sense and for a constant image.
+    The order of PS3.3: a VOI LUT Sequence is preferred over a window, and the first of several windows is taken. ImageRefusedError for
+    a header that makes no sense and for a constant image.
     """
-    histogram = _histogram(stored, limits=limits, padding=padding)
+    histogram = _histogram(stored, limits=limits, hidden=hidden)
     present = np.flatnonzero(histogram)
     if len(present) == 0:
         raise ImageRefusedError("every pixel of the film is padding or lies behind the display shutter: there is nothing to certify")
@@ -104,25 +103,31 @@ def rendering_of(
         raise ImageRefusedError("RescaleSlope and RescaleIntercept leave no usable values: correct the header")
     inverted, notes = _polarity(dataset)
     notes = (*notes, *_commas(dataset))
+    levels = _levels(modality, domain=domain, outputs=outputs, inverted=inverted, hidden=hidden)
     try:
         voi = _voi(dataset, lowest=float(outputs.min()), highest=float(outputs.max()), little_endian=little_endian)
     except _UnusableWindowError as unusable:
         voi, notes = None, (*notes, f"{unusable}; the window was not used")
-
+    fixed, objection = None, ""
     if voi is not None:
         shown = voi.curve(outputs)
-        if _shows_something(shown, histogram):
-            notes = (*notes, voi.note) if voi.note else notes
-            return _compose(modality, voi, domain=domain, shown=shown, inverted=inverted, padding=padding), notes
-        notes = (*notes, f"the {voi.source} in the header shows next to nothing of this film and was not used")
-    levels = stored if modality.table is None else modality(stored.astype(np.float64))
-    lo, hi = percentile_window(levels, padding=padding)
+        fixed = _fixed(modality, voi, levels, domain=domain, shown=shown, inverted=inverted)
+        notes = (*notes, voi.note) if voi.note else notes
+        if not _shows_something(shown, histogram):
+            objection = f"the {voi.source} in the header shows next to nothing of this film"
+    rescale = (modality.slope, modality.intercept)
+    return Presentation(levels=levels, fixed=fixed, objection=objection, rescale=rescale), notes
+
+
+def _levels(
+    modality: _Modality, *, domain: NDArray[np.float64], outputs: NDArray[np.float64], inverted: bool, hidden: NDArray[np.bool_] | None
+) -> Levels:
+    """What a window is applied to: the stored values, or modality values where those come from a table."""
     if modality.table is None:
-        # Percentiles of the stored values themselves; the slope only decides which end is dark.
-        window = Window(lo, hi, PERCENTILES)
-        return Rendering(window=window, inverted=inverted != (modality.slope < 0), padding=padding), notes
-    voi = _linear_voi(PERCENTILES, lo, hi)
-    return _compose(modality, voi, domain=domain, shown=voi.curve(outputs), inverted=inverted, padding=padding), notes
+        dark = inverted != (modality.slope < 0)
+        return Levels(inverted=dark, hidden=hidden, black=float(domain[-1] if dark else domain[0]))
+    table = LevelTable(int(domain[0]), outputs, float(np.abs(np.diff(outputs)).max()))
+    return Levels(table=table, inverted=inverted, hidden=hidden, black=float(outputs.max() if inverted else outputs.min()))
 
 
 def _commas(dataset: Dataset) -> tuple[str, ...]:
@@ -132,14 +137,14 @@ def _commas(dataset: Dataset) -> tuple[str, ...]:
     return (f"{', '.join(found)} written with a decimal comma, which was read as a point",) if found else ()
 
 
-def _histogram(stored: NDArray[np.int32], *, limits: StoredRange, padding: NDArray[np.bool_] | None) -> NDArray[np.int64]:
-    """How many pixels that are not padding hold each value from `limits.lowest` to `limits.highest`."""
+def _histogram(stored: NDArray[np.int32], *, limits: StoredRange, hidden: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+    """How many pixels that are not hidden hold each value from `limits.lowest` to `limits.highest`."""
     size = limits.highest - limits.lowest + 1
     counts = np.zeros(size, dtype=np.int64)
     for first in range(0, len(stored), _HISTOGRAM_ROWS):  # in strips, because bincount copies its input as int64
         counts += np.bincount((stored[first : first + _HISTOGRAM_ROWS] - limits.lowest).ravel(), minlength=size)
-    if padding is not None:
-        counts = counts - np.bincount(stored[padding] - limits.lowest, minlength=size)
+    if hidden is not None:
+        counts = counts - np.bincount(stored[hidden] - limits.lowest, minlength=size)
     return counts
 
 
@@ -234,33 +239,31 @@ def _polarity(dataset: Dataset) -> tuple[bool, tuple[str, ...]]:
     return monochrome1, ()
 
 
-def _compose(
-    modality: _Modality,
-    voi: _Voi,
-    *,
-    domain: NDArray[np.float64],
-    shown: NDArray[np.float64],
-    inverted: bool,
-    padding: NDArray[np.bool_] | None,
+def _fixed(
+    modality: _Modality, voi: _Voi, levels: Levels, *, domain: NDArray[np.float64], shown: NDArray[np.float64], inverted: bool
 ) -> Rendering:
-    """One rendering from stored values: a window if all is linear, else a table of `shown` over the `domain`."""
-    ends = None
+    """By the header: a window of the levels where that is linear, else a table of what is `shown` over the `domain`, averaged after."""
+    if voi.linear and voi.ends is not None:
+        ends = voi.ends
+        if modality.table is None:
+            at_lo, at_hi = ((end - modality.intercept) / modality.slope for end in ends)
+            ends = (min(at_lo, at_hi), max(at_lo, at_hi))
+        if ends[0] < ends[1]:
+            source = voi.source if modality.table is None else f"{voi.source}{_AFTER_TABLE}"
+            return Rendering(window=Window(*ends, source), levels=levels)
+    steps = np.abs(np.diff(shown))
+    steepest = float(steps.max())
     if modality.table is None and voi.ends is not None:
         at_lo, at_hi = ((end - modality.intercept) / modality.slope for end in voi.ends)
         ends = (min(at_lo, at_hi), max(at_lo, at_hi))
-    falling = modality.table is None and modality.slope < 0
-    if ends is not None and voi.linear:
-        return Rendering(window=Window(*ends, voi.source), inverted=inverted != falling, padding=padding)
-    steps = np.abs(np.diff(shown))
-    steepest = float(steps.max())
-    if ends is None:
+    else:
         changing = np.flatnonzero(steps)
-        ends = (float(domain[changing[0]]), float(domain[changing[-1] + 1]))
+        ends = (float(domain[changing[0]]), float(domain[changing[-1] + 1])) if len(changing) else (float(domain[0]), float(domain[-1]))
     if modality.table is None and voi.width:
         steepest = _steepest_sigmoid(modality, voi, domain)
-    table = DisplayTable(int(domain[0]), (1.0 - shown if inverted else shown).astype(np.float32), steepest)
-    source = voi.source if modality.table is None else f"{voi.source} after the Modality LUT sequence"
-    return Rendering(window=Window(*ends, source), inverted=inverted != falling, table=table, padding=padding)
+    table = LevelTable(int(domain[0]), shown, steepest)
+    source = voi.source if modality.table is None else f"{voi.source}{_AFTER_TABLE}"
+    return Rendering(window=Window(*ends, source), levels=replace(levels, table=table, inverted=inverted), shown=(0.0, 1.0))
 
 
 def _steepest_sigmoid(modality: _Modality, voi: _Voi, domain: NDArray[np.float64]) -> float:

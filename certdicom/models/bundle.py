@@ -22,6 +22,7 @@ import numpy as np
 
 from certdicom.certification.certificate import Structure
 from certdicom.certification.schedule import Schedule, schedule_from
+from certdicom.certification.window import Moments, WindowRule
 from certdicom.errors import BundleError, one_line
 from certdicom.models.description import (
     DENOISER,
@@ -59,7 +60,8 @@ class Bundle:
 
     `grid`: rows and columns of the model grid, one number for a square; `channels`: of the images with noise, 1 for gray;
     `structures` in channel order; `sigma_range`: noise levels that the networks were trained for; `thresholds`: (sigma, logits
-    above which each structure is present) pairs, rising in sigma; `activation`: whether structures may overlap; `denoising`: how;
+    above which each structure is present) pairs, rising in sigma; `activation`: whether structures may overlap; `window`: how a
+    film becomes an image on the grid where nothing else is asked for; `denoising`: how;
     `input_spec`, `output_spec`: how the segmenter takes images and gives its output; `networks`: the description of each network by role;
     `homes`: the folder that holds each one's files; `programs_sha256`: digests of their programs (`models.program`), by role;
     `integers`: in which those compute ("int8"), None in floating point;
@@ -77,6 +79,7 @@ class Bundle:
     sigma_range: tuple[float, float]
     thresholds: tuple[tuple[float, tuple[float, ...]], ...]
     activation: Activation
+    window: WindowRule
     denoising: Denoising
     input_spec: InputSpec
     output_spec: OutputSpec
@@ -257,6 +260,7 @@ def _parse(described: schema.Description, *, folder: Path, content: bytes) -> Bu
         sigma_range=(low, high),
         thresholds=tuple(_threshold(entry, structures=len(described.structures)) for entry in described.thresholds),
         activation=described.activation,
+        window=WindowRule(described.window.rule, moments=Moments(described.window.mean, described.window.deviation)),
         denoising=denoising,
         input_spec=input_spec,
         output_spec=output_spec,

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
+from certdicom.certification.window import Moments
+from certdicom.errors import UsageError
 from certdicom.models.description import TORCH_EXPORT, Activation, Method, Prediction
 
 FORMAT = 2
@@ -90,6 +92,25 @@ class Threshold(_Strict):
     logits: float | list[float]
 
 
+class WindowSection(_Strict):
+    """How a gray film becomes an image on the model grid: by its header's window where it has one, or always by the displayed window.
+
+    `mean` and `deviation` are those of the displayed window; they are constants of the bundle, since its networks know films so.
+    """
+
+    rule: Literal["header-or-displayed", "displayed"] = "header-or-displayed"
+    mean: float = Moments.mean
+    deviation: float = Moments.deviation
+
+    @model_validator(mode="after")
+    def _possible(self) -> WindowSection:
+        try:
+            Moments(self.mean, self.deviation)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+
 class Description(_Strict):
     """A whole `bundle.json`. In format 1 `activation` and `denoising` may be missing, and thresholds are [sigma, logits] pairs."""
 
@@ -101,6 +122,7 @@ class Description(_Strict):
     channels: PositiveInt
     structures: Annotated[list[Structure], Field(min_length=1)]
     activation: Activation = "sigmoid"
+    window: WindowSection = WindowSection()
     sigma_range: Pair
     thresholds: list[Threshold] = []
     networks: dict[str, dict[str, Any]]

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from certdicom.certification.certificate import Window
 from certdicom.errors import UsageError
 from certdicom.imaging.describe import FilmDescription, describe
 from certdicom.imaging.synthetic import compress, film_bytes
@@ -24,7 +25,7 @@ def test_an_accepted_film(film):
         body_part="CHEST",
         view="PA",
         spacing=(0.14, 0.14, "ImagerPixelSpacing"),
-        window_source="WindowCenter/WindowWidth (LINEAR)",
+        window=Window(205.0, 3890.0, "WindowCenter/WindowWidth (LINEAR)"),
         accepted=True,
     )
 
@@ -35,7 +36,7 @@ def test_a_refused_film_is_described_with_its_reason(film):
     found = describe(film_bytes(dataset))
     assert not found.accepted
     assert found.reason == "BodyPartExamined HAND is not the chest; use --accept-any to read it anyway"
-    assert (found.rows, found.body_part, found.window_source) == (120, "HAND", None)
+    assert (found.rows, found.body_part, found.window) == (120, "HAND", None)
     assert describe(film_bytes(dataset), accept_any=True).accepted
 
 

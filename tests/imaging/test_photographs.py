@@ -233,20 +233,20 @@ def test_the_native_scale_is_that_of_all_three_channels_together_and_is_attained
     dataset = make_photograph()
     dataset.PixelData = np.full((96, 128, 3), 100, np.uint8).tobytes()[:-1] + b"\x65"
     before = to_grid(read_image(film_bytes(dataset)), grid)
-    assert before.native_scale == pytest.approx(255 / operator_norm(96, 128, grid))
+    assert before.native_radius(1.0) == pytest.approx(255 / operator_norm(96, 128, grid))
     generator = np.random.default_rng(1)
     for _ in range(5):
         change = generator.integers(-60, 61, (96, 128, 3))
         moved = make_photograph()
         moved.PixelData = (picture(dataset) + change).astype(np.uint8).tobytes()
         after = to_grid(read_image(film_bytes(moved)), grid)
-        assert np.linalg.norm(after.u - before.u) * before.native_scale <= np.linalg.norm(change) * (1 + 1e-5)
+        assert np.linalg.norm(after.u - before.u) * before.native_radius(1.0) <= np.linalg.norm(change) * (1 + 1e-5)
     if grid == (48, 64):  # whole blocks: a uniform change is among the worst
         moved = make_photograph()
         moved.PixelData = (picture(dataset) + np.array([10, 20, 30])).astype(np.uint8).tobytes()
         after = to_grid(read_image(film_bytes(moved)), grid)
         distance = np.linalg.norm(np.full((96, 128, 3), [10, 20, 30]))
-        assert np.linalg.norm(after.u - before.u) * before.native_scale == pytest.approx(distance, rel=1e-5)
+        assert np.linalg.norm(after.u - before.u) * before.native_radius(1.0) == pytest.approx(distance, rel=1e-5)
 
 
 REFUSED = {
@@ -321,7 +321,7 @@ def test_films_and_photographs_are_told_apart(make_photograph, make_film):
 
 def test_a_photograph_is_described(make_photograph):
     description = describe(film_bytes(make_photograph("ES")))
-    assert (description.kind, description.accepted, description.window_source) == ("colour photograph", True, "the full range of 8 bits")
+    assert (description.kind, description.accepted, description.window.source) == ("colour photograph", True, "the full range of 8 bits")
 
 
 def test_real_ultrasound_keeps_its_refusal(real):

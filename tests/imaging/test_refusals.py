@@ -16,6 +16,7 @@ from pydicom.uid import UID
 
 from certdicom.errors import ImageRefusedError, UsageError
 from certdicom.imaging.acceptance import CHEST_CODES, FRONTAL_CODES
+from certdicom.imaging.grid import to_grid
 from certdicom.imaging.parsing import MOST_BYTES
 from certdicom.imaging.reading import read_radiograph
 from certdicom.imaging.synthetic import compress, film_bytes
@@ -224,8 +225,9 @@ def test_a_constant_image_is_refused(read, value):
 def test_a_nearly_constant_image_without_a_window_is_refused(read):
     pixels = np.full(120 * 96, 7, "<u2")
     pixels[5000] = 4000
-    with pytest.raises(ImageRefusedError, match="98 % of the film has the same value"):
-        read(put(PixelData=pixels.tobytes()), modality="CR", window=None)
+    film = read(put(PixelData=pixels.tobytes()), modality="CR", window=None)
+    with pytest.raises(ImageRefusedError, match="98 % of the image has the same value"):
+        to_grid(film, 32)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,12 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from certdicom.certification.certificate import Window
+from certdicom.certification.window import WindowRule
 from certdicom.errors import ImageRefusedError
+from certdicom.imaging.grid import to_grid
+from certdicom.imaging.percentiles import SOURCE as PERCENTILES
 from certdicom.imaging.reading import read_radiograph
-from certdicom.imaging.rendering import DisplayTable, Rendering
+from certdicom.imaging.rendering import Levels, LevelTable, Rendering
 from certdicom.imaging.synthetic import compress, film_bytes
 
 
@@ -105,7 +108,7 @@ def test_a_linear_window_follows_the_formula_of_the_standard(read):
         header.WindowCenter, header.WindowWidth = 2048, 1024
 
     rendering = read(window).rendering
-    assert rendering.is_linear
+    assert rendering.levels.table is None
     # PS3.3 C.11.2.1.2.1: black at c - 0.5 - (w - 1) / 2, white at c - 0.5 + (w - 1) / 2.
     assert rendering.window == Window(1536.0, 2559.0, "WindowCenter/WindowWidth (LINEAR)")
     assert rendering.steepest_slope == 1 / 1023
@@ -123,8 +126,8 @@ def test_slope_and_intercept_are_folded_into_stored_values(read):
 def test_a_negative_slope_turns_black_and_white_round(read, photometric):
     plain = read(modality="CR", photometric=photometric, rescale=(1.0, 0.0), window="LINEAR_EXACT")
     falling = read(modality="CR", photometric=photometric, rescale=(-1.0, 4095.0), window="LINEAR_EXACT")
-    assert falling.rendering.inverted != plain.rendering.inverted
-    assert falling.rendering.is_linear
+    assert falling.rendering.levels.inverted != plain.rendering.levels.inverted
+    assert falling.rendering.levels.table is None
     np.testing.assert_allclose(
         falling.rendering.display(falling.stored_values), 1 - plain.rendering.display(plain.stored_values), atol=2e-3
     )
@@ -135,16 +138,16 @@ def test_a_negative_slope_turns_percentiles_round_too(read, photometric):
     rising = read(modality="CR", photometric=photometric, rescale=(2.0, 5.0), window=None).rendering
     falling = read(modality="CR", photometric=photometric, rescale=(-2.0, 5.0), window=None).rendering
     assert falling.window == rising.window
-    assert (falling.inverted, rising.inverted) == (photometric == "MONOCHROME2", photometric == "MONOCHROME1")
+    assert (falling.levels.inverted, rising.levels.inverted) == (photometric == "MONOCHROME2", photometric == "MONOCHROME1")
 
 
 @pytest.mark.parametrize("slope", [1.0, -1.0])
 def test_a_negative_slope_is_kept_in_tables(read, slope):
     film = read(modality="CR", window="SIGMOID", rescale=(slope, 0.0))
-    table = film.rendering.table
+    table = film.rendering.levels.table
     assert table is not None
-    assert np.all(slope * np.diff(table.display) >= 0)
-    assert film.rendering.inverted == (slope < 0)
+    assert np.all(slope * np.diff(table.levels) >= 0)
+    assert not film.rendering.levels.inverted, "the table turns it already"
 
 
 def test_the_first_of_several_windows_is_used(read):
@@ -165,18 +168,18 @@ def test_empty_window_attributes_count_as_absent(read):
     def empty(header):
         header.WindowCenter, header.WindowWidth = None, None
 
-    assert read(empty).rendering.window.source == "percentiles 1-99 of the pixels (held fixed)"
+    assert read(empty).rendering.window.source == PERCENTILES
 
 
 def test_inverse_shape_is_applied_once(read):
     assert read(photometric="MONOCHROME1").dataset.PresentationLUTShape == "INVERSE"
-    assert read(photometric="MONOCHROME1").rendering.inverted
+    assert read(photometric="MONOCHROME1").rendering.levels.inverted
 
 
 @pytest.mark.parametrize(("photometric", "shape"), [("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")])
 def test_a_contradiction_about_polarity_is_noted(read, photometric, shape):
     film = read(lambda header: setattr(header, "PresentationLUTShape", shape), photometric=photometric)
-    assert film.rendering.inverted
+    assert film.rendering.levels.inverted
     assert "contradict" in film.notes[0]
 
 
@@ -250,10 +253,13 @@ def test_a_window_that_is_no_number_is_dropped_with_a_note(read_with, keyword, v
 
 
 @pytest.mark.parametrize(("centre", "width"), [(-5000, 100), (60000, 100), (2048, 1), (2048.5, 2)])
-def test_a_window_that_shows_nothing_gives_way_to_the_percentiles(read, centre, width):
+def test_a_window_that_shows_nothing_gives_way_for_the_reader_and_is_not_certified(read, centre, width):
     film = read(set_window(centre, width))
     assert film.rendering.window.source.startswith("percentiles")
-    assert "shows next to nothing" in film.notes[0]
+    with pytest.raises(ImageRefusedError, match=r"shows next to nothing of this film: give a window \(--window LO HI\)"):
+        to_grid(film, 32)
+    assert to_grid(film, 32, WindowRule("displayed")).window.source.startswith("displayed")
+    assert to_grid(film, 32, WindowRule("given", (1000, 3000))).window == Window(1000, 3000, "given with the request")
     assert 0.9 < (np.abs(film.rendering.display(film.stored_values) - 0.5) < 0.5).mean() < 1
 
 
@@ -294,7 +300,7 @@ def test_entries_may_be_written_as_numbers(film):
     before = read_radiograph(film_bytes(native))
     item.add_new("LUTData", "US", entries)
     after = read_radiograph(film_bytes(native))
-    np.testing.assert_array_equal(after.rendering.table.display, before.rendering.table.display)
+    np.testing.assert_array_equal(after.rendering.levels.table.levels, before.rendering.levels.table.levels)
 
 
 def test_8_bit_entries_may_have_a_word_each(film):
@@ -304,7 +310,7 @@ def test_8_bit_entries_may_have_a_word_each(film):
     count = int(item.LUTDescriptor[0])
     item.LUTData = np.frombuffer(item.LUTData, "u1")[:count].astype("<u2").tobytes()
     spread = read_radiograph(film_bytes(native))
-    np.testing.assert_array_equal(spread.rendering.table.display, packed.rendering.table.display)
+    np.testing.assert_array_equal(spread.rendering.levels.table.levels, packed.rendering.levels.table.levels)
 
 
 def test_a_first_input_written_with_the_wrong_sign_is_understood(film):
@@ -316,16 +322,18 @@ def test_a_first_input_written_with_the_wrong_sign_is_understood(film):
     descriptor = native.VOILUTSequence[0]["LUTDescriptor"]
     descriptor.VR, descriptor.value = "US", [descriptor.value[0], first + 65536, 12]
     wrong = read_radiograph(film_bytes(native))
-    np.testing.assert_array_equal(wrong.rendering.table.display, right.rendering.table.display)
+    np.testing.assert_array_equal(wrong.rendering.levels.table.levels, right.rendering.levels.table.levels)
 
 
 @pytest.mark.parametrize("name", [name for name in HEADERS if "VOI" in name or "Modality" in name or "SIGMOID" in name])
 def test_no_pair_of_stored_values_is_shown_further_apart_than_the_steepest_slope_allows(film, name):
     rendering = read_radiograph(film_bytes(film(**HEADERS[name]))).rendering
-    steps = np.abs(np.diff(rendering.table.display.astype(np.float64)))
-    assert steps.max() <= rendering.steepest_slope * (1 + 1e-6) + 1e-7
+    steps = np.abs(np.diff(rendering.levels.table.levels.astype(np.float64)))
+    assert steps.max() <= rendering.levels.steepest * (1 + 1e-9)
     if "SIGMOID" not in name:
-        assert steps.max() >= rendering.steepest_slope - 1e-6
+        assert steps.max() == pytest.approx(rendering.levels.steepest)
+    shown = rendering.display(np.arange(-70000, 70000, dtype=np.int32)[None])[0].astype(np.float64)
+    assert np.abs(np.diff(shown)).max() <= rendering.steepest_slope * (1 + 1e-6) + 1e-7
 
 
 def test_the_steepest_slope_of_a_sigmoid_is_the_one_at_its_centre(read):
@@ -343,7 +351,7 @@ def test_a_modality_lut_is_named_with_the_window_that_follows_it(read):
     film = read(modality="CR", modality_lut=True)
     assert film.rendering.window.source == "WindowCenter/WindowWidth (LINEAR) after the Modality LUT sequence"
     unwindowed = read(modality="CR", modality_lut=True, window=None)
-    assert unwindowed.rendering.window.source == "percentiles 1-99 of the pixels (held fixed) after the Modality LUT sequence"
+    assert unwindowed.rendering.window.source == PERCENTILES
     shown = unwindowed.rendering.display(unwindowed.stored_values)
     assert 0.9 < ((shown > 0) & (shown < 1)).mean() < 1
 
@@ -360,7 +368,7 @@ def test_rendering_refuses_a_window_of_no_width():
     values=st.lists(st.integers(-32768, 65535), min_size=1, max_size=50),
 )
 def test_linear_display_is_the_clipped_ramp(lo, width, inverted, values):
-    rendering = Rendering(window=Window(lo, lo + width, "test"), inverted=inverted)
+    rendering = Rendering(window=Window(lo, lo + width, "test"), levels=Levels(inverted=inverted))
     stored = np.array([values], np.int32)
     ramp = np.clip((stored - lo) / width, 0, 1)
     # float32 holds stored values above the window's floor exactly; only the division rounds.
@@ -375,6 +383,6 @@ def test_a_narrow_window_far_from_zero_keeps_its_digits():
 
 
 def test_stored_values_outside_a_table_take_its_ends():
-    table = DisplayTable(first=10, display=np.array([0.25, 0.75], np.float32), steepest_slope=0.5)
-    rendering = Rendering(window=Window(10, 11, "test"), table=table)
+    table = LevelTable(first=10, levels=np.array([0.25, 0.75]), steepest=0.5)
+    rendering = Rendering(window=Window(10, 11, "test"), levels=Levels(table=table), shown=(0.0, 1.0))
     np.testing.assert_array_equal(rendering.display(np.array([[-5, 10, 11, 99]], np.int32)), [[0.25, 0.25, 0.75, 0.75]])

@@ -52,7 +52,9 @@ def test_the_script_tells_what_is_refused_and_shows_it(folder: Path, tmp_path: P
 def test_what_is_no_chest_is_drawn_altered_and_refused(folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts" / "picture_check"), str(folder / "inside"), "--no-chest", "1", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    table = {cells[1]: int(cells[3]) for line in done.stdout.splitlines()[2:] if len(cells := [cell.strip() for cell in line.split("|")]) > 3}
+    table = {
+        cells[1]: int(cells[3]) for line in done.stdout.splitlines()[2:] if len(cells := [cell.strip() for cell in line.split("|")]) > 3
+    }
     assert set(table) == {*DRAWN, *ALTERED}
     for kind in ("hand", "leg or knee", "skull", "white noise", "ramp", "test pattern", "chest upside down", "left half of a chest"):
         assert table[kind] == 1, kind

@@ -10,6 +10,7 @@ from typing import Any
 from certdicom.certification.hypotheses import Hypotheses
 from certdicom.certification.options import unions_from
 from certdicom.certification.parameters import SmoothingParameters
+from certdicom.certification.window import WindowRule
 from certdicom.errors import UsageError
 from certdicom.models.bundle import Bundle
 from certdicom.research.datasets.dataset import Dataset, Sample
@@ -24,7 +25,7 @@ class Plan:
     """What is evaluated: `samples` of `dataset` (its part `part`), by `candidates`, at every sigma of `sigmas`.
 
     `parameters`: the others of smoothing; its sigma and unions are not used. `fallback`: groups of structures ("lungs,heart"), whose
-    unions are certified in the same family.
+    unions are certified in the same family; `window`: by default that of the data set's files, which is the full range of their format.
     """
 
     dataset: Dataset
@@ -35,6 +36,7 @@ class Plan:
     protocol: ProtocolName = "native"
     parameters: SmoothingParameters = field(default_factory=SmoothingParameters)
     fallback: tuple[str, ...] = ()
+    window: WindowRule = field(default_factory=WindowRule)
 
     def parameters_for(self, bundle: Bundle, *, sigma: float) -> SmoothingParameters:
         """What a bundle is asked for at one noise level. UsageError for a fallback to structures that it has not."""
@@ -77,14 +79,16 @@ class Plan:
         asked = self.parameters
         test = f"n0 = {asked.n0}, n = {asked.n}, alpha = {asked.alpha:g}, tau = {asked.tau:g}"
         what = f"{self.dataset.name} {self.part}, {len(self.samples)} images, protocol {self.protocol}"
-        return "; ".join([what, test, *self.beyond])
+        window = ["displayed window"] if self.window.kind == "displayed" else []
+        return "; ".join([what, test, *window, *self.beyond])
 
     def settings(self) -> dict[str, Any]:
         """What rows in one file must have in common; images, models and noise levels may be added to them later."""
         smoothing = {name: value for name, value in asdict(self.parameters).items() if name != "sigma"}
         unions = sorted(sorted(name.strip() for name in group.split(",")) for group in self.fallback)
         asked = {**smoothing, "looks": list(self.parameters.looks), "unions": unions}
-        return {"data": self.dataset.name, "part": self.part, "protocol": self.protocol, "smoothing": asked}
+        common = {"data": self.dataset.name, "part": self.part, "protocol": self.protocol, "smoothing": asked}
+        return common if self.window.kind == "header-or-displayed" else {**common, "window": asdict(self.window)}
 
     def require_certifiable(self) -> None:
         """Raise UsageError, before any slow work, when something cannot be certified at all."""

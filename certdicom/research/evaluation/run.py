@@ -100,7 +100,8 @@ class _Together:
         if key not in self._views:
             names = self.plan.names_of(bundle)
             self._views[key] = [
-                picture.on_grid(noise_grid.grid, channels=noise_grid.channels, structures=names) for picture in self._pictures
+                picture.on_grid(noise_grid.grid, channels=noise_grid.channels, structures=names, rule=self.plan.window)
+                for picture in self._pictures
             ]
         return self._views[key]
 
@@ -127,7 +128,7 @@ def _compute(together: _Together, tasks: Sequence[Task], *, backend: Backend, ba
 
 
 def certified_outcomes(
-    images: Sequence[NDArray[np.float32]],
+    images: Sequence[NDArray[np.float64]],
     segmenters: Sequence[BaseSegmenter],
     parameters: Sequence[SmoothingParameters],
     *,
@@ -167,7 +168,7 @@ def _rows(plan: Plan, task: Task, sample: Sample, view: GridPicture, outcome: Ou
                 sigma=sigma,
                 structure=name,
                 radius=radius,
-                native_radius=radius * view.native_scale,
+                native_radius=view.native_radius(radius) if radius else 0.0,
                 **score_columns(outcome.scores(plane, reference) if reference is not None else None),
                 abstain=float(np.mean(outcome.decisions[plane] == ABSTAIN)),
                 abstain_image=outcome.abstain_fraction,

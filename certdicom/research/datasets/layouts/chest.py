@@ -36,7 +36,7 @@ class JsrtFilm:
         if words.max() >> JSRT_BITS:
             raise UnreadableError(f"{self.image} holds {words.max()}, more than {JSRT_BITS} bits: it must be big-endian as published")
         masks = {structure: read_masks(paths) for structure, paths in self.masks.items()}
-        return gray_picture(words.reshape(side, side).astype(np.int32), masks, inverted=True)
+        return gray_picture(words.reshape(side, side).astype(np.int32), masks, bits=JSRT_BITS, inverted=True)
 
 
 def load_jsrt(folder: Path) -> Dataset | None:

@@ -45,7 +45,7 @@ class DicomFilm:
             return colour_picture(pixel_array(dcmread(self.image)), masks)
 
         film = read_radiograph(self.image, accept_any=True)
-        return Picture(stored=film.stored_values[None], rendering=film.rendering, masks=masks)
+        return Picture(stored=film.stored_values[None], presentation=film.presentation, masks=masks)
 
 
 def load_dicom(folder: Path) -> Dataset | None:

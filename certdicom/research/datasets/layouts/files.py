@@ -33,7 +33,8 @@ class PictureFiles:
             if self.channels == 3:
                 return colour_picture(np.asarray(picture.convert("RGB")), masks)
             sixteen_bits = picture.mode.startswith("I")  # Pillow's modes of 16-bit gray: I and I;16
-            return gray_picture(np.asarray(picture if sixteen_bits else picture.convert("L"), dtype=np.int32), masks)
+            levels = np.asarray(picture if sixteen_bits else picture.convert("L"), dtype=np.int32)
+            return gray_picture(levels, masks, bits=16 if sixteen_bits else 8)
 
 
 def read_masks(paths: Iterable[Path]) -> NDArray[np.bool_]:
