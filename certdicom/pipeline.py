@@ -194,6 +194,7 @@ class Certifier:
             counts=result.counts,
             parameters=self.parameters,
             structures=self.bundle.structures,
+            padding_declared=image.declares_padding,
             native_radius=grid.native_radius(self.parameters.radius / copies),
             native_scale=grid.native_radius(largest / copies) / largest,
             native_unit=grid.native_unit,

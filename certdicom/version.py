@@ -4,5 +4,5 @@ VERSION = "0.2.0.dev0"
 
 RESEARCH_USE = "Research use only, not a medical device."
 
-METHOD_VERSION = 2
+METHOD_VERSION = 3
 """Raised when the same request may give other decisions or other written objects, and not otherwise: UIDs of results depend on it."""

@@ -37,11 +37,15 @@ class Structure:
 
 @dataclass(frozen=True)
 class Window:
-    """The stored or modality values that the grid's 0 and 1 stand for, and where they were found."""
+    """The stored or modality values that the grid's 0 and 1 stand for, and where they were found.
+
+    `displayed`: found from the image on the grid, and found anew in a changed one; any other is the same for both.
+    """
 
     lo: float
     hi: float
     source: str
+    displayed: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Certificate:
     certificates only if they rest on the same draws; `backend`: what ran the networks, with its version; `unions`: decisions about
     unions of structures, if asked for; `stopped_at`: the look at which the test stopped before n; `medium`: what was certified;
     `notes`: what a reader should know; `seconds` per stage; `native_radius`
-    is that of `native_scale` unless more is known of it.
+    is that of `native_scale` unless more is known of it; `padding_declared`: values of pixels say that they are no image.
     """
 
     decisions: NDArray[np.uint8]
@@ -103,6 +107,7 @@ class Certificate:
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     native_radius: float = math.nan
+    padding_declared: bool = False
 
     def __post_init__(self) -> None:
         if math.isnan(self.native_radius):

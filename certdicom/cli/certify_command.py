@@ -14,7 +14,7 @@ from certdicom.certification.options import HELP, unions_from
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.cli.computing_options import add_computing_options, computing_fields
 from certdicom.cli.film_work import certify_film
-from certdicom.cli.films import Place, add_body_part_option, are_several, film_jobs, require_writable, wanted_outputs
+from certdicom.cli.films import Place, add_body_part_option, add_window_option, are_several, film_jobs, require_writable, wanted_outputs
 from certdicom.cli.several_films import certify_all
 from certdicom.cli.smoothing_options import add_smoothing_arguments, smoothing_parameters
 from certdicom.cli.summary import print_explanation, print_result
@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="skip the checks that the image suits the bundle (modality, body part, view, plausible anatomy)",
     )
     add_body_part_option(certificate)
+    add_window_option(certificate)
     computing = parser.add_argument_group("computing")
     add_computing_options(computing)
     computing.add_argument(

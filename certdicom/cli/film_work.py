@@ -47,6 +47,7 @@ def certify_film(job: FilmJob, certifier: Certifier, arguments: argparse.Namespa
         geometry=arguments.geometry,
         abstain=arguments.abstain,
         accept_any=arguments.accept_any,
+        window=arguments.window,
         progress=line.draws,
         stopwatch=stopwatch,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from certdicom.errors import CertdicomError, NoImageError, OutputError, UsageErr
 from certdicom.extras import how_to_get
 from certdicom.outputs import SEG, Output, output_for
 
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _SLASHES = tuple(filter(None, (os.sep, os.altsep)))
 
 SUMMARY_NAME = "certdicom-summary"
@@ -29,6 +31,27 @@ def add_body_part_option(parser: argparse._ActionsContainer) -> None:
         metavar="NAME",
         help="what BodyPartExamined says for the chest where the films come from, beside the usual words; may be given again",
     )
+
+
+def add_window_option(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--window",
+        metavar="LO HI|displayed",
+        help="the values shown as black and white, as viewers tell them; displayed: a window found from the picture and certified with it. "
+        "Left alone: the header's window, and displayed where there is none",
+    )
+
+
+def with_window_joined(words: Sequence[str]) -> list[str]:
+    """`--window LO HI` as one word: argparse would take a film for the third end of a window, and -1000 for an option."""
+    joined: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--window" and len(rest) > 1 and all(_NUMBER.fullmatch(end) for end in rest[:2]):
+            word = f"--window={rest.pop(0)},{rest.pop(0)}"
+        joined.append(word)
+    return joined
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from certdicom.cli.films import add_body_part_option
+from certdicom.certification.window import Moments, WindowRule
+from certdicom.cli.films import add_body_part_option, add_window_option
 from certdicom.errors import ImageRefusedError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("film", type=Path, metavar="FILE", help="a DICOM file: an image, or what certdicom wrote of one")
     parser.add_argument("--json", action="store_true", help="machine-readable")
     add_body_part_option(parser)
+    add_window_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,7 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     if result is not None:
         _show(asdict(result), _result_lines(result), as_json=arguments.json)
         return 0
-    film = describe(arguments.film, body_parts=arguments.body_part)
+    rule = WindowRule.read(arguments.window, Moments()) if arguments.window else None
+    film = describe(arguments.film, body_parts=arguments.body_part, rule=rule)
     _show(asdict(film), _film_lines(film), as_json=arguments.json)
     return 0 if film.accepted else ImageRefusedError.exit_code
 

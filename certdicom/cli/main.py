@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
+from certdicom.cli.films import with_window_joined
 from certdicom.cli.parser import CommandParser, did_you_mean, verbs_of
 from certdicom.errors import CertdicomError, UsageError, one_line
 from certdicom.extras import extra_with, how_to_get
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words:
         build_parser().print_help()
         return 2
-    words = _of_today(words)
+    words = with_window_joined(_of_today(words))
     if words[0] not in COMMANDS and words[0] not in _GLOBAL_OPTIONS:
         if _is_misspelt(words[0]):
             known = f"{did_you_mean(words[0], list(COMMANDS)) or ': certdicom --help lists the commands'}"

@@ -104,7 +104,7 @@ def displayed_rendering(averages: NDArray[np.float64], levels: Levels, *, moment
     if levels.inverted:
         lo, hi = -hi, -lo
     source = f"displayed, with a mean of {moments.mean:g} and a deviation of {moments.deviation:g} on the model grid"
-    rendering = Rendering(window=Window(lo, hi, source), levels=levels)
+    rendering = Rendering(window=Window(lo, hi, source, displayed=True), levels=levels)
     require_moments(rendering.after_averaging(cells), moments)
     return rendering
 

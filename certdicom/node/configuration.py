@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from certdicom.certification.options import looks_from, unions_from
 from certdicom.certification.parameters import SmoothingParameters
+from certdicom.certification.window import Moments, WindowRule
 from certdicom.errors import UsageError
 from certdicom.node.settings import (
     DESTINATION_SETTINGS,
@@ -122,6 +123,17 @@ class Configuration(BaseSettings):
             abstain_target=self.certificate.abstain_target,
             unions=unions_from(groups, bundle.structures, bundle=bundle.name) if bundle else (),
         )
+
+    def window_of(self, sender: str) -> str:
+        """The window of films from a sender's AE title, as `WindowRule.read` takes it; "" for what the bundle says. UsageError for none."""
+        own = self.certificate.window
+        for entry in self.certificate.sender_windows:
+            title, is_one, window = entry.partition("=")
+            if not is_one:
+                raise UsageError(f"certificate.sender_windows: {entry!r} is not AE=LO HI or AE=displayed")
+            if title.strip() == sender:
+                own = window
+        return " ".join(own.split())
 
     def destination(self, ae_title: str) -> Destination | None:
         return next((entry for entry in self.destinations if entry.ae_title == ae_title), None)
@@ -276,6 +288,9 @@ def _check_together(configuration: Configuration) -> None:
         raise UsageError(f"TLS needs tls.certificate, tls.key and tls.ca; only {', '.join(tls)} is set")
     if not tls and any(entry.tls for entry in configuration.destinations):
         raise UsageError("a destination has tls = true, and [tls] names no certificate, key and ca")
+    for sender in ("", *(entry.partition("=")[0].strip() for entry in configuration.certificate.sender_windows)):
+        if window := configuration.window_of(sender):
+            WindowRule.read(window, Moments())  # says what is wrong with it
     configuration.smoothing(None)  # says what is wrong with sigma, tau, n0, n, alpha and what goes beyond them
 
 

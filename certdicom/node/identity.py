@@ -21,7 +21,7 @@ _KEY_BYTES: Final = 32
 
 @dataclass(frozen=True)
 class Work:
-    """What a film is certified with; another bundle, parameter or geometry makes another job of the same film.
+    """What a film is certified with; another bundle, parameter, geometry or window makes another job of the same film.
 
     What computes it, in which precision and by which version, does not: another host or an upgrade must not send a second result.
     """
@@ -30,11 +30,16 @@ class Work:
     parameters: SmoothingParameters
     geometry: str = "viewer"
 
-    def job_id(self, *, sop_instance_uid: str, dataset_sha256: str) -> str:
-        """The id of the job that certifies an instance: the same for the same bytes, on every host and after every restart."""
+    def job_id(self, *, sop_instance_uid: str, dataset_sha256: str, window: str = "") -> str:
+        """The id of the job that certifies an instance: the same for the same bytes, on every host and after every restart.
+
+        `window`: what is asked for the sender's films, as the configuration has it; "" for what the bundle says.
+        """
         parts: list[object] = [sop_instance_uid, dataset_sha256, self.bundle_sha256, self.parameters.as_dict()]
         if self.geometry != "viewer":
             parts.append(self.geometry)
+        if window:
+            parts.append({"window": window})
         return str(uuid.uuid5(_NAMESPACE, canonical_json(parts)))
 
 

@@ -156,6 +156,7 @@ class Service:
             site_key=self.site_key,
             metrics=self.metrics,
             min_free=self.configuration.limits.min_free_mb * 1024 * 1024,
+            window_of=self.configuration.window_of,
         )
         return StorageScp(self.configuration, receiver, self.ledger, self.metrics)
 

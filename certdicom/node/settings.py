@@ -124,6 +124,13 @@ class CertificateSettings(Section):
     body_parts: list[str] = Field(
         default_factory=list, description="what else than the usual words BodyPartExamined says here for the chest"
     )
+    window: str = Field(
+        default="",
+        description="LO HI in modality values, or displayed; empty: what the bundle says, the header's window or else displayed",
+    )
+    sender_windows: list[str] = Field(
+        default_factory=list, description="the window of films from one sender: AE=LO HI or AE=displayed, such as CR1=0 4095"
+    )
     expected_abstain: float = Field(default=0.0, ge=0.0, le=1.0, description="abstaining share of the model card; 0: none known, no alarm")
     abstain_drift: float = Field(
         default=0.1, ge=0.0, le=1.0, description="alarm when the mean share of the last 50 films is further than this from the expected one"

@@ -85,9 +85,8 @@ def leave_laterality_open(derived: Dataset) -> None:
 
 
 def image_comments(claim: str, certificate: Certificate) -> str:
-    """A claim in words, what it does not say, and what was odd in the film; at most 10240 characters."""
-    notes = (f"Note: {note}." for note in certificate.notes)
-    return clip(" ".join([claim, statements.STABILITY, statements.RESEARCH_USE, *notes]), LONG_TEXT)
+    """A claim in words, and what was odd in the film; at most 10240 characters."""
+    return clip(" ".join([claim, *(f"Note: {note}." for note in certificate.notes)]), LONG_TEXT)
 
 
 def _is_ascii(own: Iterable[DataElement]) -> bool:

@@ -27,12 +27,16 @@ LONG_SIDE = 1400
 
 def encode(result: Result) -> bytes:
     """The picture as PNG."""
-    return png(picture_of(result))
+    return png(picture_of(result), description=_claim(result))
+
+
+def _claim(result: Result) -> str:
+    return statements.claim(result.certificate, subject=statements.UNHATCHED)
 
 
 def encode_jpeg(result: Result) -> bytes:
     """The picture as JPEG."""
-    return jpeg(picture_of(result))
+    return jpeg(picture_of(result), description=_claim(result))
 
 
 def picture_of(result: Result) -> Image.Image:
@@ -137,7 +141,7 @@ def _write(pen: Pen, legend: Sequence[_Row], certificate: Certificate) -> None:
     pen.text(statements.RESEARCH_USE, size=21, colour=palette.ABSTAIN)
     pen.skip(16)
     parameters = certificate.parameters
-    pen.text(statements.guarantee(certificate, subject="Every unhatched pixel"), size=17, colour=FAINT)
+    pen.text(statements.guarantee(certificate, subject=statements.UNHATCHED), size=17, colour=FAINT)
     pen.skip(8)
     pen.text(
         f"sigma {parameters.sigma:g}, tau {parameters.tau:g}, n0 {parameters.n0}, n {statements.draws(certificate)}, "

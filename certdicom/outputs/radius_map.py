@@ -25,6 +25,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from scipy.special import ndtri
 
 from certdicom.certification.certificate import Certificate
+from certdicom.certification.rounding import rounded_down
 from certdicom.certification.statistics import simultaneous_lower_bounds
 from certdicom.errors import UsageError
 from certdicom.imaging.grid import to_film
@@ -157,8 +158,9 @@ def _finish(radius_map: ParametricMap, source: Source, certificate: Certificate,
     for index in radius_map.DimensionIndexSequence:
         index.DimensionOrganizationUID = organization
     radius_map.ImageComments = image_comments(
-        f"No structure's majority decision at a pixel changes under any change of the {certificate.medium} up to the L2 norm shown "
-        f"there, in units of the model grid, with {statements.confidence(certificate)} confidence for all pixels together. One unit is "
-        f"{certificate.native_scale:.4g} {certificate.native_unit}.",
+        f"No structure's majority decision under noise changes at a pixel under any change of the {certificate.medium} up to the L2 norm "
+        f"shown there, in units of the model grid, {statements.terms(certificate)}, with {statements.confidence(certificate)} confidence "
+        f"for all pixels together. One unit is {rounded_down(certificate.native_scale)} {certificate.native_unit}. "
+        f"{statements.what_can_happen(certificate)} {statements.STABILITY} {statements.RESEARCH_USE}",
         certificate,
     )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT, Certificate
 from certdicom.certification.rounding import rounded_down
 from certdicom.certification.unions import fallback
+from certdicom.outputs import statements
 from certdicom.outputs.explanation import StructureExplanation
 from certdicom.version import RESEARCH_USE, VERSION
 
@@ -86,6 +87,7 @@ def build_report(
             "native_unit": certificate.native_unit,
         },
         "window": {"lo": certificate.window.lo, "hi": certificate.window.hi, "source": certificate.window.source},
+        "claim": statements.claim(certificate, subject="Every pixel that does not abstain"),
         "structures": [
             {
                 "label": structure.label,

@@ -99,7 +99,7 @@ def build_secondary_capture(
         if keyword in source.image:
             setattr(capture, keyword, source.image[keyword].value)
     capture.SourceImageSequence = [_reference(source.image)]
-    capture.ImageComments = image_comments(statements.guarantee(certificate, subject="Every unhatched pixel"), certificate)
+    capture.ImageComments = image_comments(statements.claim(certificate, subject=statements.UNHATCHED), certificate)
     inherit(capture, source)
     leave_laterality_open(capture)
     return capture

@@ -181,6 +181,4 @@ def _finish(segmentation: Segmentation, source: Source, certificate: Certificate
     segmentation.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
     for index in segmentation.DimensionIndexSequence:
         index.DimensionOrganizationUID = organization
-    segmentation.ImageComments = image_comments(
-        statements.guarantee(certificate, subject="Every pixel outside the Abstain segment"), certificate
-    )
+    segmentation.ImageComments = image_comments(statements.claim(certificate, subject=statements.OUTSIDE), certificate)

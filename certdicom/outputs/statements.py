@@ -16,6 +16,9 @@ EXPLANATION = (
     "for all pixels together, beside the certificate."
 )
 
+OUTSIDE = "Every pixel outside the Abstain segment"
+UNHATCHED = "Every unhatched pixel"
+
 _LONG_TEXT = 10240
 
 
@@ -30,17 +33,42 @@ def radius_phrase(certificate: Certificate) -> str:
     return f"L2 norm R = {grid} on the model grid (= {native} {certificate.native_unit})"
 
 
+def terms(certificate: Certificate) -> str:
+    """Under what the claim holds: which window the image is shown by, and what must be the same for it."""
+    window = certificate.window
+    if window.displayed:
+        held = "its displayed window found anew"
+    elif certificate.medium == "film":
+        held = f"shown by the same window, {window.lo:g} to {window.hi:g} ({window.source})"
+    else:
+        held = f"shown by {window.source}"
+    return f"{held}, with the same pixels declared as padding" if certificate.padding_declared else held
+
+
 def guarantee(certificate: Certificate, *, subject: str) -> str:
-    """The claim of section 1 of the method: `subject` keeps its label under any small enough change of the image."""
-    within = f"under any change of the {certificate.medium} up to {radius_phrase(certificate)}"
-    return f"{subject} keeps its label {within}, with {confidence(certificate)} confidence."
+    """The claim of section 1 of the method: `subject` keeps its label under any small enough change of the image, on its terms."""
+    within = f"under any change of the {certificate.medium} up to {radius_phrase(certificate)}, {terms(certificate)}"
+    return f"{subject} keeps its label, the model's majority decision under noise, {within}, with {confidence(certificate)} confidence."
+
+
+def what_can_happen(certificate: Certificate) -> str:
+    """What a claim about majorities leaves open."""
+    return (
+        f"Of a {certificate.medium} changed within this radius, or of the same one certified again, a label may be silenced, by "
+        "abstaining or by a refusal of the whole, but not turned into its opposite. Who keeps the best of m runs has m times the chance of a wrong label."
+    )
+
+
+def claim(certificate: Certificate, *, subject: str) -> str:
+    """All that is claimed, and what is not, in sentences."""
+    return " ".join([guarantee(certificate, subject=subject), what_can_happen(certificate), STABILITY, RESEARCH_USE])
 
 
 def plain(certificate: Certificate) -> tuple[str, str, str]:
     """For who looks at a picture of it: what is certified, what is hatched, and what neither of them says."""
     return (
         f"Not hatched: stable. With {confidence(certificate)} confidence no change of the {certificate.medium} within the radius below "
-        f"changes the model's answer here.",
+        "turns what the model says here into its opposite. Another run may say nothing here.",
         "Hatched: no answer. Not a finding, and not the absence of one.",
         f"{STABILITY} A stable outline can be wrong.",
     )
@@ -86,8 +114,8 @@ def parameter_lines(certificate: Certificate, *, extra: Sequence[str] = ()) -> l
         "computed on": f"{certificate.device} in {certificate.precision} by {certificate.backend}",
     }
     return [
-        f"claim: {guarantee(certificate, subject='Every pixel outside the Abstain segment')}",
-        f"limits: {STABILITY} {RESEARCH_USE}",
+        f"claim: {guarantee(certificate, subject=OUTSIDE)}",
+        f"limits: {what_can_happen(certificate)} {STABILITY} {RESEARCH_USE}",
         *(f"{name} = {value}" for name, value in values.items()),
         *extra,
         *(f"note: {note}" for note in certificate.notes),
@@ -110,6 +138,7 @@ def machine_readable(certificate: Certificate, *, software_version: str) -> str:
         "bundle": certificate.bundle_name,
         "bundle_sha256": certificate.bundle_sha256,
         "window": {"lo": float(window.lo), "hi": float(window.hi), "source": window.source},
+        "terms": terms(certificate),
         "draws": certificate.seed_kind,
         "backend": certificate.backend,
         "device": certificate.device,

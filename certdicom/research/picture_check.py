@@ -1,7 +1,7 @@
 """The picture check by itself, over many images: which of them are refused, and why. It needs the n0 draws that select, and no others.
 
 DICOM files go through all that a film goes through before it is certified; other pictures (PNG, JPEG, …) are taken as films
-without a header, shown from their 1st to their 99th percentile.
+whose header has no window.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from certdicom.certification.noise import derive_seed
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.sampling import BaseSegmenter, select_grid
+from certdicom.certification.window import WindowRule
 from certdicom.errors import CertdicomError, ImageRefusedError, NoImageError, UsageError, one_line
 from certdicom.imaging.resampling import box_average
 from certdicom.models.backends.base import Backend
@@ -63,7 +64,7 @@ class PictureCheck:
 
     def judge_picture(self, name: str, picture: NDArray[np.float64]) -> PictureVerdict:
         """The verdict on a picture (H, W) in [0, 1] of any size, as if a film were shown like that."""
-        return self._verdict(Path(name), box_average(picture[None], self._bundle.shape).astype(np.float64))
+        return self._verdict(Path(name), box_average(picture[None], self._bundle.shape))
 
     def _verdict(self, path: Path, u: NDArray[np.float64]) -> PictureVerdict:
         seed, _ = derive_seed(_KEY, pixels_sha256=hashlib.sha256(u.tobytes()).digest(), parameters=self._parameters.as_dict())
@@ -84,11 +85,16 @@ class PictureCheck:
 
         image = read_image(path)
         require_suitable(image, self._bundle, accept_any=False)
-        return to_grid(image, self._bundle.shape).u.astype(np.float64, copy=False)
+        return to_grid(image, self._bundle.shape, self._bundle.window).u
 
     def _picture(self, path: Path) -> NDArray[np.float64]:
         read = PictureFiles(path, {}, channels=1)()
-        return read.on_grid(self._bundle.shape, channels=self._bundle.channels, structures=[]).u.astype(np.float64)
+        return read.on_grid(
+            self._bundle.shape,
+            channels=self._bundle.channels,
+            structures=[],
+            rule=WindowRule("displayed", moments=self._bundle.window.moments),
+        ).u
 
 
 def files_in(places: Iterable[Path]) -> Iterator[Path]:

@@ -59,7 +59,9 @@ def test_a_segmentation_has_parameters_window_radius_and_shares(certdicom, resul
     text = certdicom("info", results / "film.seg.dcm", bundle=None).out
     assert "sigma" in text
     assert "{" not in text
-    assert "(" not in text.replace("(columns × rows)", "").replace("(= ", "").replace("(LINEAR)", "")
+    assert "(" not in text.replace("(columns × rows)", "").replace("(= ", "").replace("(LINEAR)", "").replace(
+        "(WindowCenter/WindowWidth )", ""
+    )
 
 
 def test_a_report_has_its_measurements_by_structure(certdicom, results: Path) -> None:

@@ -103,6 +103,8 @@ def films() -> Iterator[bytes]:
 
 # codestreams, in a header that fits them
 
+_PREAMBLE: Final = b"\0" * 128 + b"DICM"
+
 _SYNTAXES: Final = (RLELossless, JPEGLSLossless, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1)
 
 
@@ -162,7 +164,7 @@ def run_text(data: bytes) -> None:
 
 
 def _bytes_with(dataset: Dataset, text: bytes) -> bytes:
-    """The data set with `text` in every identifier, in explicit little endian without a preamble."""
+    """The data set with `text` in every identifier, in explicit little endian after a preamble."""
     padded = text + b" " * (len(text) % 2)
     made = DicomBytesIO()
     made.is_little_endian, made.is_implicit_VR = True, False
@@ -172,14 +174,14 @@ def _bytes_with(dataset: Dataset, text: bytes) -> bytes:
         empty = dataset[keyword]
         head = struct.pack("<HH2s", empty.tag.group, empty.tag.element, empty.VR.encode())
         content = content.replace(head + b"\0\0", head + struct.pack("<H", len(padded)) + padded)
-    return content
+    return _PREAMBLE + content
 
 
 def _written(dataset: Dataset) -> bytes:
     made = DicomBytesIO()
     made.is_little_endian, made.is_implicit_VR = True, False
     write_dataset(made, dataset)
-    return made.getvalue()
+    return _PREAMBLE + made.getvalue()
 
 
 def texts() -> Iterator[bytes]:
@@ -208,7 +210,9 @@ class _Listener:
             "LIMITS_REQUEST_TIMEOUT_S": "2",
             "LOG_LEVEL": "ERROR",
         }
-        logging.getLogger("certdicom").setLevel(logging.CRITICAL)
+        self._log = logging.getLogger("certdicom")
+        self._level = self._log.level
+        self._log.setLevel(logging.CRITICAL)
         self.faults: list[str] = []
         self._hook = threading.excepthook
         threading.excepthook = lambda told: self.faults.append(f"{told.exc_type.__name__}: {told.exc_value}")
@@ -228,6 +232,7 @@ class _Listener:
     def close(self) -> None:
         self.service.stop()
         threading.excepthook = self._hook
+        self._log.setLevel(self._level)
 
     def is_well(self) -> bool:
         """Whether it still answers a C-ECHO."""
@@ -245,8 +250,8 @@ class _Listener:
 class _Refusing:
     """Certifies nothing: what comes in is what is looked at here."""
 
-    def certify(self, film: Path, folder: Path) -> None:
-        del folder
+    def certify(self, film: Path, folder: Path, *, sender: str = "") -> None:
+        del folder, sender
         image_of(film.read_bytes(), accept_any=False)
         raise ImageRefusedError("nothing is certified here")
 
@@ -311,7 +316,7 @@ def store_request() -> bytes:
     content = made.getvalue()
     content = content[:8] + struct.pack("<I", len(content) - 12) + content[12:]
     del film.file_meta
-    parts = ((3, content), (2, _written(film)[:16000]))
+    parts = ((3, content), (2, _written(film)[len(_PREAMBLE) :][:16000]))
 
     def pdu(flags: int, fragment: bytes) -> bytes:
         value = struct.pack(">IBB", len(fragment) + 2, 1, flags) + fragment

@@ -57,7 +57,7 @@ def test_the_shipped_bundle_refuses_what_is_no_chest(picture: str) -> None:
     }
     u = pictures[picture]
     with torch.inference_mode():
-        found = (load_network(bundle, "segmenter")(torch.from_numpy(u)[None])[0] > 0).numpy()
+        found = (load_network(bundle, "segmenter")(torch.from_numpy(u.astype(np.float32))[None])[0] > 0).numpy()
     assert not bundle.anatomy.judge(found, u[0]).plausible
 
 

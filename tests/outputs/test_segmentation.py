@@ -212,7 +212,10 @@ def test_the_certificate_is_in_the_algorithm_parameters(build, make_film, make_d
 def test_the_words_say_what_is_certified_and_that_it_is_research(build, make_film, make_decisions):
     segmentation = build(make_film(), make_decisions("overlapping"))
     lungs = segmentation.SegmentSequence[0].SegmentDescription
-    assert "R = 0.1686 on the model grid (= 214.1 stored values), with 99.9 % confidence" in lungs
+    assert (
+        "R = 0.1686 on the model grid (= 214.1 stored values), shown by the same window, 0 to 4095 (window of the film), with 99.9 %"
+        in lungs
+    )
     assert "Stability, not correctness" in lungs
     assert "not the absence" in segmentation.SegmentSequence[-1].SegmentDescription
     assert "research use" in segmentation.SeriesDescription

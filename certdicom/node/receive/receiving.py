@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import SEEK_END, BytesIO
 from mmap import ACCESS_READ, mmap
@@ -73,11 +74,12 @@ class Receiver:
         site_key: bytes,
         metrics: Metrics,
         min_free: int,
+        window_of: Callable[[str], str],
     ) -> None:
-        """`min_free`: bytes of disk space that must stay free."""
+        """`min_free`: bytes of disk space that must stay free; `window_of`: what window a sender's films are certified under."""
         self._spool, self._ledger, self._dispatcher = spool, ledger, dispatcher
         self._rules, self._work, self._site_key = rules, work, site_key
-        self._metrics, self._min_free = metrics, min_free
+        self._metrics, self._min_free, self._window_of = metrics, min_free, window_of
 
     def expect(self, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Incoming:
         """Where the data set of a request goes, asked before any of it has come; below the watermark it goes nowhere."""
@@ -115,7 +117,9 @@ class Receiver:
         ):
             LOG.warning("refused an instance whose data set has other UIDs than its request", extra={"sender": instance.sender})
             return NOT_THIS_SOP_CLASS
-        job_id = self._work.job_id(sop_instance_uid=instance.sop_instance_uid, dataset_sha256=incoming.digest())
+        job_id = self._work.job_id(
+            sop_instance_uid=instance.sop_instance_uid, dataset_sha256=incoming.digest(), window=self._window_of(instance.sender)
+        )
         objection = self._rules.objection(sop_class_uid=instance.sop_class_uid, header=header)
         try:
             return self._enter(job_id, instance, objection)

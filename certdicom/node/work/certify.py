@@ -28,12 +28,13 @@ LOG = logging.getLogger("certdicom.node.work.certify")
 
 
 class FilmCertifier(Protocol):
-    """Certifies one image into an empty folder: what a node always writes (`Output.always`), and what `[results]` asks for.
+    """Certifies one image, which came from `sender` (an AE title), into an empty folder.
 
-    Raises ImageRefusedError for an image that cannot be certified, OutputError when the folder cannot be written to.
+    It writes what a node always writes (`Output.always`), and what `[results]` asks for. Raises ImageRefusedError for an image that cannot
+    be certified, OutputError when the folder cannot be written to.
     """
 
-    def certify(self, film: Path, folder: Path) -> None: ...
+    def certify(self, film: Path, folder: Path, *, sender: str = "") -> None: ...
 
 
 class PipelineCertifier:
@@ -52,15 +53,21 @@ class PipelineCertifier:
         self._geometry = configuration.certificate.geometry
         self._abstain = configuration.certificate.abstain
         self._accept_any = configuration.certificate.accept_any
+        self._window_of = configuration.window_of
         self._body_parts = configuration.certificate.body_parts
         self._outputs = outputs_of(configuration)
 
-    def certify(self, film: Path, folder: Path) -> None:
+    def certify(self, film: Path, folder: Path, *, sender: str = "") -> None:
         stopwatch = Stopwatch()
         with stopwatch.stage("read"):
             image = read_image(film, accept_any=self._accept_any, body_parts=self._body_parts)
         result = self._certifier.certify(
-            image, geometry=self._geometry, abstain=self._abstain, accept_any=self._accept_any, stopwatch=stopwatch
+            image,
+            geometry=self._geometry,
+            abstain=self._abstain,
+            accept_any=self._accept_any,
+            window=self._window_of(sender) or None,
+            stopwatch=stopwatch,
         )
         write_result(result, self._outputs, folder)
 

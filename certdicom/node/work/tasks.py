@@ -108,7 +108,7 @@ class Tasks:
             )
         folder = self.spool.new_folder()
         try:
-            self.certifier.certify(film, folder)
+            self.certifier.certify(film, folder, sender=job.sender)
             self.spool.adopt(folder, job_id)
         except ImageRefusedError as error:
             reason = public_reason(error)

@@ -58,7 +58,7 @@ def load_films(
         sample.read().on_grid(size, channels=channels, structures=[names.get(label, "") for label in structures]) for sample in samples
     ]
     return FilmSet(
-        images=torch.from_numpy(np.stack([picture.u for picture in pictures])),
+        images=torch.from_numpy(np.stack([picture.u for picture in pictures]).astype(np.float32)),
         masks=torch.from_numpy(np.stack([picture.masks for picture in pictures]).astype(np.uint8)),
         known=torch.from_numpy(np.stack([picture.known for picture in pictures]).astype(np.float32)),
         names=tuple(sample.name for sample in samples),

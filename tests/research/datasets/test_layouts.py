@@ -39,11 +39,13 @@ def test_jsrt_is_read_bright_bone_first_with_the_sides_merged(jsrt: Path) -> Non
 def test_a_film_on_the_grid_says_what_a_distance_is_worth(jsrt: Path) -> None:
     """A 2 × 2 mean halves distances, and the window turns stored values into a range of 1."""
     picture = load_dataset(jsrt).samples[0].read()
-    window = picture.rendering.window
-    assert on_grid(load_dataset(jsrt).samples[0], ("lungs",)).native_scale == pytest.approx(2 * (window.hi - window.lo))
+    window = picture.presentation.fixed.window
+    assert on_grid(load_dataset(jsrt).samples[0], ("lungs",)).native_radius(1.0) == pytest.approx(2 * (window.hi - window.lo))
     repeated = picture.on_grid(GRID, channels=3, structures=("lungs",))
     assert repeated.u.shape == (3, *GRID)
-    assert repeated.native_scale == pytest.approx(2 * (window.hi - window.lo) / 3**0.5), "the same change in three channels is √3 as far"
+    assert repeated.native_radius(1.0) == pytest.approx(2 * (window.hi - window.lo) / 3**0.5), (
+        "the same change in three channels is √3 as far"
+    )
 
 
 @pytest.mark.parametrize(("content", "message"), [(b"\0" * 7, "no square film"), (b"\xff\x0f" * SIDE**2, "big-endian")])

@@ -65,7 +65,7 @@ def test_rows_say_everything_about_every_image(plan: Plan, backend: TorchBackend
         for structure in ("lungs", "heart")
     ]
     certified = rows[-1]
-    window = plan.samples[1].read().rendering.window
+    window = plan.samples[1].read().presentation.fixed.window
     assert certified.radius == pytest.approx(0.1 * 0.67449, rel=1e-4)
     assert certified.native_radius == pytest.approx(certified.radius * 2 * (window.hi - window.lo)), "32 × 32 films on a 16 × 16 grid"
     assert certified.dice_worst_case <= certified.dice_certified <= certified.dice_answered
@@ -90,7 +90,7 @@ def test_the_paper_setting_draws_gray_as_three_channels(plan: Plan, backend: Tor
     """sigma 0.5 on 512 × 512 × 3 meets the 16 × 16 gray model as 0.5 / (32 · √3), and the radius is in the paper's units."""
     paper = replace(plan, samples=plan.samples[:1], sigmas=(0.5,), protocol="paper", parameters=SmoothingParameters(n0=1, n=76))
     row = evaluate(paper, backend=backend)[-1]
-    window = plan.samples[0].read().rendering.window
+    window = plan.samples[0].read().presentation.fixed.window
     assert row.radius == pytest.approx(0.5 * 0.67449, rel=1e-4)
     norm = 16.0  # 32 pixels stretched to 512: each counts 16 × 16 times, so that distances grow by 16
     assert row.native_radius == pytest.approx(row.radius * (window.hi - window.lo) / norm / 3**0.5, rel=1e-3)
