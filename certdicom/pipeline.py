@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certdicom.certification.certificate import Certificate
+from certdicom.certification.crop import Crop
 from certdicom.certification.hypotheses import Hypotheses
 from certdicom.certification.noise import derive_seed
 from certdicom.certification.parameters import SmoothingParameters
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from certdicom.outputs.source import Geometry
 
     AnyImage: TypeAlias = SourceImage | Dataset | str | Path | bytes
+    CropLike: TypeAlias = Crop | tuple[int, int, int, int] | None
     Window: TypeAlias = tuple[float, float] | str | None
 
 DEFAULT_BATCH = 10
@@ -110,6 +112,7 @@ class Certifier:
         abstain: AbstainSegments = "union",
         accept_any: bool = False,
         window: Window = None,
+        crop: CropLike = None,
         progress: Progress | bool | None = None,
         stopwatch: Stopwatch | None = None,
     ) -> Result:
@@ -117,16 +120,17 @@ class Certifier:
 
         `geometry`, `abstain`: of the objects that may be written of it, see `Result`; `accept_any` waives what header and picture say
         the bundle is not for, but for colours in a bundle that takes gray films; `window`: (lo, hi) in modality values, "displayed", or
-        what the bundle says where nothing is said; `progress`: True for a bar on standard error, or a
-        function of (draws done, draws in all); `stopwatch`: started earlier. UnreadableError for a path that cannot be read,
-        ImageRefusedError when the image cannot be certified, or the bundle is not for such an image.
+        what the bundle says where nothing is said; `crop`: (top, left, rows, columns) of the stored pixels that are looked at;
+        `progress`: True for a bar on standard error, or a function of (draws done, draws in all); `stopwatch`: started earlier.
+        UnreadableError for a path that cannot be read, ImageRefusedError when the image cannot be certified, or the bundle is not for
+        such an image.
         """
         from certdicom.outputs.result import Result, Stopwatch
 
         watch = stopwatch or Stopwatch()
         source = _read(image, accept_any=accept_any)
         with moved(progress) as bar:
-            certificate = self._certificate(source, self._rule(window), accept_any=accept_any, progress=bar, watch=watch)
+            certificate = self._certificate(source, self._rule(window), _crop(crop), accept_any=accept_any, progress=bar, watch=watch)
         return Result(source, certificate, geometry=geometry, abstain=abstain, stopwatch=watch)
 
     def certify_many(
@@ -135,6 +139,7 @@ class Certifier:
         *,
         accept_any: bool = False,
         window: Window = None,
+        crop: CropLike = None,
         progress: Progress | bool | None = None,
         refused: Callable[[AnyImage, CertdicomError], object] | None = None,
     ) -> Iterator[Result]:
@@ -145,7 +150,7 @@ class Certifier:
         """
         for image in images:
             try:
-                result = self.certify(image, accept_any=accept_any, window=window, progress=progress)
+                result = self.certify(image, accept_any=accept_any, window=window, crop=crop, progress=progress)
             except (ImageRefusedError, UnreadableError) as error:
                 if refused is None:
                     raise
@@ -161,7 +166,7 @@ class Certifier:
         return WindowRule("given", (float(window[0]), float(window[1])), self.bundle.window.moments)
 
     def _certificate(
-        self, image: SourceImage, rule: WindowRule, *, accept_any: bool, progress: Progress | None, watch: Stopwatch
+        self, image: SourceImage, rule: WindowRule, crop: Crop | None, *, accept_any: bool, progress: Progress | None, watch: Stopwatch
     ) -> Certificate:
         require_suitable(image, self.bundle, accept_any=accept_any)
         with watch.stage("networks"):
@@ -169,7 +174,7 @@ class Certifier:
         with watch.stage("grid"):
             from certdicom.imaging.grid import to_grid
 
-            grid = to_grid(image, self.bundle.shape, rule)
+            grid = to_grid(image, self.bundle.shape, rule, crop)
         seed, seed_kind = self._seed(image)
         notes = [*grid.notes, *notes_for(image, self.bundle)]
         repeated = self.bundle.channels // image.channels
@@ -195,6 +200,7 @@ class Certifier:
             parameters=self.parameters,
             structures=self.bundle.structures,
             padding_declared=image.declares_padding,
+            crop=crop,
             native_radius=grid.native_radius(self.parameters.radius / copies),
             native_scale=grid.native_radius(largest / copies) / largest,
             native_unit=grid.native_unit,
@@ -219,6 +225,10 @@ class Certifier:
         return derive_seed(self.computation.site_key, pixels_sha256=_digest_of_pixels(image.stored_values), parameters=asked)
 
 
+def _crop(crop: CropLike) -> Crop | None:
+    return crop if crop is None or isinstance(crop, Crop) else Crop(*crop)
+
+
 def _digest_of_pixels(stored: NDArray[np.integer]) -> bytes:
     """SHA-256 over shape and values, whatever the type that holds them."""
     digest = hashlib.sha256(repr(stored.shape).encode())
@@ -238,6 +248,7 @@ def certify(
     abstain: AbstainSegments = "union",
     accept_any: bool = False,
     window: Window = None,
+    crop: CropLike = None,
     progress: Progress | bool | None = None,
 ) -> Result:
     """Certify one image with a bundle, see `Certifier`; the networks of the last call are kept.
@@ -245,7 +256,7 @@ def certify(
     UsageError for an impossible request, ImageRefusedError when image and bundle do not go together.
     """
     certifier = _kept(Certifier(bundle, parameters, computation, sigma=sigma))
-    return certifier.certify(image, geometry=geometry, abstain=abstain, accept_any=accept_any, window=window, progress=progress)
+    return certifier.certify(image, geometry=geometry, abstain=abstain, accept_any=accept_any, window=window, crop=crop, progress=progress)
 
 
 _LAST: list[Certifier] = []

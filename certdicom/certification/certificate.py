@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from certdicom.certification.crop import Crop, Scalar
 from certdicom.certification.hypotheses import Hypotheses
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.rounding import rounded_down
@@ -84,7 +85,8 @@ class Certificate:
     certificates only if they rest on the same draws; `backend`: what ran the networks, with its version; `unions`: decisions about
     unions of structures, if asked for; `stopped_at`: the look at which the test stopped before n; `medium`: what was certified;
     `notes`: what a reader should know; `seconds` per stage; `native_radius`
-    is that of `native_scale` unless more is known of it; `padding_declared`: values of pixels say that they are no image.
+    is that of `native_scale` unless more is known of it; `padding_declared`: values of pixels say that they are no image;
+    `crop`: the part of the image that was looked at, None for all of it.
     """
 
     decisions: NDArray[np.uint8]
@@ -108,6 +110,7 @@ class Certificate:
     seconds: Mapping[str, float] = field(default_factory=dict)
     native_radius: float = math.nan
     padding_declared: bool = False
+    crop: Crop | None = None
 
     def __post_init__(self) -> None:
         if math.isnan(self.native_radius):
@@ -167,6 +170,14 @@ class Certificate:
     def abstain_fraction(self) -> float:
         """Share of grid pixels at which at least one structure's decision is not certified."""
         return float(self.abstain.mean())
+
+    def analysed(self, array: NDArray[Scalar]) -> NDArray[Scalar]:
+        """What of a map of the image, (…, rows, columns), lies in the part that was looked at; a view."""
+        return array if self.crop is None else self.crop.of(array)
+
+    def on_image(self, part: NDArray[Scalar], *, rows: int, columns: int, outside: int) -> NDArray[Scalar]:
+        """A map of that part on the image, with the value `outside` where nothing was looked at."""
+        return part if self.crop is None else self.crop.around(part, rows=rows, columns=columns, outside=outside)
 
     def area(self, structure: int) -> IntervalCount:
         """Bounds of the structure's area in the smoothed segmentation, in grid pixels."""

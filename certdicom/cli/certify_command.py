@@ -14,7 +14,16 @@ from certdicom.certification.options import HELP, unions_from
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.cli.computing_options import add_computing_options, computing_fields
 from certdicom.cli.film_work import certify_film
-from certdicom.cli.films import Place, add_body_part_option, add_window_option, are_several, film_jobs, require_writable, wanted_outputs
+from certdicom.cli.films import (
+    Place,
+    add_body_part_option,
+    add_crop_option,
+    add_window_option,
+    are_several,
+    film_jobs,
+    require_writable,
+    wanted_outputs,
+)
 from certdicom.cli.several_films import certify_all
 from certdicom.cli.smoothing_options import add_smoothing_arguments, smoothing_parameters
 from certdicom.cli.summary import print_explanation, print_result
@@ -57,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_body_part_option(certificate)
     add_window_option(certificate)
+    add_crop_option(certificate)
     computing = parser.add_argument_group("computing")
     add_computing_options(computing)
     computing.add_argument(

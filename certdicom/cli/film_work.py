@@ -48,6 +48,7 @@ def certify_film(job: FilmJob, certifier: Certifier, arguments: argparse.Namespa
         abstain=arguments.abstain,
         accept_any=arguments.accept_any,
         window=arguments.window,
+        crop=arguments.crop,
         progress=line.draws,
         stopwatch=stopwatch,
     )

@@ -42,6 +42,16 @@ def add_window_option(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_crop_option(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--crop",
+        nargs=4,
+        type=int,
+        metavar=("TOP", "LEFT", "ROWS", "COLUMNS"),
+        help="certify only this part of the image, in stored pixels; nothing is said of the rest",
+    )
+
+
 def with_window_joined(words: Sequence[str]) -> list[str]:
     """`--window LO HI` as one word: argparse would take a film for the third end of a window, and -1000 for an option."""
     joined: list[str] = []

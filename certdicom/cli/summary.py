@@ -22,7 +22,8 @@ _COUNTED = {"exists": "left out (--skip-existing)", "no image": "left out (no im
 def print_result(report: Mapping[str, Any], *, files: Mapping[str, Path]) -> None:
     """The closing summary of one film, from its report."""
     console = _console(sys.stdout)
-    total = report["source"]["rows"] * report["source"]["columns"]
+    analysed = report["crop"] or report["source"]
+    total = analysed["rows"] * analysed["columns"]
     table = Table(box=None, pad_edge=False, header_style="")
     for heading, side in (("structure", "left"), ("certified present", "right"), ("certified absent", "right"), ("abstained", "right")):
         table.add_column(heading, justify=side)  # type: ignore[arg-type]  # rich's literal type, fed from a tuple
@@ -54,7 +55,8 @@ def print_result(report: Mapping[str, Any], *, files: Mapping[str, Path]) -> Non
 def print_explanation(report: Mapping[str, Any]) -> None:
     """Where it abstains and why, from the report."""
     console = _console(sys.stdout)
-    total = report["source"]["rows"] * report["source"]["columns"]
+    analysed = report["crop"] or report["source"]
+    total = analysed["rows"] * analysed["columns"]
     table = Table(box=None, pad_edge=False, header_style="")
     table.add_column("why it abstains")
     for heading in ("too few draws", "n for half", "n for all", "too close to tau", "unstable"):
@@ -65,6 +67,7 @@ def print_explanation(report: Mapping[str, Any]) -> None:
         table.add_row(entry["label"], shares[0], *draws, *shares[1:])
     console.print(table)
     console.print(Text(statements.EXPLANATION), soft_wrap=True)
+    console.print(Text(report["answer"]["text"]), soft_wrap=True)
 
 
 def print_films(outcomes: Sequence[Outcome], *, films: int, places: Sequence[Path], stream: TextIO) -> None:

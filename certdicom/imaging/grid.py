@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from certdicom.certification.certificate import Window
+from certdicom.certification.certificate import Certificate, Window
+from certdicom.certification.crop import Crop, Scalar
 from certdicom.certification.window import Moments, WindowRule
 from certdicom.errors import ImageRefusedError, UsageError
 from certdicom.imaging.displayed import displayed_window, level_radius, require_moments
@@ -48,9 +49,13 @@ class GridImage:
         return levels / self._levels_per_native
 
 
-def to_grid(image: SourceImage, grid: Grid, rule: WindowRule | None = None) -> GridImage:
-    """`image` on the `grid`, see `on_grid`."""
-    return on_grid(image.planes, image.presentation, grid, rule, native_unit=image.native_unit, notes=image.notes)
+def to_grid(image: SourceImage, grid: Grid, rule: WindowRule | None = None, crop: Crop | None = None) -> GridImage:
+    """`image`, or the part of it that `crop` says, on the `grid`; see `on_grid`. ImageRefusedError for a crop that reaches beyond it."""
+    planes, presentation = image.planes, image.presentation
+    if crop is not None:
+        crop.require_inside(image.rows, image.columns)
+        planes, presentation = crop.of(planes), presentation.cropped(crop)
+    return on_grid(planes, presentation, grid, rule, native_unit=image.native_unit, notes=image.notes)
 
 
 def on_grid(
@@ -126,3 +131,10 @@ def to_film(decisions: ArrayLike, *, rows: int, columns: int) -> NDArray[np.gene
         raise UsageError(f"a decision map must end in rows and columns of the grid, not have the shape {plane.shape}")
     height, width = plane.shape[-2:]
     return np.asarray(plane[..., cells(rows, height)[:, None], cells(columns, width)[None, :]])
+
+
+def spread_on(certificate: Certificate, grid_map: NDArray[Scalar], *, rows: int, columns: int, outside: int) -> NDArray[Scalar]:
+    """A map (…, H, W) of a certificate's grid on its image: as `to_film` in the part that was looked at, and `outside` elsewhere."""
+    crop = certificate.crop
+    part = to_film(grid_map, rows=rows if crop is None else crop.rows, columns=columns if crop is None else crop.columns)
+    return certificate.on_image(part.astype(grid_map.dtype, copy=False), rows=rows, columns=columns, outside=outside)

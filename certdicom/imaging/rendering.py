@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from certdicom.certification.certificate import Window
+from certdicom.certification.crop import Crop
 from certdicom.certification.window import WindowRule
 from certdicom.errors import ImageRefusedError, UsageError
 from certdicom.imaging.percentiles import SOURCE as PERCENTILES
@@ -56,6 +57,10 @@ class Levels:
     def steepest(self) -> float:
         """The largest change of the level per stored value."""
         return 1.0 if self.table is None else self.table.steepest
+
+    def cropped(self, crop: Crop) -> Levels:
+        """Of a part of the image."""
+        return self if self.hidden is None else replace(self, hidden=crop.of(self.hidden))
 
     def of(self, stored: NDArray[np.integer], *, black: float | None = None) -> NDArray[np.number]:
         """The levels of (…, rows, columns) stored values, hidden pixels at `black` (by default the darkest of all)."""
@@ -146,6 +151,12 @@ class Presentation:
         values = stored if self.levels.table is None else self.levels.table(stored)
         lo, hi = percentile_window(values, padding=self.levels.hidden)
         return Rendering(window=Window(lo, hi, PERCENTILES), levels=self.levels)
+
+    def cropped(self, crop: Crop) -> Presentation:
+        """The ways to show a part of the image."""
+        levels = self.levels.cropped(crop)
+        fixed = None if self.fixed is None else replace(self.fixed, levels=self.fixed.levels.cropped(crop))
+        return replace(self, levels=levels, fixed=fixed)
 
     def fixed_by(self, rule: WindowRule) -> Rendering | None:
         """The rendering that a rule fixes; None for the displayed window. ImageRefusedError for a header whose window shows nothing."""

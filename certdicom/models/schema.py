@@ -122,7 +122,7 @@ class Description(_Strict):
     channels: PositiveInt
     structures: Annotated[list[Structure], Field(min_length=1)]
     activation: Activation = "sigmoid"
-    window: WindowSection = Field(default_factory=lambda: WindowSection())
+    window: WindowSection = Field(default_factory=WindowSection)
     sigma_range: Pair
     thresholds: list[Threshold] = []
     networks: dict[str, dict[str, Any]]

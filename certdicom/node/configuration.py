@@ -6,7 +6,7 @@ import ipaddress
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from certdicom.certification.crop import Crop
 from certdicom.certification.options import looks_from, unions_from
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.window import Moments, WindowRule
@@ -126,17 +127,26 @@ class Configuration(BaseSettings):
 
     def window_of(self, sender: str) -> str:
         """The window of films from a sender's AE title, as `WindowRule.read` takes it; "" for what the bundle says. UsageError for none."""
-        own = self.certificate.window
-        for entry in self.certificate.sender_windows:
-            title, is_one, window = entry.partition("=")
-            if not is_one:
-                raise UsageError(f"certificate.sender_windows: {entry!r} is not AE=LO HI or AE=displayed")
-            if title.strip() == sender:
-                own = window
-        return " ".join(own.split())
+        return _of_sender(sender, self.certificate.sender_windows, "certificate.sender_windows") or self.certificate.window
+
+    def crop_of(self, sender: str) -> str:
+        """The part of films from a sender's AE title that is certified, as `Crop.read` takes it; "" for all of it. UsageError for none."""
+        return _of_sender(sender, self.certificate.sender_crops, "certificate.sender_crops")
 
     def destination(self, ae_title: str) -> Destination | None:
         return next((entry for entry in self.destinations if entry.ae_title == ae_title), None)
+
+
+def _of_sender(sender: str, entries: Sequence[str], setting: str) -> str:
+    """What `AE=…` entries say of a sender; "" where they say nothing. UsageError for an entry of another form."""
+    said = ""
+    for entry in entries:
+        title, is_one, value = entry.partition("=")
+        if not is_one or not title.strip() or not value.strip():
+            raise UsageError(f"{setting}: {entry!r} does not name a sender's AE title, = and what is asked for its films")
+        if title.strip() == sender:
+            said = " ".join(value.split())
+    return said
 
 
 def load_configuration(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Configuration:
@@ -288,10 +298,17 @@ def _check_together(configuration: Configuration) -> None:
         raise UsageError(f"TLS needs tls.certificate, tls.key and tls.ca; only {', '.join(tls)} is set")
     if not tls and any(entry.tls for entry in configuration.destinations):
         raise UsageError("a destination has tls = true, and [tls] names no certificate, key and ca")
-    for sender in ("", *(entry.partition("=")[0].strip() for entry in configuration.certificate.sender_windows)):
+    _check_senders(configuration)
+    configuration.smoothing(None)  # says what is wrong with sigma, tau, n0, n, alpha and what goes beyond them
+
+
+def _check_senders(configuration: Configuration) -> None:
+    asked = (*configuration.certificate.sender_windows, *configuration.certificate.sender_crops)
+    for sender in ("", *(entry.partition("=")[0].strip() for entry in asked)):
         if window := configuration.window_of(sender):
             WindowRule.read(window, Moments())  # says what is wrong with it
-    configuration.smoothing(None)  # says what is wrong with sigma, tau, n0, n, alpha and what goes beyond them
+        if crop := configuration.crop_of(sender):
+            Crop.read(crop)
 
 
 def _check_titles(configuration: Configuration) -> None:

@@ -30,16 +30,16 @@ class Work:
     parameters: SmoothingParameters
     geometry: str = "viewer"
 
-    def job_id(self, *, sop_instance_uid: str, dataset_sha256: str, window: str = "") -> str:
+    def job_id(self, *, sop_instance_uid: str, dataset_sha256: str, window: str = "", crop: str = "") -> str:
         """The id of the job that certifies an instance: the same for the same bytes, on every host and after every restart.
 
-        `window`: what is asked for the sender's films, as the configuration has it; "" for what the bundle says.
+        `window`, `crop`: what is asked for the sender's films, as the configuration has it; "" for what the bundle says, and for all.
         """
         parts: list[object] = [sop_instance_uid, dataset_sha256, self.bundle_sha256, self.parameters.as_dict()]
         if self.geometry != "viewer":
             parts.append(self.geometry)
-        if window:
-            parts.append({"window": window})
+        if window or crop:
+            parts.append({"window": window, "crop": crop})
         return str(uuid.uuid5(_NAMESPACE, canonical_json(parts)))
 
 

@@ -156,7 +156,7 @@ class Service:
             site_key=self.site_key,
             metrics=self.metrics,
             min_free=self.configuration.limits.min_free_mb * 1024 * 1024,
-            window_of=self.configuration.window_of,
+            asked_of=lambda sender: {"window": self.configuration.window_of(sender), "crop": self.configuration.crop_of(sender)},
         )
         return StorageScp(self.configuration, receiver, self.ledger, self.metrics)
 

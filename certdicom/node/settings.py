@@ -131,6 +131,10 @@ class CertificateSettings(Section):
     sender_windows: list[str] = Field(
         default_factory=list, description="the window of films from one sender: AE=LO HI or AE=displayed, such as CR1=0 4095"
     )
+    sender_crops: list[str] = Field(
+        default_factory=list,
+        description="the part of films from one sender that is certified, in stored pixels: AE=TOP LEFT ROWS COLUMNS",
+    )
     expected_abstain: float = Field(default=0.0, ge=0.0, le=1.0, description="abstaining share of the model card; 0: none known, no alarm")
     abstain_drift: float = Field(
         default=0.1, ge=0.0, le=1.0, description="alarm when the mean share of the last 50 films is further than this from the expected one"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from certdicom.certification.certificate import Certificate
 from certdicom.certification.explanation import TOO_FEW_DRAWS, UNSETTLED, UNSTABLE, Explanation, explain_certificate
-from certdicom.imaging.grid import to_film
+from certdicom.imaging.grid import spread_on
 
 
 @dataclass(frozen=True)
@@ -64,5 +64,5 @@ class ImageExplanation:
 def explanation_of(certificate: Certificate, *, rows: int, columns: int) -> ImageExplanation:
     """The explanation of a certificate, on its image of `rows` × `columns`."""
     explanation = explain_certificate(certificate)
-    reasons = to_film(explanation.reasons, rows=rows, columns=columns).astype(np.uint8, copy=False)
+    reasons = spread_on(certificate, explanation.reasons.astype(np.uint8, copy=False), rows=rows, columns=columns, outside=0)
     return ImageExplanation(reasons, tuple(summarize(explanation, reasons, certificate)))

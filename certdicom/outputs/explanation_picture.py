@@ -104,6 +104,8 @@ def _write(pen: Pen, certificate: Certificate, summary: Sequence[StructureExplan
     pen.skip(8)
     pen.text(statements.EXPLANATION, size=17, colour=FAINT)
     pen.skip(8)
+    pen.text(statements.answer(certificate)["text"], size=17, colour=FAINT)
+    pen.skip(8)
     pen.text(f"{statements.STABILITY} {statements.RESEARCH_USE}", size=19, colour=palette.ABSTAIN)
     pen.skip(8)
     parameters = certificate.parameters

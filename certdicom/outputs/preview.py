@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from certdicom.certification.certificate import ABSTAIN, PRESENT, Certificate, Medium
+from certdicom.certification.certificate import ABSTAIN, PRESENT, Certificate
 from certdicom.certification.unions import fallback
 from certdicom.outputs import palette, statements
 from certdicom.outputs.fit import require_fit
@@ -72,7 +72,7 @@ def render_preview(
     picture = Image.fromarray(canvas)
     write_names(picture, outlined, [*(structure.label for structure in certificate.structures), *(row.label for row in fallbacks)], colours)
     point_at(picture, hatched, "abstain", palette.ABSTAIN, avoid=np.logical_or.reduce([hatched, *outlined]))
-    legend = [*_legend(decisions, certificate), *(row.legend() for row in fallbacks)]
+    legend = [*_legend(certificate.analysed(decisions), certificate), *(row.legend() for row in fallbacks)]
     return beside(picture, write_panel(lambda pen: _write(pen, legend, certificate)))
 
 
@@ -88,11 +88,16 @@ class _Row:
 def _legend(decisions: NDArray[np.uint8], certificate: Certificate) -> Iterator[_Row]:
     for structure, plane in zip(certificate.structures, decisions, strict=True):
         present = plane == PRESENT
-        certified = f"certified {percent(present)} of the {certificate.medium}" if present.any() else "certified nowhere"
+        certified = f"certified {percent(present)} of the {_whole(certificate)}" if present.any() else "certified nowhere"
         figures = f"{certified}\nabstained {percent(plane == ABSTAIN)}"
         yield _Row(structure.label, structure.rgb, figures)
     share = percent((decisions == ABSTAIN).any(axis=0))
-    yield _Row("Abstain (hatched)", None, f"{share} of the {certificate.medium}: not certified for at least one structure")
+    yield _Row("Abstain (hatched)", None, f"{share} of the {_whole(certificate)}: not certified for at least one structure")
+
+
+def _whole(certificate: Certificate) -> str:
+    """What shares are shares of."""
+    return "analysed part" if certificate.crop else certificate.medium
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +107,11 @@ class _Fallback:
     label: str
     rgb: palette.RGB
     mask: Mask
-    medium: Medium
+    certificate: Certificate
 
     def legend(self) -> _Row:
-        return _Row(self.label, self.rgb, f"certified on {percent(self.mask)} of the {self.medium} where no single one of them is")
+        share = percent(self.certificate.analysed(self.mask))
+        return _Row(self.label, self.rgb, f"certified on {share} of the {_whole(self.certificate)} where no single one of them is")
 
 
 def _fallbacks(decisions: NDArray[np.uint8], certificate: Certificate, unions: NDArray[np.uint8] | None) -> list[_Fallback]:
@@ -113,7 +119,10 @@ def _fallbacks(decisions: NDArray[np.uint8], certificate: Certificate, unions: N
         return []
     return [
         _Fallback(
-            label, palette.UNION_RGB[number % len(palette.UNION_RGB)], fallback(decisions, plane, members=members), certificate.medium
+            label,
+            palette.UNION_RGB[number % len(palette.UNION_RGB)],
+            fallback(decisions, plane, members=members),
+            certificate,
         )
         for number, (label, members, plane) in enumerate(zip(certificate.union_labels, certificate.unions.members, unions, strict=True))
     ]

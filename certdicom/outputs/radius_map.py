@@ -28,7 +28,7 @@ from certdicom.certification.certificate import Certificate
 from certdicom.certification.rounding import rounded_down
 from certdicom.certification.statistics import simultaneous_lower_bounds
 from certdicom.errors import UsageError
-from certdicom.imaging.grid import to_film
+from certdicom.imaging.grid import spread_on
 from certdicom.outputs import codes, statements
 from certdicom.outputs.body_region import region_of
 from certdicom.outputs.derived import (
@@ -53,7 +53,9 @@ SERIES_NUMBER: Final = 9004
 def encode(result: Result) -> bytes:
     """The map as a DICOM file."""
     image, certificate = result.image, result.certificate
-    radii = to_film(joint_radii(certificate), rows=image.rows, columns=image.columns).astype(np.float32, copy=False)
+    radii = spread_on(
+        certificate, joint_radii(certificate).astype(np.float32, copy=False), rows=image.rows, columns=image.columns, outside=0
+    )
     return encoded(
         build_radius_map(image.dataset, radii, certificate, file_sha256=image.file_sha256, draw_identity=certificate.draw_identity)
     )

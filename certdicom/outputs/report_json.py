@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,6 +67,8 @@ def build_report(
     """
     parameters = certificate.parameters
     rows, columns = decisions.shape[-2:]
+    decisions = certificate.analysed(decisions)
+    unions = None if unions is None else certificate.analysed(unions)
     report = {
         "schema_version": SCHEMA_VERSION,
         "software": {"name": "certdicom", "version": VERSION, "notice": RESEARCH_USE},
@@ -87,6 +90,8 @@ def build_report(
             "native_unit": certificate.native_unit,
         },
         "window": {"lo": certificate.window.lo, "hi": certificate.window.hi, "source": certificate.window.source},
+        "crop": None if certificate.crop is None else asdict(certificate.crop),
+        "answer": statements.answer(certificate),
         "claim": statements.claim(certificate, subject="Every pixel that does not abstain"),
         "structures": [
             {

@@ -22,7 +22,7 @@ from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT, Certif
 from certdicom.certification.rounding import rounded_down
 from certdicom.errors import UsageError
 from certdicom.files import write_atomically
-from certdicom.imaging.grid import to_film
+from certdicom.imaging.grid import spread_on
 from certdicom.imaging.image import SourceImage
 from certdicom.imaging.plane import spacing_of
 from certdicom.outputs import SEG, output_for, output_named
@@ -172,15 +172,17 @@ class Result:
     def _repr_html_(self) -> str:
         """The picture and a table of shares, for notebooks."""
         picture = base64.b64encode(self.encode("preview")).decode()
+        shares = self.certificate.analysed(self.decisions)
         rows = "".join(
             f"<tr><td>{escape(label)}</td>" + "".join(f"<td>{(plane == value).mean():.1%}</td>" for value in (PRESENT, ABSENT, ABSTAIN))
-            for label, plane in zip(self.structures, self.decisions, strict=True)
+            for label, plane in zip(self.structures, shares, strict=True)
         )
         heads = "".join(f"<th>{head}</th>" for head in ("structure", "certified present", "certified absent", "abstained"))
         return f'<img style="max-width:100%" src="data:image/png;base64,{picture}"><table><tr>{heads}</tr>{rows}</table>'
 
     def _on_image(self, decisions: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        spread = to_film(decisions, rows=self.image.rows, columns=self.image.columns).astype(np.uint8, copy=False)
+        rows, columns = self.image.rows, self.image.columns
+        spread = spread_on(self.certificate, decisions.astype(np.uint8, copy=False), rows=rows, columns=columns, outside=ABSTAIN)
         spread.flags.writeable = False
         return spread
 

@@ -45,8 +45,8 @@ def segments_of(decisions: NDArray[np.uint8], certificate: Certificate, *, absta
     if abstain == "per-structure":
         for structure, plane in zip(certificate.structures, planes, strict=True):
             named = replace(concept, label=f"{concept.label}: {structure.label}", rgb=_midway(concept.rgb, structure.rgb))
-            segments.append(Segment(named, category, statements.abstain_description(structure.label), plane))
-    segments.append(Segment(concept, category, statements.abstain_description(None), planes.any(axis=0)))
+            segments.append(Segment(named, category, statements.abstain_description(structure.label, certificate), plane))
+    segments.append(Segment(concept, category, statements.abstain_description(None, certificate), planes.any(axis=0)))
     return segments
 
 

@@ -169,16 +169,18 @@ class _Groups:
     def __init__(self, source: Source, segmentation: Dataset, decisions: NDArray[np.uint8], certificate: Certificate) -> None:
         self.source = source
         self.segmentation = segmentation
-        self.decisions = decisions
+        # What was not looked at has no part in any measurement, and the notes say so.
+        rows, columns = decisions.shape[1:]
+        self.decisions = certificate.on_image(certificate.analysed(decisions), rows=rows, columns=columns, outside=ABSENT)
         self.certificate = certificate
-        self.widths = structure_widths(decisions, certificate, source.spacing)
+        self.widths = structure_widths(self.decisions, certificate, source.spacing)
         per_structure = len(segmentation.SegmentSequence) > len(certificate.structures) + 1
         segments = segments_of(decisions, certificate, abstain="per-structure" if per_structure else "union")
         self._masks = [segment.mask for segment in segments]
         self.algorithm = sr.AlgorithmIdentification(
             name=algorithm_name(certificate),
             version=VERSION,
-            parameters=statements.parameter_lines(certificate, extra=_notes(source, decisions.shape[1])),
+            parameters=statements.parameter_lines(certificate, extra=_notes(source, certificate, decisions.shape[1])),
             family=CodedConcept(*codes.ARTIFICIAL_INTELLIGENCE),
             manufacturer=MANUFACTURER,
         )
@@ -261,7 +263,7 @@ class _Groups:
             tracking_identifier=self._tracking("film", f"Whole {self.certificate.medium}"),
             referenced_region=sr.ImageRegion(sr.GraphicTypeValues.POLYLINE, self._film_outline(), self._region_image()),
             algorithm_id=self.algorithm,
-            measurements=[_measure(codes.ABSTAINED_SHARE, abstained_percent(self.decisions), codes.PERCENT)],
+            measurements=[_measure(codes.ABSTAINED_SHARE, abstained_percent(self.certificate.analysed(self.decisions)), codes.PERCENT)],
         )
 
     def _segment_group(self, number: int, segment: Dataset) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
@@ -356,13 +358,15 @@ def _middle_row(mask: NDArray[np.bool_]) -> int:
     return int(rows[len(rows) // 2]) if rows.size else 0
 
 
-def _notes(source: Source, rows: int) -> list[str]:
+def _notes(source: Source, certificate: Certificate, rows: int) -> list[str]:
     support = column_support(rows)
+    cropped = ["measurements: of the analysed part of the image alone"] if certificate.crop else []
     return [
         "bounds: where all certificates hold, the smoothed model's value is between Minimum and Maximum for every image within the radius",
         f"widths: between the outermost columns that hold at least {support} pixels of the structure; thorax is the union of the lungs",
         "cardiothoracic ratio: heart width over thorax width, lower over upper bound and upper over lower bound",
         f"lengths: {_length_note(source)}",
+        *cropped,
     ]
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from certdicom.certification.answer import answer_of
 from certdicom.certification.certificate import Certificate
 from certdicom.certification.rounding import rounded_down
 from certdicom.outputs.uids import canonical_json
@@ -42,7 +45,12 @@ def terms(certificate: Certificate) -> str:
         held = f"shown by the same window, {window.lo:g} to {window.hi:g} ({window.source})"
     else:
         held = f"shown by {window.source}"
-    return f"{held}, with the same pixels declared as padding" if certificate.padding_declared else held
+    if certificate.padding_declared:
+        held = f"{held}, with the same pixels declared as padding"
+    if (crop := certificate.crop) is not None:
+        rows, columns = f"{crop.top + 1} to {crop.top + crop.rows}", f"{crop.left + 1} to {crop.left + crop.columns}"
+        held = f"{held}, analysed in rows {rows} and columns {columns} alone (nothing is said elsewhere, and no change there matters)"
+    return held
 
 
 def guarantee(certificate: Certificate, *, subject: str) -> str:
@@ -55,8 +63,30 @@ def what_can_happen(certificate: Certificate) -> str:
     """What a claim about majorities leaves open."""
     return (
         f"Of a {certificate.medium} changed within this radius, or of the same one certified again, a label may be silenced, by "
-        "abstaining or by a refusal of the whole, but not turned into its opposite. Who keeps the best of m runs has m times the chance of a wrong label."
+        "abstaining or by a refusal of the whole, but not turned into its opposite. Who keeps the best of m runs has m times the chance of "
+        "a wrong label."
     )
+
+
+def answer(certificate: Certificate) -> dict[str, Any]:
+    """At which radius another run answers again, for programs and in a sentence (`certification.answer`)."""
+    found = answer_of(certificate)
+    power, n = f"{100 * found.power:.0f} %", certificate.parameters.n
+    half = float(np.median(found.radii)) if found.radii.size else 0.0
+    if found.largest == 0:
+        text = f"No radius at n = {n} is small enough to promise with {power} power that another run answers again; take more draws."
+    else:
+        text = (
+            f"Another run with n = {n} answers again with {power} power under changes up to {rounded_down(found.largest)} on the grid "
+            f"where all draws agreed, and up to some radius at {100 * found.share:.1f} % of what is certified."
+        )
+    return {
+        "power": found.power,
+        "largest_radius": float(rounded_down(found.largest, 9)) if found.largest else None,
+        "median_radius": float(rounded_down(half, 9)) if half else None,
+        "share": found.share,
+        "text": text,
+    }
 
 
 def claim(certificate: Certificate, *, subject: str) -> str:
@@ -86,11 +116,12 @@ def structure_description(label: str, certificate: Certificate) -> str:
     return f"{label}: certified present. {claim} {outside} {STABILITY} {RESEARCH_USE}"
 
 
-def abstain_description(label: str | None) -> str:
+def abstain_description(label: str | None, certificate: Certificate) -> str:
     """Of the union over all structures (`label` None) or of one structure."""
+    not_analysed = " What was not analysed is part of it." if certificate.crop else ""
     which = "at least one structure" if label is None else label
     return (
-        f"Pixels at which the decision for {which} is not certified: the result says nothing there. "
+        f"Pixels at which the decision for {which} is not certified: the result says nothing there.{not_analysed} "
         f"Abstaining is not a finding and not the absence of one. {RESEARCH_USE}"
     )
 

@@ -62,7 +62,7 @@ class ResultIdentity:
             source_sop_instance_uid=source_sop_instance_uid,
             file_sha256=file_sha256,
             bundle_sha256=certificate.bundle_sha256,
-            parameters={**certificate.parameters.as_dict(), **asked},
+            parameters={**certificate.parameters.as_dict(), **asked, **({"crop": certificate.crop.told} if certificate.crop else {})},
             window=(float(certificate.window.lo), float(certificate.window.hi), certificate.window.source),
             backend=certificate.backend,
             device=certificate.device,

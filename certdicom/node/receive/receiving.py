@@ -74,12 +74,14 @@ class Receiver:
         site_key: bytes,
         metrics: Metrics,
         min_free: int,
-        window_of: Callable[[str], str],
+        asked_of: Callable[[str], dict[str, str]],
     ) -> None:
-        """`min_free`: bytes of disk space that must stay free; `window_of`: what window a sender's films are certified under."""
+        """`min_free`: bytes of disk space that must stay free; `asked_of`: window and crop that a sender's films are
+        certified with.
+        """
         self._spool, self._ledger, self._dispatcher = spool, ledger, dispatcher
         self._rules, self._work, self._site_key = rules, work, site_key
-        self._metrics, self._min_free, self._window_of = metrics, min_free, window_of
+        self._metrics, self._min_free, self._asked_of = metrics, min_free, asked_of
 
     def expect(self, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Incoming:
         """Where the data set of a request goes, asked before any of it has come; below the watermark it goes nowhere."""
@@ -118,7 +120,7 @@ class Receiver:
             LOG.warning("refused an instance whose data set has other UIDs than its request", extra={"sender": instance.sender})
             return NOT_THIS_SOP_CLASS
         job_id = self._work.job_id(
-            sop_instance_uid=instance.sop_instance_uid, dataset_sha256=incoming.digest(), window=self._window_of(instance.sender)
+            sop_instance_uid=instance.sop_instance_uid, dataset_sha256=incoming.digest(), **self._asked_of(instance.sender)
         )
         objection = self._rules.objection(sop_class_uid=instance.sop_class_uid, header=header)
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from certdicom import outputs
+from certdicom.certification.crop import Crop
 from certdicom.errors import ImageRefusedError
 from certdicom.files import write_together
 from certdicom.imaging.reading import read_image
@@ -53,7 +54,7 @@ class PipelineCertifier:
         self._geometry = configuration.certificate.geometry
         self._abstain = configuration.certificate.abstain
         self._accept_any = configuration.certificate.accept_any
-        self._window_of = configuration.window_of
+        self._configuration = configuration
         self._body_parts = configuration.certificate.body_parts
         self._outputs = outputs_of(configuration)
 
@@ -66,7 +67,8 @@ class PipelineCertifier:
             geometry=self._geometry,
             abstain=self._abstain,
             accept_any=self._accept_any,
-            window=self._window_of(sender) or None,
+            window=self._configuration.window_of(sender) or None,
+            crop=Crop.read(crop) if (crop := self._configuration.crop_of(sender)) else None,
             stopwatch=stopwatch,
         )
         write_result(result, self._outputs, folder)
