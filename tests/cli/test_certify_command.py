@@ -267,3 +267,40 @@ def test_nothing_private_reaches_the_screen(certdicom, tmp_path: Path) -> None:
     assert outcome.code == 0, outcome.err
     for private in ("MUSTERFRAU", "QX-4711", "19991231"):
         assert private not in outcome.out + outcome.err
+
+
+def test_window_and_crop_are_asked_for_on_the_command_line(certdicom, film: Path, tmp_path: Path) -> None:
+    report = tmp_path / "r.json"
+    outcome = certdicom(
+        film, "--window", "-100", "4200.5", "--crop", "8", "0", "72", "64", "-o", tmp_path / "s.dcm", "--report", report, *FAST
+    )
+    assert outcome.code == 0, outcome.err
+    told = json.loads(report.read_bytes())
+    assert told["window"] == {"lo": -100.0, "hi": 4200.5, "source": "given with the request"}
+    assert told["crop"] == {"top": 8, "left": 0, "rows": 72, "columns": 64}
+    outcome = certdicom("--window", "displayed", film, "-o", tmp_path / "d.dcm", "--report", tmp_path / "d.json", *FAST)
+    assert outcome.code == 0, outcome.err
+    assert json.loads((tmp_path / "d.json").read_bytes())["window"]["source"].startswith("displayed")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--window", "4095", "0"), "a window from 4095 to 0 shows nothing: give the lower end first"),
+        (("--window", "percentiles"), "the window must be LO HI, displayed or header-or-displayed, not 'percentiles'"),
+        (
+            ("--crop", "0", "0", "10", "10"),
+            "a crop is TOP LEFT ROWS COLUMNS in stored pixels, of at least 64 rows and columns, not 0 0 10 10",
+        ),
+    ],
+)
+def test_a_window_or_crop_that_means_nothing_is_one_line(certdicom, film: Path, tmp_path: Path, words, message: str) -> None:
+    outcome = certdicom(film, "-o", tmp_path / "s.dcm", *words, *FAST)
+    assert (outcome.code, outcome.err.strip()) == (2, f"certdicom: {message}")
+
+
+def test_info_tells_the_window_that_would_be_used(certdicom, film: Path) -> None:
+    assert "window           0 to 100, given with the request" in certdicom("info", film, "--window", "0", "100", bundle=None).out
+    assert "displayed, with a mean of 0.53" in certdicom("info", film, "--window", "displayed", bundle=None).out
+    fields = json.loads(certdicom("info", film, "--json", bundle=None).out)
+    assert set(fields["window"]) == {"lo", "hi", "source", "displayed"}
