@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc, ndtr, ndtri
+from scipy.special import betainc, ndtri
 
 from certdicom.certification.certificate import ABSTAIN, Certificate
 from certdicom.certification.parameters import SmoothingParameters
@@ -52,8 +52,7 @@ def answer_of(certificate: Certificate, *, power: float = POWER) -> Answer:
     bounds = simultaneous_lower_bounds(certificate.counts, n=draws, alpha=parameters.look_alpha)
     certified = certificate.decisions != ABSTAIN
     radii = parameters.sigma * (ndtri(bounds[certified]) - ndtri(needed))
-    unanimous = (parameters.look_alpha / certificate.counts.size) ** (1 / draws)
-    largest = max(0.0, parameters.sigma * float(ndtri(unanimous) - ndtri(needed)))
+    largest = max(0.0, parameters.sigma * float(ndtri(certificate.unanimous_bound) - ndtri(needed)))
     answering = radii[radii > 0]
     return Answer(power, needed, largest, float(len(answering) / max(certified.sum(), 1)), answering)
 
@@ -73,8 +72,3 @@ def needed_probability(parameters: SmoothingParameters, *, hypotheses: int, powe
 def _at_least(count: int, draws: int, probability: float) -> float:
     """P[Bin(draws, probability) ≥ count]."""
     return float(betainc(count, draws - count + 1, probability))
-
-
-def probability_within(lower: float, *, radius: float, sigma: float) -> float:
-    """The least probability of a decision at any image within `radius`, if it is at least `lower` here (Cohen et al. 2019)."""
-    return float(ndtr(ndtri(lower) - radius / sigma))

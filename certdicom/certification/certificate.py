@@ -162,6 +162,11 @@ class Certificate:
         return self.parameters.radius
 
     @property
+    def unanimous_bound(self) -> float:
+        """The lower bound of a decision's probability, for all decisions at once, where all draws agree: none is larger."""
+        return float((self.parameters.look_alpha / self.counts.size) ** (1 / self.draws))
+
+    @property
     def abstain(self) -> NDArray[np.bool_]:
         """(H, W): where at least one structure's decision is not certified."""
         return np.asarray((self.decisions == ABSTAIN).any(axis=0))

@@ -42,7 +42,7 @@ def print_result(report: Mapping[str, Any], *, files: Mapping[str, Path]) -> Non
         f"alpha {parameters['alpha']:g}, {report['hypotheses']} decisions in one family",
         f"family: {parameters['family']}",
         *(f"{union['label']}: certified on {union['fallback_px'] / total:.1%} where no single one is" for union in report["unions"]),
-        f"window {window['lo']:.6g} … {window['hi']:.6g} from {window['source']}",
+        f"window {window['lo']:.6g} … {window['hi']:.6g}, {window['source']}",
         *(f"note: {note}" for note in report["notes"]),
         f"{report['timing']['total_s']:.1f} s on {report['device']} in {report['precision']}, draws keyed by {report['seed']['kind']}",
         *(f"{option:10} {path}" for option, path in files.items()),

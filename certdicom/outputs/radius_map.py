@@ -72,9 +72,8 @@ def joint_radii(certificate: Certificate) -> NDArray[np.float32]:
 
 def largest_radius(certificate: Certificate) -> float:
     """What a unanimous vote of all draws is worth: no radius of the map can be larger."""
-    parameters = certificate.parameters
-    unanimous = (parameters.look_alpha / certificate.counts.size) ** (1 / certificate.draws)
-    return parameters.sigma * float(ndtri(unanimous)) if unanimous > 0.5 else 0.0
+    unanimous = certificate.unanimous_bound
+    return certificate.parameters.sigma * float(ndtri(unanimous)) if unanimous > 0.5 else 0.0
 
 
 def build_radius_map(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from certdicom.certification.answer import answer_of, needed_probability, probability_within
+from certdicom.certification.answer import answer_of, needed_probability
 from certdicom.certification.certificate import ABSTAIN
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.statistics import holm_reject, simultaneous_lower_bounds
@@ -78,8 +78,3 @@ def test_few_draws_have_no_such_radius(make_certificate) -> None:
     more = replace(certificate, parameters=SmoothingParameters(n=300), counts=np.full((3, 256, 256), 300, np.int32))
     assert answer_of(more).largest == pytest.approx(0.219 * 0.25, abs=0.001)
     assert answer_of(more).share == 1
-
-
-def test_the_probability_within_a_distance() -> None:
-    assert probability_within(0.9, radius=0.0, sigma=0.25) == pytest.approx(0.9)
-    assert probability_within(0.75, radius=0.25 * 0.67448975, sigma=0.25) == pytest.approx(0.5)
