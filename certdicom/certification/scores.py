@@ -15,7 +15,8 @@ class Score:
     """Dice and IoU of one structure in one image; None where the structure is in neither mask.
 
     `certified`: an abstained foreground pixel is missed, an abstained background pixel is free (the paper);
-    `answered`: where it answers; `worst_case`: every abstained pixel is wrong, a guarantee for every attack within R.
+    `answered`: where it answers; `worst_case`: every abstained pixel is wrong; what counts as
+    right, no attack within R turns round.
     """
 
     certified: tuple[float, float] | None
