@@ -146,3 +146,38 @@ def test_devices_and_precisions() -> None:
 def test_cuda_that_is_not_there_is_told() -> None:
     with pytest.raises(UsageError, match="sees no CUDA device"):
         choose_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("section", "kind", "mean"),
+    [
+        (None, "header-or-displayed", 0.53),
+        ({"rule": "displayed"}, "displayed", 0.53),
+        ({"mean": 0.5, "deviation": 0.27}, "header-or-displayed", 0.5),
+    ],
+)
+def test_a_bundle_says_how_a_film_becomes_an_image(tmp_path, section, kind: str, mean: float) -> None:
+    from tests.tiny import write_tiny_bundle
+
+    folder = write_tiny_bundle(tmp_path / "tiny").folder
+    path = folder / "bundle.json"
+    described = json.loads(path.read_text())
+    assert described["window"] == {"rule": "header-or-displayed", "mean": 0.53, "deviation": 0.25}, "what is written says it itself"
+    del described["window"]
+    path.write_text(json.dumps(described if section is None else {**described, "window": section}))
+    window = load_bundle(folder).window
+    assert (window.kind, window.moments.mean) == (kind, mean)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [({"rule": "percentiles"}, "rule"), ({"mean": 0.9, "deviation": 0.4}, "no picture in"), ({"width": 3}, "width")],
+)
+def test_a_window_that_means_nothing_is_refused(tmp_path, section, message: str) -> None:
+    from tests.tiny import write_tiny_bundle
+
+    folder = write_tiny_bundle(tmp_path / "tiny").folder
+    path = folder / "bundle.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "window": section}))
+    with pytest.raises(BundleError, match=message):
+        load_bundle(folder)

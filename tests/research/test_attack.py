@@ -50,12 +50,12 @@ def certified():
 def test_the_change_is_whole_numbers_inside_the_ball_and_aims(certified) -> None:
     bundle, film, result = certified
     attack = Attack(bundle, sigma=0.25)
-    stored = attack.changed(film, result, steps=2, draws=1)
+    stored = attack.changed(film, result, steps=6, draws=1)
     distance = np.linalg.norm((stored - film.stored_values).astype(float))
     native = result.certificate.native_radius
     assert 0.9 * native < distance < native
     assert stored.dtype == np.int32
-    further = attack.changed(film, result, steps=2, draws=1, times=4.0)
+    further = attack.changed(film, result, steps=6, draws=1, times=4.0)
     assert np.linalg.norm((further - film.stored_values).astype(float)) > 3 * native
     same = compare(result, result)
     assert (same.flipped, same.silenced) == (0, 0)

@@ -12,6 +12,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import nn
 
+from certdicom.certification.window import WindowRule
 from certdicom.errors import UsageError
 from certdicom.models.backends.export import export_bundle
 from certdicom.models.backends.quantise import INT8, quantise_bundle
@@ -124,7 +125,12 @@ def _write_weights(folder: Path, networks: Mapping[str, nn.Module]) -> dict[str,
 
 
 def _write_description(folder: Path, description: Mapping[str, Any], digests: Mapping[str, str]) -> None:
-    default = {"activation": "sigmoid", "denoising": {"method": "one-shot" if DENOISER in description["networks"] else "segcertify"}}
+    window = WindowRule()
+    default = {
+        "activation": "sigmoid",
+        "window": {"rule": window.kind, "mean": window.moments.mean, "deviation": window.moments.deviation},
+        "denoising": {"method": "one-shot" if DENOISER in description["networks"] else "segcertify"},
+    }
     fields = {"format": FORMAT, **default, **description, "weights_sha256": digests}
     path = folder / DESCRIPTION
     path.write_text(json.dumps(fields, indent=2) + "\n")
