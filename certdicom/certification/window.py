@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -43,7 +44,7 @@ class WindowRule:
             raise UsageError(f"the window must be one of {', '.join(get_args(Kind))}, not {self.kind!r}")
         if (self.kind == "given") != (self.given is not None):
             raise UsageError("a window is given by its two ends, and only then")
-        if self.given is not None and not self.given[0] < self.given[1]:
+        if self.given is not None and not (self.given[0] < self.given[1] and all(map(math.isfinite, self.given))):
             raise UsageError(f"a window from {self.given[0]:g} to {self.given[1]:g} shows nothing: give the lower end first")
 
     @classmethod

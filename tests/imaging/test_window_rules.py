@@ -188,7 +188,7 @@ def test_what_people_write(text: str, rule: WindowRule) -> None:
     assert WindowRule.read(text, Moments()) == rule
 
 
-@pytest.mark.parametrize("text", ["", "400", "400 0", "1 1", "a b", "0 1 2", "percentiles", "nan 3"])
+@pytest.mark.parametrize("text", ["", "400", "400 0", "1 1", "a b", "0 1 2", "percentiles", "nan 3", "-inf inf"])
 def test_what_means_nothing_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="window"):
         WindowRule.read(text, Moments())

@@ -13,6 +13,8 @@ from pydicom.filebase import DicomBytesIO
 from sqlalchemy.exc import OperationalError
 
 from certdicom.errors import OutputError
+from certdicom.imaging.grid import to_grid
+from certdicom.imaging.reading import read_image
 from certdicom.node.work import maintenance
 from certdicom.node.work.certify import outputs_of
 
@@ -367,3 +369,17 @@ def test_stopping_lets_running_work_end_and_leaves_the_rest_for_the_next_start(r
     (result,) = node.spool.results.iterdir()
     assert (result / "seg.dcm").exists()
     assert sorted(states(node)) == ["certifying", "queued"]
+
+
+def test_a_useless_header_window_refuses_the_film_and_names_the_settings(run_node, configure, archive, make_film, send):
+    def certify(film):
+        to_grid(read_image(film), 32)
+
+    node = run_node(configure(archive), CheapCertifier(certify))
+    assert send(node, make_film(WindowCenter=60000, WindowWidth=10)) == [0]
+    wait_until(lambda: [job.state for job in node.ledger.jobs()] == ["ignored"])
+    (job,) = node.ledger.jobs()
+    assert job.reason == (
+        "the WindowCenter/WindowWidth (LINEAR) in the header shows next to nothing of this film: give a window "
+        '(certificate.sender_windows), or have one found (certificate.window = "displayed")'
+    )

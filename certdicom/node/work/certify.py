@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from certdicom import outputs
 from certdicom.certification.crop import Crop
@@ -96,9 +96,18 @@ def read_result(folder: Path) -> Result:
     return Result(seg_sha256=digest, abstain=float(report["abstain_fraction"]), seconds=seconds)
 
 
+_SETTINGS: Final = {
+    "; use --accept-any to read it anyway": "",
+    "; --accept-any certifies it all the same": "",
+    "--window LO HI": "certificate.sender_windows",
+    "--window displayed": 'certificate.window = "displayed"',
+    "--crop": "certificate.sender_crops",
+}
+
+
 def public_reason(error: ImageRefusedError) -> str:
-    """The reason of a refusal for log, job table and page: without words of the header, and without options of the command line."""
+    """The reason of a refusal for log, job table and page: without words of the header, and with settings for the options."""
     reason = error.public
-    for option in ("; use --accept-any to read it anyway", "; --accept-any certifies it all the same"):
-        reason = reason.replace(option, "")
+    for option, setting in _SETTINGS.items():
+        reason = reason.replace(option, setting)
     return " ".join(reason.split())[:500]
