@@ -35,11 +35,14 @@ def main() -> int:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--hours", type=float, help="in all, shared among the targets")
     length.add_argument("--seconds", type=float, default=60.0, help="the same in seconds (default 60)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the search, so that two runs look at the same inputs (default: another each time)"
+    )
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     seconds = 3600 * arguments.hours if arguments.hours else arguments.seconds
     if arguments.one:
-        return _search(arguments.one, seconds)
+        return _search(arguments.one, seconds, seed=arguments.seed)
     from targets import TARGETS
 
     if unknown := set(arguments.targets) - set(TARGETS):
@@ -48,18 +51,19 @@ def main() -> int:
     failed = []
     for name in wanted:
         print(f"{name}: {seconds / len(wanted):.0f} s", flush=True)
-        done = subprocess.run([sys.executable, str(HERE), "--one", name, "--seconds", str(seconds / len(wanted))], check=False)
+        options = ["--one", name, "--seconds", str(seconds / len(wanted)), "--seed", str(arguments.seed)]
+        done = subprocess.run([sys.executable, str(HERE), *options], check=False)
         failed += [name] * (done.returncode != 0)
     print(f"fuzz: {'nothing was found' if not failed else 'something was found in ' + ', '.join(failed) + ': see tests/fuzzing/corpus'}")
     return 1 if failed else 0
 
 
-def _search(name: str, seconds: float) -> int:
+def _search(name: str, seconds: float, *, seed: int) -> int:
     """Search in this process, by coverage where atheris is installed."""
     try:
         import atheris
     except ImportError:
-        return _by_chance(name, seconds)
+        return _by_chance(name, seconds, seed=seed)
     with redirect_stderr(io.StringIO()), atheris.instrument_imports(include=["certdicom", "pydicom", "pynetdicom"]):  # it names each module
         from targets import TARGETS, quietly
     target = TARGETS[name]
@@ -69,6 +73,7 @@ def _search(name: str, seconds: float) -> int:
     for seed in target.seeds():
         (seeds / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
     options = [
+        f"-seed={seed}",
         f"-max_total_time={max(int(seconds), 1)}",
         f"-max_len={target.most_bytes}",
         f"-timeout={_LONGEST_INPUT_S}",
@@ -83,7 +88,7 @@ def _search(name: str, seconds: float) -> int:
     return 0
 
 
-def _by_chance(name: str, seconds: float) -> int:
+def _by_chance(name: str, seconds: float, *, seed: int) -> int:
     """Search by hypothesis, without coverage: atheris has no wheel for this Python or system."""
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import strategies as st
@@ -110,7 +115,7 @@ def _by_chance(name: str, seconds: float) -> int:
             raise
 
     while time.monotonic() < until:
-        random.seed()
+        random.seed(seed or None)
         attempt()
     return 0
 

@@ -11,6 +11,7 @@ import socket
 import struct
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ from certdicom.node.service import Service
 from certdicom.node.work.jobs.memory import MemoryQueue
 
 CORPUS: Final = Path(__file__).parent / "corpus"
+
+_PATIENCE_S: Final = 45
+"""Longer than any time-out of the node that is attacked."""
 
 ROWS, COLUMNS = 80, 72
 
@@ -235,7 +239,15 @@ class _Listener:
         self._log.setLevel(self._level)
 
     def is_well(self) -> bool:
-        """Whether it still answers a C-ECHO."""
+        """Whether it answers a C-ECHO before long: as many associations as it allows may have to end first."""
+        until = time.monotonic() + _PATIENCE_S
+        while not self._answers():
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.5)
+        return True
+
+    def _answers(self) -> bool:
         entity = ApplicationEntity("ECHO")
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
         entity.add_requested_context("1.2.840.10008.1.1")
