@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import random
 import subprocess
 import sys
 import time
@@ -70,8 +69,8 @@ def _search(name: str, seconds: float, *, seed: int) -> int:
     seeds, found, kept = WORK / name / "seeds", WORK / name / "reached", HERE / "corpus" / name
     for folder in (seeds, found, kept):
         folder.mkdir(parents=True, exist_ok=True)
-    for seed in target.seeds():
-        (seeds / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
+    for content in target.seeds():
+        (seeds / hashlib.sha256(content).hexdigest()[:16]).write_bytes(content)
     options = [
         f"-seed={seed}",
         f"-max_total_time={max(int(seconds), 1)}",
@@ -91,6 +90,7 @@ def _search(name: str, seconds: float, *, seed: int) -> int:
 def _by_chance(name: str, seconds: float, *, seed: int) -> int:
     """Search by hypothesis, without coverage: atheris has no wheel for this Python or system."""
     from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis import seed as hypothesis_seed
     from hypothesis import strategies as st
     from targets import TARGETS, quietly
 
@@ -114,9 +114,9 @@ def _by_chance(name: str, seconds: float, *, seed: int) -> int:
             (kept / f"crash-{hashlib.sha256(data).hexdigest()}").write_bytes(data)
             raise
 
+    searching = hypothesis_seed(seed)(attempt) if seed else attempt
     while time.monotonic() < until:
-        random.seed(seed or None)
-        attempt()
+        searching()
     return 0
 
 
