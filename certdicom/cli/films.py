@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from certdicom.errors import CertdicomError, NoImageError, OutputError, UsageErr
 from certdicom.extras import how_to_get
 from certdicom.outputs import SEG, Output, output_for
 
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _SLASHES = tuple(filter(None, (os.sep, os.altsep)))
 
 SUMMARY_NAME = "certdicom-summary"
@@ -50,18 +48,6 @@ def add_crop_option(parser: argparse._ActionsContainer) -> None:
         metavar=("TOP", "LEFT", "ROWS", "COLUMNS"),
         help="certify only this part of the image, in stored pixels; nothing is said of the rest",
     )
-
-
-def with_window_joined(words: Sequence[str]) -> list[str]:
-    """`--window LO HI` as one word: argparse would take a film for the third end of a window, and -1000 for an option."""
-    joined: list[str] = []
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        if word == "--window" and len(rest) > 1 and all(_NUMBER.fullmatch(end) for end in rest[:2]):
-            word = f"--window={rest.pop(0)},{rest.pop(0)}"
-        joined.append(word)
-    return joined
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
-from certdicom.cli.films import with_window_joined
-from certdicom.cli.parser import CommandParser, did_you_mean, verbs_of
+from certdicom.cli.parser import CommandParser, did_you_mean, verbs_of, with_window_joined
 from certdicom.errors import CertdicomError, UsageError, one_line
 from certdicom.extras import extra_with, how_to_get
 from certdicom.version import RESEARCH_USE, VERSION

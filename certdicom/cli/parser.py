@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 USAGE = 2
 
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
 
 class CommandParser(argparse.ArgumentParser):
     """An `ArgumentParser` whose errors are one line with a suggestion, and that itself refuses what it does not know."""
@@ -49,3 +51,15 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     """`: did you mean X?` if there is something close to `word`, otherwise nothing."""
     close = get_close_matches(word, known, n=1)
     return f": did you mean {close[0]}?" if close else ""
+
+
+def with_window_joined(words: Sequence[str]) -> list[str]:
+    """`--window LO HI` as one word: argparse would take a film for the third end of a window, and -1000 for an option."""
+    joined: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--window" and len(rest) > 1 and all(_NUMBER.fullmatch(end) for end in rest[:2]):
+            word = f"--window={rest.pop(0)},{rest.pop(0)}"
+        joined.append(word)
+    return joined

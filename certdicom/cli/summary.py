@@ -22,8 +22,7 @@ _COUNTED = {"exists": "left out (--skip-existing)", "no image": "left out (no im
 def print_result(report: Mapping[str, Any], *, files: Mapping[str, Path]) -> None:
     """The closing summary of one film, from its report."""
     console = _console(sys.stdout)
-    analysed = report["crop"] or report["source"]
-    total = analysed["rows"] * analysed["columns"]
+    total = _analysed_pixels(report)
     table = Table(box=None, pad_edge=False, header_style="")
     for heading, side in (("structure", "left"), ("certified present", "right"), ("certified absent", "right"), ("abstained", "right")):
         table.add_column(heading, justify=side)  # type: ignore[arg-type]  # rich's literal type, fed from a tuple
@@ -52,11 +51,16 @@ def print_result(report: Mapping[str, Any], *, files: Mapping[str, Path]) -> Non
         console.print(Text(line), soft_wrap=True)
 
 
+def _analysed_pixels(report: Mapping[str, Any]) -> int:
+    """What shares are shares of: the pixels of the crop, or of the whole image."""
+    analysed = report["crop"] or report["source"]
+    return int(analysed["rows"] * analysed["columns"])
+
+
 def print_explanation(report: Mapping[str, Any]) -> None:
     """Where it abstains and why, from the report."""
     console = _console(sys.stdout)
-    analysed = report["crop"] or report["source"]
-    total = analysed["rows"] * analysed["columns"]
+    total = _analysed_pixels(report)
     table = Table(box=None, pad_edge=False, header_style="")
     table.add_column("why it abstains")
     for heading in ("too few draws", "n for half", "n for all", "too close to tau", "unstable"):

@@ -84,10 +84,9 @@ def on_grid(
     counted = None
     if rendering is None:
         counted = counted_cells(levels, grid)
-        rendering = displayed_rendering(averages, levels, moments=rule.moments, counted=counted)
-    u = rendering.after_averaging(averages)
-    if counted is not None:
-        u[..., ~counted] = 0.0
+        rendering, u = show_displayed(averages, levels, moments=rule.moments, counted=counted)
+    else:
+        u = rendering.after_averaging(averages)
     lo, hi = rendering.shown
     return GridImage(
         u=np.ascontiguousarray(u),
@@ -102,16 +101,20 @@ def on_grid(
     )
 
 
-def displayed_rendering(averages: NDArray[np.float64], levels: Levels, *, moments: Moments, counted: NDArray[np.bool_]) -> Rendering:
-    """By the displayed window of averages (channels, H, W) of levels; `counted` (H, W): cells that have a part in the moments."""
+def show_displayed(
+    averages: NDArray[np.float64], levels: Levels, *, moments: Moments, counted: NDArray[np.bool_]
+) -> tuple[Rendering, NDArray[np.float64]]:
+    """The displayed window of averages (channels, H, W) of levels, and u under it; `counted` (H, W): cells with a part in the moments."""
     cells = averages[..., counted].ravel()
     lo, hi = displayed_window(-cells if levels.inverted else cells, moments)
     if levels.inverted:
         lo, hi = -hi, -lo
     source = f"displayed, with a mean of {moments.mean:g} and a deviation of {moments.deviation:g} on the model grid"
     rendering = Rendering(window=Window(lo, hi, source, displayed=True), levels=levels)
-    require_moments(rendering.after_averaging(cells), moments)
-    return rendering
+    u = rendering.after_averaging(averages)
+    u[..., ~counted] = 0.0
+    require_moments(u[..., counted], moments)
+    return rendering, u
 
 
 def counted_cells(levels: Levels, grid: tuple[int, int]) -> NDArray[np.bool_]:

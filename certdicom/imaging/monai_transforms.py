@@ -19,7 +19,7 @@ from torch import Tensor
 
 from certdicom.certification.window import Moments
 from certdicom.errors import UsageError
-from certdicom.imaging.grid import counted_cells, displayed_rendering
+from certdicom.imaging.grid import counted_cells, show_displayed
 from certdicom.imaging.rendering import Levels, Rendering
 from certdicom.imaging.resampling import Grid, box_average, cells, grid_shape
 
@@ -77,15 +77,13 @@ class ShowWindow(Transform):  # type: ignore[misc]  # MONAI has no types
 
 
 class DisplayedWindow(Transform):  # type: ignore[misc]  # MONAI has no types
-    """Averages → u in [0, 1] by their displayed window (`grid.displayed_rendering`)."""
+    """Averages → u in [0, 1] by their displayed window (`grid.show_displayed`)."""
 
     def __init__(self, levels: Levels, *, moments: Moments, grid: Grid) -> None:
         self.levels, self.moments, self.counted = levels, moments, counted_cells(levels, grid_shape(grid))
 
     def __call__(self, data: MetaTensor) -> MetaTensor:
-        averages = data.as_tensor().numpy()
-        u = displayed_rendering(averages, self.levels, moments=self.moments, counted=self.counted).after_averaging(averages)
-        u[..., ~self.counted] = 0.0
+        _, u = show_displayed(data.as_tensor().numpy(), self.levels, moments=self.moments, counted=self.counted)
         return MetaTensor(torch.from_numpy(u), meta=data.meta, applied_operations=data.applied_operations)
 
 

@@ -84,7 +84,7 @@ class Attack:
         for _ in range(steps):
             image = to_grid(Radiograph(film.dataset, whole, film.presentation, ""), self._bundle.shape, rule)
             slope = self._slope(image.u[0], against, noise.normal(size=(draws, *image.u.shape)))
-            slope = _through_window(slope, image.u[0], displayed=window.displayed)
+            slope = through_window(slope, image.u[0], displayed=window.displayed)
             direction = left.T @ (-slope if levels.inverted else slope) @ right
             if levels.hidden is not None:
                 direction[levels.hidden] = 0
@@ -118,7 +118,7 @@ class Attack:
         return image.grad[0, 0].double().numpy()
 
 
-def _through_window(slope: NDArray[np.float64], u: NDArray[np.float64], *, displayed: bool) -> NDArray[np.float64]:
+def through_window(slope: NDArray[np.float64], u: NDArray[np.float64], *, displayed: bool) -> NDArray[np.float64]:
     """From the slope at u to that at the averages, but for the width: clipped cells move nothing, and moments that are kept take theirs."""
     inside = (u > 0) & (u < 1)
     moved = np.where(inside, slope, 0.0)

@@ -9,6 +9,7 @@ import json
 import logging
 import socket
 import struct
+import sys
 import tempfile
 import threading
 import time
@@ -38,6 +39,10 @@ from certdicom.models.program import Program
 from certdicom.node.configuration import load_configuration
 from certdicom.node.service import Service
 from certdicom.node.work.jobs.memory import MemoryQueue
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "node"))
+
+from fakes import BUNDLE, write_bundle
 
 CORPUS: Final = Path(__file__).parent / "corpus"
 
@@ -204,12 +209,9 @@ class _Listener:
 
     def __init__(self) -> None:
         folder = Path(tempfile.mkdtemp(prefix="certdicom-fuzz-"))
-        bundle = folder / "bundle"
-        bundle.mkdir()
-        (bundle / "bundle.json").write_bytes(_bundle_description())
         settings = {"NODE_PORT": "0", "NODE_STATE_DIR": str(folder / "state"), "WEB_PORT": "0", "LIMITS_MIN_FREE_MB": "1"}
         settings |= {
-            "CERTIFICATE_BUNDLE": str(bundle),
+            "CERTIFICATE_BUNDLE": str(write_bundle(folder / "bundle")),
             "LIMITS_NETWORK_TIMEOUT_S": "2",
             "LIMITS_REQUEST_TIMEOUT_S": "2",
             "LOG_LEVEL": "ERROR",
@@ -366,27 +368,9 @@ def run_bundle(data: bytes) -> None:
             _require_line(str(error))
 
 
-def _bundle_description() -> bytes:
-    return json.dumps(
-        {
-            "format": 1,
-            "name": "test",
-            "grid": 16,
-            "channels": 1,
-            "structures": [{"label": "lungs", "code": ["39607008", "SCT", "Lung"], "rgb": [86, 180, 233]}],
-            "schedule": {},
-            "sigma_range": [0.1, 1.0],
-            "networks": {"segmenter": {}, "denoiser": {}},
-            "weights_sha256": {"segmenter": "00", "denoiser": "00"},
-            "anatomy": None,
-            "summary": "for tests",
-        }
-    ).encode()
-
-
 def bundles() -> Iterator[bytes]:
     shipped = Path(__file__).parents[2] / "certdicom" / "bundles" / "cxr-gray-256"
-    yield b"\0" + _bundle_description()
+    yield b"\0" + json.dumps(BUNDLE).encode()
     yield b"\0" + (shipped / "bundle.json").read_bytes()
     yield b"\x01" + Program({"image": [1, 16, 16]}, b"<net/>", b"\0" * 64).to_bytes()
 

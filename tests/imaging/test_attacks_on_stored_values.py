@@ -1,5 +1,5 @@
 """A real film's stored values, changed in whole numbers inside its native radius, against the displayed window: by the gradient through
-averaging and window, NumPy alone. u never moves further than R, and the best attack comes near."""
+averaging and window. u never moves further than R, and the best attack comes near."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from certdicom.imaging.grid import to_grid
 from certdicom.imaging.image import Radiograph
 from certdicom.imaging.reading import read_radiograph
 from certdicom.imaging.resampling import box_matrix
+from certdicom.research.attack import through_window
 
 RADIUS, GRID, HIGHEST = 0.1686, 128, 32767
 DISPLAYED = WindowRule("displayed")
@@ -52,14 +53,6 @@ def real_film():
     return path
 
 
-def gradient(moved: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Of ‖moved - target‖² / 2 at the averages, but for the width: clipped cells move nothing, and both moments take what is theirs."""
-    inside = (moved > 0) & (moved < 1)
-    slope = np.where(inside, moved - target, 0.0).ravel()
-    basis = np.stack([inside.ravel().astype(float), np.where(inside, moved, 0.0).ravel()], axis=1)
-    return (slope - basis @ np.linalg.lstsq(basis, slope, rcond=None)[0]).reshape(moved.shape)
-
-
 @pytest.mark.parametrize("paint", [as_it_is, black_shutter, white_border, marker], ids=lambda paint: paint.__name__)
 def test_no_whole_numbers_inside_the_radius_move_u_beyond_r_and_the_best_come_near(film, paint: Callable[[np.ndarray], None]) -> None:
     stored = film.stored_values.copy()
@@ -89,5 +82,5 @@ def test_no_whole_numbers_inside_the_radius_move_u_beyond_r_and_the_best_come_ne
             distance = float(np.linalg.norm(moved - u))
             assert distance <= RADIUS
             best = max(best, distance / RADIUS)
-            direction = gradient(moved, u)  # noqa: PLW2901  # ascent
+            direction = through_window(moved - u, moved, displayed=True)  # noqa: PLW2901  # ascent
     assert best > 0.9, f"the bound is tight: {best:.4f}"

@@ -104,23 +104,25 @@ class CopyingCertifier:
         segmentation.save_as(folder / "seg.dcm")
 
 
+BUNDLE = {
+    "format": 1,
+    "name": "test",
+    "grid": 16,
+    "channels": 1,
+    "structures": [{"label": "lungs", "code": ["39607008", "SCT", "Lung"], "rgb": [86, 180, 233]}],
+    "schedule": {},
+    "sigma_range": [0.1, 1.0],
+    "networks": {"segmenter": {}, "denoiser": {}},
+    "weights_sha256": {"segmenter": "00", "denoiser": "00"},
+    "anatomy": None,
+    "summary": "for tests",
+}
+
+
 def write_bundle(folder: Path) -> Path:
     """A bundle description without weights: enough for a node whose certifier is a fake."""
     folder.mkdir(parents=True, exist_ok=True)
-    description = {
-        "format": 1,
-        "name": "test",
-        "grid": 16,
-        "channels": 1,
-        "structures": [{"label": "lungs", "code": ["39607008", "SCT", "Lung"], "rgb": [86, 180, 233]}],
-        "schedule": {},
-        "sigma_range": [0.1, 1.0],
-        "networks": {"segmenter": {}, "denoiser": {}},
-        "weights_sha256": {"segmenter": "00", "denoiser": "00"},
-        "anatomy": None,
-        "summary": "for tests",
-    }
-    (folder / "bundle.json").write_text(json.dumps(description), encoding="utf-8")
+    (folder / "bundle.json").write_text(json.dumps(BUNDLE), encoding="utf-8")
     return folder
 
 

@@ -16,7 +16,7 @@ from certdicom.imaging.reading import read_radiograph
 from certdicom.imaging.synthetic import film_bytes, synthetic_film, write_film
 from certdicom.models.bundle import load_bundle
 from certdicom.pipeline import Certifier
-from certdicom.research.attack import Attack, _through_window, compare
+from certdicom.research.attack import Attack, compare, through_window
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMETERS = {"sigma": 0.25}
@@ -33,7 +33,7 @@ def test_the_slope_through_the_window_is_that_of_finite_differences(displayed: b
         ends = displayed_window(cells.ravel(), Moments()) if displayed else (lo, hi)
         return np.clip((cells - ends[0]) / (ends[1] - ends[0]), 0, 1)
 
-    slope = _through_window(target, shown(y), displayed=displayed) / (hi - lo)
+    slope = through_window(target, shown(y), displayed=displayed) / (hi - lo)
     for _ in range(8):
         step = draw.normal(size=y.shape) * 1e-4
         change = (target * (shown(y + step) - shown(y - step))).sum() / 2
