@@ -18,7 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.dsutils import encode
 
-from certdicom.node.receive import receiving
+from certdicom.node.receive import association_server, receiving
 
 
 def connect(node) -> socket.socket:
@@ -121,6 +121,17 @@ def test_an_instance_that_is_too_large_is_cut_off_and_leaves_nothing(run_node, c
     wait_until(lambda: not list(node.spool.incoming.iterdir()), 10, "the removal of what had come")
     assert list(node.spool.film_ids()) == []
     assert send(node, make_film(2)) == [0]
+
+
+def test_what_had_come_before_the_cut_is_not_kept_either(run_node, configure, make_film, send, monkeypatch):
+    """A connection that was shut down gives what lies in its buffer, which may be all of the rest: as if it had not been shut down."""
+    monkeypatch.setattr(association_server, "_shut_down", lambda connection: None)
+    node = run_node(configure(limits__max_object_mb=1))
+    (status,) = send(node, large(make_film(), 8))
+    assert status != 0
+    assert node.ledger.jobs() == []
+    assert list(node.spool.film_ids()) == []
+    assert list(node.spool.incoming.iterdir()) == []
 
 
 @pytest.mark.parametrize("uid", ["", "Zwiebelfisch", "1." * 60 + "1", "\0\0"])

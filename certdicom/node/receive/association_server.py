@@ -209,10 +209,15 @@ class BoundedServer(ThreadedAssociationServer):
             return
         LOG.warning("cut off a connection", extra={"reason": reason, "peer": str(association.requestor.address)})
         self._metrics.rejected.labels(reason=reason).inc()
+        association.dimse.discard()
         transport = association.dul.socket
-        connection = transport.socket if transport is not None else None
-        if connection is not None:
-            try:
-                connection.shutdown(socket.SHUT_RDWR)  # wakes a reader; the reactor closes it
-            except OSError:  # closed in the meantime
-                return
+        if transport is not None and transport.socket is not None:
+            _shut_down(transport.socket)
+
+
+def _shut_down(connection: socket.socket) -> None:
+    """Wake who reads from a connection; the reactor closes it."""
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:  # closed in the meantime
+        return

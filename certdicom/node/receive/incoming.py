@@ -23,7 +23,8 @@ class Incoming(BytesIO):
     """Stands in for the BytesIO in which pynetdicom collects a data set: what is written to it goes to a file in `incoming`.
 
     `objection`: why it is not kept, "" if it is; what comes after an objection is taken and thrown away, so that the sender
-    can be answered. Ends with `keep` or `discard`, whichever is called first; until it was claimed anybody may discard it.
+    can be answered. Ends with `keep` or `discard`, whichever is called first; until it was claimed anybody may discard it,
+    from any thread.
     """
 
     def __init__(self, spool: Spool, *, head: bytes, salt: bytes, min_free: int) -> None:
@@ -34,7 +35,7 @@ class Incoming(BytesIO):
         self._spool, self._min_free = spool, min_free
         self._hash = hashlib.sha256(salt)
         self._next_look = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._claimed = False
         self._path: Path | None = None
         self._stream: BinaryIO | None = None
@@ -61,18 +62,19 @@ class Incoming(BytesIO):
 
     def write(self, buffer: ReadableBuffer, /) -> int:
         view = memoryview(buffer)
-        if self._stream is None:
-            return view.nbytes
-        self._hash.update(view)
-        try:
-            self._stream.write(view)
-        except OSError as error:
-            self._object(f"the disk cannot be written to: {error.strerror}")
-            return view.nbytes
-        self.size += view.nbytes
-        if self.size >= self._next_look:
-            self._next_look = self.size + _LOOK_EVERY
-            self._has_space()
+        with self._lock:
+            if self._stream is None:
+                return view.nbytes
+            self._hash.update(view)
+            try:
+                self._stream.write(view)
+            except OSError as error:
+                self._object(f"the disk cannot be written to: {error.strerror}")
+                return view.nbytes
+            self.size += view.nbytes
+            if self.size >= self._next_look:
+                self._next_look = self.size + _LOOK_EVERY
+                self._has_space()
         return view.nbytes
 
     @property
@@ -97,7 +99,8 @@ class Incoming(BytesIO):
 
     def discard(self) -> None:
         """Remove what came, unless it was kept."""
-        path, stream, self._path, self._stream = self._path, self._stream, None, None
+        with self._lock:
+            path, stream, self._path, self._stream = self._path, self._stream, None, None
         if stream is not None:
             with contextlib.suppress(OSError):  # what could not be written is not wanted
                 stream.close()

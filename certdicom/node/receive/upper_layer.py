@@ -116,6 +116,7 @@ class StreamingDimse(DIMSEServiceProvider):
         super().__init__(association)
         self._expect = expect
         self._incoming: list[Incoming] = []
+        self._ended = False
         # A release or an abort wakes the thread that waits for messages.
         association.dul.to_user_queue = _Announced(lambda: self.msg_queue.put((None, None)))
 
@@ -144,7 +145,11 @@ class StreamingDimse(DIMSEServiceProvider):
                 message.data_set = self._open(message)
 
     def discard(self) -> None:
-        """Discard what nobody has claimed: the association has ended."""
+        """Discard what nobody has claimed, and what is still to come: the association has ended, or was cut off.
+
+        A connection that was shut down still gives what had come before, which may be the rest of an instance.
+        """
+        self._ended = True
         for incoming in self._incoming:
             if incoming.claim():
                 incoming.discard()
@@ -159,6 +164,8 @@ class StreamingDimse(DIMSEServiceProvider):
             transfer_syntax_uid=str(context.transfer_syntax[0]) if context is not None and context.transfer_syntax else "",
         )
         self._incoming = [*(other for other in self._incoming if not other.claimed), incoming]
+        if self._ended:
+            self.discard()
         return incoming
 
 
