@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
     show = verbs.add_parser("show", help="everything about a film")
     show.add_argument("job", metavar="JOB|UID", help="a job id, its beginning, or the film's SOP Instance UID")
-    for verb, help_line in (("retry", "start failed, ignored or dropped films again"), ("drop", "give queued, failed or ignored films up")):
+    for verb, help_line in (("retry", "start failed, ignored or dropped films again"), ("drop", "give films up that are not done")):
         child = verbs.add_parser(verb, help=help_line)
         child.add_argument("jobs", metavar="JOB|UID", nargs="*", help="job ids, their beginnings, or SOP Instance UIDs")
         if verb == "retry":
@@ -82,11 +82,13 @@ def _moment(seconds: float) -> str:
 
 
 def _show(ledger: Ledger, spool: Spool, job: Job) -> None:
-    attempts = "" if job.attempts < 2 else f", attempt {job.attempts}"
+    from certdicom.node.wording import standing, tries, what
+
     for name, value in (
         ("film", job.job_id),
         ("subject", job.subject),
-        ("state", f"{job.state}{attempts}" + (f": {job.reason}" if job.reason else "")),
+        ("state", job.state + (f": {job.reason}" if job.reason else "")),
+        ("priority", {0: "STAT", 1: "", 2: "low"}[job.priority]),
         ("received", f"{_moment(job.received_at)} from {job.sender or 'an unnamed sender'}, {job.size / 1e6:.1f} MB"),
         ("last changed", _moment(job.updated_at)),
         ("abstained", "" if job.abstain is None else f"{job.abstain:.1%}"),
@@ -95,10 +97,9 @@ def _show(ledger: Ledger, spool: Spool, job: Job) -> None:
     ):
         if value:
             print(f"{name:<14}{value}")
-    for delivery in ledger.deliveries([job.job_id]):
-        times = f"{delivery.attempts} attempt{'' if delivery.attempts == 1 else 's'}"
-        why = f": {delivery.reason}" if delivery.reason else ""
-        print(f"{'delivery':<14}to {delivery.destination}: {delivery.state} since {_moment(delivery.updated_at)}, {times}{why}")
+    for step in ledger.steps.of([job.job_id]):
+        why = f": {step.reason}" if step.reason else ""
+        print(f"{'step':<14}{what(step)}: {standing(step, ledger.clock.now())}, {tries(step)}{why}")
     for name, path in (
         ("film file", spool.film(job.job_id)),
         ("ignored film", spool.ignored_instance(job.job_id)),

@@ -133,6 +133,10 @@ class Configuration(BaseSettings):
         """The part of films from a sender's AE title that is certified, as `Crop.read` takes it; "" for all of it. UsageError for none."""
         return _of_sender(sender, self.certificate.sender_crops, "certificate.sender_crops")
 
+    def asked_of(self, sender: str) -> dict[str, str]:
+        """Window and crop of films from a sender, as a job keeps them."""
+        return {"window": self.window_of(sender), "crop": self.crop_of(sender)}
+
     def destination(self, ae_title: str) -> Destination | None:
         return next((entry for entry in self.destinations if entry.ae_title == ae_title), None)
 

@@ -27,7 +27,7 @@ from certdicom.node.deliver.stow import client
 from certdicom.node.settings import Destination
 from certdicom.node.store.database import connect
 from certdicom.node.store.ledger import Ledger
-from certdicom.node.store.tables import DELIVERIES
+from certdicom.node.store.tables import STEPS
 from certdicom.node.tls import client_context
 from certdicom.suitability import takes_photographs
 
@@ -133,7 +133,7 @@ def _deliveries(configuration: Configuration) -> Finding:
         return Finding("ok", "deliveries", "none yet")
     engine = connect(url)
     try:
-        awaited = Ledger(engine).awaited() if sa.inspect(engine).has_table(DELIVERIES.name) else set()
+        awaited = Ledger(engine).awaited() if sa.inspect(engine).has_table(STEPS.name) else set()
     finally:
         engine.dispose()
     gone = sorted(awaited - {destination.ae_title for destination in configuration.destinations})

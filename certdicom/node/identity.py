@@ -30,6 +30,11 @@ class Work:
     parameters: SmoothingParameters
     geometry: str = "viewer"
 
+    @property
+    def digest(self) -> str:
+        """16 hex digits for bundle, parameters and geometry: the same where, and only where, jobs of the same film have the same id."""
+        return hashlib.sha256(canonical_json([self.bundle_sha256, self.parameters.as_dict(), self.geometry]).encode()).hexdigest()[:16]
+
     def job_id(self, *, sop_instance_uid: str, dataset_sha256: str, window: str = "", crop: str = "") -> str:
         """The id of the job that certifies an instance: the same for the same bytes, on every host and after every restart.
 

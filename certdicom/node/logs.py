@@ -18,7 +18,7 @@ _LOG = logging.getLogger("certdicom.node.logs")
 
 _FIELDS: Final = (
     "job", "sender", "destination", "state", "reason", "error", "size", "abstain", "seconds", "attempts", "peer", "count", "executor",
-    "address",
+    "address", "before", "output",
 )  # fmt: skip
 """All that a message may carry besides its text."""
 

@@ -30,7 +30,8 @@ class Metrics:
             "certdicom_delivery_attempts", "attempts to deliver, by verdict", ["destination", "verdict"], registry=self.registry
         )
         self.rejected = Counter("certdicom_rejected", "connections and associations turned away", ["reason"], registry=self.registry)
-        self.taken_over = Counter("certdicom_taken_over", "runs taken over from dead processes", registry=self.registry)
+        self.lost = Counter("certdicom_lost", "attempts that ended without a word and are repeated", registry=self.registry)
+        self.clock_jumps = Counter("certdicom_clock_jumps", "times that this machine's clock was set", registry=self.registry)
         self.abstain = Histogram(
             "certdicom_abstain_share",
             "abstaining share of certificates",
@@ -61,7 +62,7 @@ class _State(Collector):
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         try:
-            counts = self._ledger.counts()
+            counts, open_steps = self._ledger.counts(), self._ledger.steps.oldest()
             alarm = drifted(self._ledger, expected=self._expected, drift=self._drift)
         except SQLAlchemyError:
             yield GaugeMetricFamily("certdicom_database_up", "whether the database answers", value=0)
@@ -71,6 +72,13 @@ class _State(Collector):
             for state, number in counts.items():
                 jobs.add_metric([state], number)
             yield jobs
+            labels = ["kind", "destination", "state"]
+            steps = GaugeMetricFamily("certdicom_steps", "what is owed, by kind, destination and state", labels=labels)
+            ages = GaugeMetricFamily("certdicom_oldest_age_seconds", "age of the oldest of them", labels=labels)
+            for which, (number, age_s) in open_steps.items():
+                steps.add_metric(which, number)
+                ages.add_metric(which, age_s)
+            yield from (steps, ages)
             yield GaugeMetricFamily(
                 "certdicom_abstain_drift", "1 when the abstaining share left what the model card expects", value=int(alarm)
             )

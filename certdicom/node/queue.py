@@ -24,8 +24,7 @@ def open_queue(config: Path | None) -> tuple[Ledger, Spool, Callable[[str], str]
         raise UsageError(f"there is no node's state in {configuration.state_dir}; name the node's configuration with --config")
     ledger = Ledger(connect(configuration.database_url))
     try:
-        ledger.ping()
-        ledger.counts()
+        ledger.require_prepared()
     except SQLAlchemyError as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise UsageError(f"the node's database cannot be read: {reason}") from error

@@ -153,10 +153,19 @@ class JobsSettings(Section):
     """The queue."""
 
     database_url: str = Field(default="", description="sqlite:///FILE or postgresql://…; empty: a SQLite file in state_dir")
-    workers: int = Field(default=1, ge=0, le=64, description="films certified at a time in this process; 0: only receive")
-    max_attempts: int = Field(
-        default=5, ge=1, description="times that certifying a film may be interrupted before the film is set aside as failed"
+    workers: int = Field(
+        default=1,
+        ge=0,
+        le=64,
+        description="films certified at a time by this node or worker, each in a process of its own; 0: only receive",
     )
+    max_attempts: int = Field(
+        default=5, ge=1, description="times that an attempt may be lost to a defect, a crash or a dead process before it counts as failed"
+    )
+    certify_timeout_s: float = Field(
+        default=1800.0, ge=1.0, description="seconds after which certifying one film is taken for hung and ended"
+    )
+    certify_memory_mb: int = Field(default=0, ge=0, description="memory in MiB that each certifying process may allocate; 0: no limit")
     stale_after_s: float = Field(
         default=60.0, ge=1.0, description="seconds without a heartbeat after which a process's work goes to others"
     )
@@ -189,6 +198,9 @@ class DeliverySettings(Section):
     timeout_s: float = Field(default=60.0, ge=0.1, description="seconds to wait for a destination's answer")
     at_once: int = Field(default=2, ge=1, le=32, description="deliveries to one destination at a time, in each process")
     commitment_wait_s: float = Field(default=300.0, ge=0.1, description="seconds to wait for a storage commitment before asking again")
+    commitment_give_up_s: float = Field(
+        default=604800.0, ge=0.0, description="seconds after which a delivery fails that was never committed"
+    )
 
 
 class Destination(Section):

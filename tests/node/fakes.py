@@ -43,7 +43,10 @@ class CheapCertifier:
         self.before = before
         self.outputs = [SEG, PREVIEW, REPORT]
 
-    def certify(self, film: Path, folder: Path, *, sender: str = "") -> None:
+    def close(self) -> None:
+        """Nothing runs elsewhere."""
+
+    def certify(self, film: Path, folder: Path, *, window: str = "", crop: str = "") -> None:
         from certdicom.imaging.reading import read_image
         from certdicom.node.work.certify import write_result
         from certdicom.outputs.result import Result
@@ -85,7 +88,10 @@ class CopyingCertifier:
     def __init__(self, folder: Path, before: Callable[[Path], None]) -> None:
         self.pattern, self.before = folder / "pattern", before
 
-    def certify(self, film: Path, folder: Path, *, sender: str = "") -> None:
+    def close(self) -> None:
+        """Nothing runs elsewhere."""
+
+    def certify(self, film: Path, folder: Path, *, window: str = "", crop: str = "") -> None:
         self.before(film)
         if not self.pattern.exists():
             made = Path(tempfile.mkdtemp(dir=self.pattern.parent))

@@ -17,7 +17,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fakes import CopyingCertifier
 
-BOUNDARIES = ("received", "entered", "enqueued", "certifying", "made", "written", "recorded", "sending", "sent", "confirming", "cleaning")
+BOUNDARIES = (
+    "received", "entered", "handed over", "enqueued", "begun", "certifying", "made", "written", "ending", "ended", "sending", "sent", "cleaning",
+)  # fmt: skip
 
 
 def main() -> int:
@@ -51,23 +53,26 @@ def main() -> int:
 
     from certdicom.node import service
     from certdicom.node.deliver import delivery
-    from certdicom.node.store import ledger, spool
-    from certdicom.node.work import tasks
+    from certdicom.node.store import ledger, spool, steps
+    from certdicom.node.work import supervisor, tasks
 
     def certifying(film: Path) -> None:
         boundary("certifying")
         time.sleep(float(os.environ.get("HARNESS_DELAY_S", "0")))
 
-    service.PipelineCertifier = lambda *_: CopyingCertifier(kill_dir, certifying)
+    service.PipelineCertifier = lambda *_: None
+    service.IsolatedCertifier = lambda *_: CopyingCertifier(kill_dir, certifying)
     before(ledger.Ledger, "enter", "received")
     after(ledger.Ledger, "enter", "entered")
-    before(ledger.Ledger, "mark_enqueued", "enqueued")
+    after(steps.Steps, "hand_over", "handed over")
+    after(supervisor.Supervisor, "hand_over", "enqueued")
+    after(steps.Steps, "begin", "begun")
     before(spool.Spool, "adopt", "made")
     after(spool.Spool, "adopt", "written")
-    after(ledger.Ledger, "certified", "recorded")
+    before(steps.Steps, "finish", "ending")
+    after(steps.Steps, "finish", "ended")
     before(delivery, "send", "sending")
     after(delivery, "send", "sent")
-    before(tasks.Tasks, "_confirm", "confirming")
     before(tasks.Tasks, "clean", "cleaning")
 
     from certdicom.cli.main import main as certdicom

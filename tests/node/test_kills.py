@@ -13,7 +13,7 @@ from pydicom import dcmread
 
 from certdicom.node.settings import SETTINGS
 
-AT_RECEIPT = ("received", "entered", "enqueued")
+AT_RECEIPT = ("received", "entered", "handed over", "enqueued")
 
 
 @pytest.fixture

@@ -10,12 +10,10 @@ import pytest
 from fakes import Archive, CheapCertifier, wait_until
 from pydicom import dcmread
 from pydicom.filebase import DicomBytesIO
-from sqlalchemy.exc import OperationalError
-
 from certdicom.errors import OutputError
 from certdicom.imaging.grid import to_grid
 from certdicom.imaging.reading import read_image
-from certdicom.node.work import maintenance
+from certdicom.node.store.records import Lost
 from certdicom.node.work.certify import outputs_of
 
 
@@ -100,7 +98,7 @@ def test_an_archive_that_is_too_slow_is_given_up_and_sent_to_again(run_node, con
     assert send(node, make_film()) == [0]
     wait_until(lambda: states(node) == ["done"])
     (job,) = node.ledger.jobs()
-    (delivery,) = node.ledger.deliveries([job.job_id])
+    (delivery,) = (step for step in node.ledger.steps.of([job.job_id]) if step.kind == "deliver")
     assert delivery.attempts == 2
     go_on.set()
 
@@ -134,14 +132,15 @@ def test_a_duplicate_at_the_first_attempt_is_not_ours_and_no_delivery(run_node, 
 def test_a_duplicate_of_what_was_taken_before_is_ours(run_node, configure, archive, make_film, send, monkeypatch):
     archive.behaviour = lambda number: 0x0000 if number == 1 else 0x0111
     node = run_node(configure(archive))
-    confirm, broken = node.ledger.note_delivery, iter([True, False])
+    finish, lost = node.ledger.steps.finish, iter([True, False])
 
-    def fail_once(*arguments, **options):
-        if next(broken, False):
-            raise OperationalError("UPDATE", {}, Exception("the database is gone"))
-        return confirm(*arguments, **options)
+    def forget_once(run_id, end):
+        """As if the process had ended between the archive's answer and our row."""
+        if archive.received and next(lost, False):
+            end = Lost(0.0, "lost", "the process ended while it was at it", 5)
+        return finish(run_id, end)
 
-    monkeypatch.setattr(node.ledger, "note_delivery", fail_once)
+    monkeypatch.setattr(node.ledger.steps, "finish", forget_once)
     assert send(node, make_film()) == [0]
     wait_until(lambda: states(node) == ["done"])
     assert archive.requests == 2
@@ -228,8 +227,8 @@ def test_rows_of_finished_films_are_forgotten_after_their_time_and_a_film_that_c
     node.maintenance.sweep()
     assert sorted(states(node)) == ["done", "failed"], "forgotten before its time"
     with pytest.MonkeyPatch.context() as later:
-        now = time.time() + 2 * 86400
-        later.setattr(maintenance.time, "time", lambda: now)
+        now = node.ledger.clock.now() + 2 * 86400
+        later.setattr(node.ledger.clock, "now", lambda: now)
         node.maintenance.sweep()
     assert states(node) == ["failed"], "what is not delivered must be kept"
     archive.behaviour = lambda number: 0x0000
@@ -314,7 +313,9 @@ def test_a_defect_sets_the_film_aside_after_the_last_attempt_and_a_retry_helps(r
     assert certifier.calls == 3
     (job,) = node.ledger.jobs()
     assert "Zwiebelfisch" not in job.reason
-    assert "interrupted or failed 3 times: ValueError, test_node.py" in job.reason
+    assert job.reason.startswith("ValueError, test_node.py:")
+    assert job.reason.endswith("(3 times)")
+    assert job.code == "defect"
     broken.clear()
     node.retry(job.job_id)
     wait_until(lambda: states(node) == ["done"])
@@ -368,7 +369,7 @@ def test_stopping_lets_running_work_end_and_leaves_the_rest_for_the_next_start(r
     assert node.stop() is True
     (result,) = node.spool.results.iterdir()
     assert (result / "seg.dcm").exists()
-    assert sorted(states(node)) == ["certifying", "queued"]
+    assert sorted(states(node)) == ["delivering", "queued"]
 
 
 def test_a_useless_header_window_refuses_the_film_and_names_the_settings(run_node, configure, archive, make_film, send):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -29,7 +29,15 @@ EVENT_PROCESSED: Final = 0x0000
 EVENT_UNKNOWN: Final = 0x0110
 
 
-def request(configuration: Configuration, destination: Destination, paths: Iterable[Path], *, job_id: str, ledger: Ledger) -> str | None:
+class Reported(Protocol):
+    """Takes a commitment report; False when nobody asked. SQLAlchemyError when it cannot be written down."""
+
+    def __call__(self, transaction_uid: str, *, committed: bool) -> bool: ...
+
+
+def request(
+    configuration: Configuration, destination: Destination, paths: Iterable[Path], *, job_id: str, ledger: Ledger, reported: Reported
+) -> str | None:
     """Ask for commitment of the files' instances under a fresh Transaction UID; returns why that failed, None if it did not.
 
     The answer comes later, usually on an association of the archive's own: see `answer`.
@@ -46,7 +54,7 @@ def request(configuration: Configuration, destination: Destination, paths: Itera
 
     entity = local_entity(configuration)
     entity.add_requested_context(StorageCommitmentPushModel)
-    handlers = [(evt.EVT_N_EVENT_REPORT, lambda event: answer(event, ledger))]
+    handlers = [(evt.EVT_N_EVENT_REPORT, lambda event: answer(event, reported))]
     association = associate(entity, configuration, destination, evt_handlers=handlers)
     if not association.is_established:
         return "no association for storage commitment"
@@ -63,12 +71,12 @@ def request(configuration: Configuration, destination: Destination, paths: Itera
             association.release()
 
 
-def answer(event: evt.Event, ledger: Ledger) -> tuple[int, None]:
+def answer(event: evt.Event, reported: Reported) -> tuple[int, None]:
     """Record an N-EVENT-REPORT; returns the status for it. A request is about one result: it is committed when all of its objects are."""
     try:
         information = event.event_information
         committed = event.event_type == _ALL_COMMITTED and not information.get("FailedSOPSequence")
-        known = ledger.commitments.answer(str(information.TransactionUID), committed=committed)
+        known = reported(str(information.TransactionUID), committed=committed)
     except Exception as error:  # noqa: BLE001  # whatever is wrong with it, the other side is told that it was not taken
         LOG.warning("a commitment answer could not be taken", extra={"error": type(error).__name__})
         return EVENT_UNKNOWN, None

@@ -28,8 +28,8 @@ from certdicom.node.metrics import Metrics
 from certdicom.node.receive.incoming import Incoming
 from certdicom.node.receive.rules import Rules
 from certdicom.node.store.ledger import Ledger
+from certdicom.node.store.records import Code
 from certdicom.node.store.spool import Spool
-from certdicom.node.work.dispatcher import Dispatcher
 from certdicom.outputs.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 LOG = logging.getLogger("certdicom.node.receive.receiving")
@@ -51,13 +51,14 @@ STATUSES: Final = {
 
 @dataclass(frozen=True)
 class Instance:
-    """An instance as it came: what its request says, and `incoming`, what came."""
+    """An instance as it came: what its request says, its priority among our jobs, and `incoming`, what came."""
 
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
     incoming: Incoming
     sender: str
+    priority: int
 
 
 class Receiver:
@@ -68,7 +69,7 @@ class Receiver:
         *,
         spool: Spool,
         ledger: Ledger,
-        dispatcher: Dispatcher,
+        nudge: Callable[[], None],
         rules: Rules,
         work: Work,
         site_key: bytes,
@@ -76,10 +77,10 @@ class Receiver:
         min_free: int,
         asked_of: Callable[[str], dict[str, str]],
     ) -> None:
-        """`min_free`: bytes of disk space that must stay free; `asked_of`: window and crop that a sender's films are
-        certified with.
+        """`nudge`: called when there is work; `min_free`: bytes of disk space that must stay free; `asked_of`: window and crop that
+        a sender's films are certified with.
         """
-        self._spool, self._ledger, self._dispatcher = spool, ledger, dispatcher
+        self._spool, self._ledger, self._nudge = spool, ledger, nudge
         self._rules, self._work, self._site_key = rules, work, site_key
         self._metrics, self._min_free, self._asked_of = metrics, min_free, asked_of
 
@@ -119,18 +120,17 @@ class Receiver:
         ):
             LOG.warning("refused an instance whose data set has other UIDs than its request", extra={"sender": instance.sender})
             return NOT_THIS_SOP_CLASS
-        job_id = self._work.job_id(
-            sop_instance_uid=instance.sop_instance_uid, dataset_sha256=incoming.digest(), **self._asked_of(instance.sender)
-        )
+        asked = self._asked_of(instance.sender)
+        job_id = self._work.job_id(sop_instance_uid=instance.sop_instance_uid, dataset_sha256=incoming.digest(), **asked)
         objection = self._rules.objection(sop_class_uid=instance.sop_class_uid, header=header)
         try:
-            return self._enter(job_id, instance, objection)
+            return self._enter(job_id, instance, objection, asked)
         except (CertdicomError, OSError, SQLAlchemyError) as error:
             # The reason is in the error's first line; the statement and its parameters are not repeated.
             LOG.error("refused an instance: it could not be stored", extra={"job": job_id, "error": type(error).__name__})
             return OUT_OF_RESOURCES
 
-    def _enter(self, job_id: str, instance: Instance, objection: str | None) -> int:
+    def _enter(self, job_id: str, instance: Instance, objection: str | None, asked: dict[str, str]) -> int:
         subject, incoming = pseudonym(instance.sop_instance_uid, self._site_key), instance.incoming
         same_uid = self._ledger.jobs(subject=subject)
         known = next((job for job in same_uid if job.job_id == job_id), None)
@@ -139,6 +139,9 @@ class Receiver:
             self._metrics.duplicates.inc()
             if known.state in ("queued", "certifying") and not self._spool.film(job_id).exists():
                 incoming.keep(self._spool.film(job_id))
+            if instance.priority < known.priority:
+                self._ledger.steps.hasten(job_id, instance.priority)
+                self._nudge()
             return SUCCESS
         if known is None and same_uid:
             LOG.warning("an instance came with the UID of another and different contents; both are certified", extra={"job": job_id})
@@ -147,30 +150,24 @@ class Receiver:
         if known is not None:
             self._ledger.retry(job_id)  # who sends a failed film again wants another try
         else:
-            state, reason = ("queued", "") if objection is None else ("ignored", objection)
-            self._ledger.enter(job_id, subject=subject, sender=instance.sender, size=size, state=state, reason=reason)  # type: ignore[arg-type]
+            ignored: tuple[Code, str] | None = None if objection is None else ("rules", objection)
+            self._ledger.enter(
+                job_id,
+                subject=subject,
+                sender=instance.sender,
+                size=size,
+                work=self._work.digest,
+                asked=asked,
+                priority=instance.priority,
+                ignored=ignored,
+            )
         if objection is None:
-            self._dispatcher.nudge()
+            self._nudge()
             LOG.info("received", extra={"job": job_id, "sender": instance.sender, "size": size})
         else:
             self._metrics.ignored.inc()
-            LOG.info("stored and left alone", extra={"job": job_id, "sender": instance.sender, "reason": objection})
+            LOG.info("stored, not processed", extra={"job": job_id, "sender": instance.sender, "reason": objection})
         return SUCCESS
-
-
-def reconcile(*, spool: Spool, ledger: Ledger, site_key: bytes) -> int:
-    """Enter every film in the spool that the ledger does not know; returns how many there were."""
-    count = 0
-    for job_id in spool.film_ids():
-        if ledger.job(job_id) is not None:
-            continue
-        path = spool.film(job_id)
-        header = read_header(path)
-        uid = str(header.get("SOPInstanceUID", "")) if header is not None else ""
-        if ledger.enter(job_id, subject=pseudonym(uid, site_key), sender="", size=path.stat().st_size):
-            count += 1
-            LOG.warning("entered a film that was on disk without a job", extra={"job": job_id})
-    return count
 
 
 _LOOKED_AT = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "NumberOfFrames")

@@ -33,13 +33,15 @@ from certdicom.node.metrics import Metrics
 from certdicom.node.receive.association_server import BoundedServer
 from certdicom.node.receive.incoming import Incoming
 from certdicom.node.receive.receiving import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Instance, Receiver
-from certdicom.node.store.ledger import Ledger
+from certdicom.node.store.records import LOW, ROUTINE, STAT
 from certdicom.node.tls import server_context
 from certdicom.outputs.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 LOG = logging.getLogger("certdicom.node.receive.scp")
 
 _ABORT_S: Final = 1.0
+_PRIORITIES: Final = {0x0001: STAT, 0x0000: ROUTINE, 0x0002: LOW}
+"""Of a C-STORE request: HIGH, MEDIUM and LOW (PS3.7 table 9.3-1)."""
 
 TRANSFER_SYNTAXES: Final = (
     ExplicitVRLittleEndian,
@@ -66,8 +68,9 @@ def storage_sop_classes() -> tuple[UID, ...]:
 class StorageScp:
     """Listens, and hands each instance to a `Receiver`."""
 
-    def __init__(self, configuration: Configuration, receiver: Receiver, ledger: Ledger, metrics: Metrics) -> None:
-        self._configuration, self._receiver, self._ledger, self._metrics = configuration, receiver, ledger, metrics
+    def __init__(self, configuration: Configuration, receiver: Receiver, reported: commitment.Reported, metrics: Metrics) -> None:
+        """`reported`: takes commitment reports."""
+        self._configuration, self._receiver, self._reported, self._metrics = configuration, receiver, reported, metrics
         self._entity = _entity(configuration)
         self._server: BoundedServer | None = None
 
@@ -90,7 +93,7 @@ class StorageScp:
         handlers: list[Any] = [
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_ECHO, lambda _: 0x0000),
-            (evt.EVT_N_EVENT_REPORT, lambda event: commitment.answer(event, self._ledger)),
+            (evt.EVT_N_EVENT_REPORT, lambda event: commitment.answer(event, self._reported)),
             (evt.EVT_REJECTED, lambda _: self._metrics.rejected.labels(reason="association").inc()),
         ]
         try:
@@ -138,6 +141,7 @@ class StorageScp:
                 transfer_syntax_uid=str(event.context.transfer_syntax),
                 incoming=incoming,
                 sender=_shown(event.assoc.requestor.ae_title),
+                priority=_PRIORITIES.get(request.Priority, ROUTINE),
             )
             return self._receiver.store(instance)
         except Exception as error:  # noqa: BLE001  # nothing may pass for success, and pynetdicom's own log would quote the data set

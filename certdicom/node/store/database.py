@@ -38,10 +38,3 @@ def insert_once(connection: sa.Connection, table: sa.Table, **values: Any) -> bo
     else:
         query = sqlite_insert(table).values(**values).on_conflict_do_nothing()
     return bool(connection.execute(query).rowcount)
-
-
-def clock(engine: sa.Engine) -> sa.ColumnElement[float]:
-    """The database's clock, seconds since 1970: the same for all hosts."""
-    if engine.dialect.name == "postgresql":
-        return sa.literal_column("extract(epoch from clock_timestamp())", sa.Float)
-    return sa.literal_column("((julianday('now') - 2440587.5) * 86400.0)", sa.Float)

@@ -7,6 +7,8 @@ import time
 import sqlalchemy as sa
 
 from certdicom.node.store.database import insert_once
+from certdicom.node.store.records import JobState
+from certdicom.node.store.steps import Steps
 from certdicom.node.store.tables import COMMITMENTS, SENDINGS
 
 
@@ -39,8 +41,8 @@ def _sending(job_id: str, destination: str, name: str) -> sa.ColumnElement[bool]
 class Commitments:
     """Requests for storage commitment, by their Transaction UIDs."""
 
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: sa.Engine, steps: Steps) -> None:
+        self._engine, self._steps = engine, steps
 
     def ask(self, transaction_uid: str, job_id: str, destination: str) -> None:
         with self._engine.begin() as connection:
@@ -54,23 +56,19 @@ class Commitments:
                 asked_at=time.time(),
             )
 
-    def answer(self, transaction_uid: str, *, committed: bool) -> bool:
-        """Record a destination's answer; False when nobody asked."""
-        query = (
-            sa.update(COMMITMENTS)
-            .where(COMMITMENTS.c.transaction_uid == transaction_uid)
-            .values(state="committed" if committed else "refused")
-        )
-        with self._engine.begin() as connection:
-            return bool(connection.execute(query).rowcount)
+    def answer(self, transaction_uid: str, *, committed: bool, most_refusals: int) -> tuple[str, str, JobState] | None:
+        """Record a destination's answer, and what follows: the commitment is done, or the delivery owed again.
 
-    def states(self, job_id: str, destination: str) -> set[str]:
-        """States of all requests about a delivery: "asked", "committed", "refused"."""
-        query = sa.select(COMMITMENTS.c.state).where(COMMITMENTS.c.job_id == job_id, COMMITMENTS.c.destination == destination)
-        with self._engine.connect() as connection:
-            return set(connection.execute(query).scalars())
-
-    def forget(self, job_id: str, destination: str) -> None:
-        """Forget the answers about a delivery, before it is sent again."""
+        Returns the job, the destination and the job's state; None when nobody asked, or the answer was known.
+        """
+        mine = (COMMITMENTS.c.transaction_uid == transaction_uid) & (COMMITMENTS.c.state == "asked")
+        query = sa.update(COMMITMENTS).where(mine).values(state="committed" if committed else "refused").returning(COMMITMENTS)
         with self._engine.begin() as connection:
-            connection.execute(sa.delete(COMMITMENTS).where(COMMITMENTS.c.job_id == job_id, COMMITMENTS.c.destination == destination))
+            row = connection.execute(query).one_or_none()
+            if row is None:
+                return None
+            state = self._steps.reported(connection, row.job_id, row.destination, committed=committed, most_refusals=most_refusals)
+            if not committed:  # what else was asked about this delivery is about one that is to be repeated
+                others = (COMMITMENTS.c.job_id == row.job_id) & (COMMITMENTS.c.destination == row.destination)
+                connection.execute(sa.delete(COMMITMENTS).where(others))
+            return row.job_id, row.destination, state

@@ -1,4 +1,8 @@
-"""The ledger's tables. They lie beside the job queue's own in the same database."""
+"""The ledger's tables as they stand now; `migrations` says how they came to be. They lie beside the job queue's own in the same database.
+
+Moments are of two kinds: `…_at` in JOBS is the wall clock, for people; `due_at`, `deadline_at`, `since` and `changed_at` are seconds of the
+node's steady clock (`store/clock.py`), which rules go by.
+"""
 
 from __future__ import annotations
 
@@ -9,43 +13,93 @@ JOBS = sa.Table(
     "certdicom_jobs",
     METADATA,
     sa.Column("job_id", sa.String(36), primary_key=True),
-    sa.Column("subject", sa.String(16), nullable=False, index=True),
-    sa.Column("state", sa.String(16), nullable=False, index=True),
-    sa.Column("reason", sa.Text, nullable=False, default=""),
-    sa.Column("generation", sa.Integer, nullable=False, default=1),
-    sa.Column("told", sa.Boolean, key="enqueued", nullable=False, default=False),
-    sa.Column("attempts", sa.Integer, nullable=False, default=0),
-    sa.Column("sender", sa.String(16), nullable=False, default=""),
-    sa.Column("size", sa.BigInteger, nullable=False, default=0),
+    sa.Column("subject", sa.String(16), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("code", sa.String(32), nullable=False, server_default=""),
+    sa.Column("priority", sa.SmallInteger, nullable=False, server_default="1"),
+    sa.Column("sender", sa.String(16), nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("work", sa.String(16), nullable=False, server_default=""),
+    sa.Column("window", sa.Text, nullable=False, server_default=""),
+    sa.Column("crop", sa.Text, nullable=False, server_default=""),
     sa.Column("received_at", sa.Float, nullable=False),
-    sa.Column("updated_at", sa.Float, nullable=False, index=True),
-    sa.Column("seg_sha256", sa.String(64), nullable=False, default=""),
+    sa.Column("updated_at", sa.Float, nullable=False),
+    sa.Column("changed_at", sa.Float, nullable=False, server_default="0"),
+    sa.Column("seg_sha256", sa.String(64), nullable=False),
     sa.Column("abstain", sa.Float, nullable=True),
-    sa.Column("seconds", sa.Text, nullable=False, default="{}"),
+    sa.Column("seconds", sa.Text, nullable=False),
 )
-DELIVERIES = sa.Table(
-    "certdicom_deliveries",
+"""One row a film, with its state as people see it, which follows from its steps.
+
+`priority`: 0 STAT, 1 routine, 2 low. `work`: digest of bundle and parameters; `window`, `crop`: what was asked for its sender's films.
+"""
+
+sa.Index("ix_certdicom_jobs_subject", JOBS.c.subject)
+sa.Index("certdicom_jobs_recent", JOBS.c.updated_at, JOBS.c.job_id)
+sa.Index("certdicom_jobs_by_state", JOBS.c.state, JOBS.c.updated_at, JOBS.c.job_id)
+_CERTIFIED = JOBS.c.abstain.is_not(None)
+sa.Index("certdicom_jobs_certified", JOBS.c.updated_at, JOBS.c.abstain, sqlite_where=_CERTIFIED, postgresql_where=_CERTIFIED)
+
+TALLIES = sa.Table(
+    "certdicom_tallies",
+    METADATA,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("delta", sa.BigInteger, nullable=False),
+)
+"""What triggers on JOBS note of each change of state: their sums are the numbers of jobs, without a count over a million rows."""
+
+STEPS = sa.Table(
+    "certdicom_steps",
     METADATA,
     sa.Column("job_id", sa.String(36), primary_key=True),
+    sa.Column("kind", sa.String(8), primary_key=True),
     sa.Column("destination", sa.String(16), primary_key=True),
-    sa.Column("state", sa.String(16), nullable=False, index=True),
-    sa.Column("reason", sa.Text, nullable=False, default=""),
-    sa.Column("generation", sa.Integer, nullable=False, default=1),
-    sa.Column("told", sa.Boolean, key="enqueued", nullable=False, default=False),
-    sa.Column("attempts", sa.Integer, nullable=False, default=0),
-    sa.Column("refusals", sa.Integer, nullable=False, default=0),
-    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("state", sa.String(8), nullable=False),
+    sa.Column("priority", sa.SmallInteger, nullable=False),
+    sa.Column("due_at", sa.Float, nullable=False),
+    sa.Column("deadline_at", sa.Float, nullable=True),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("refusals", sa.Integer, nullable=False),
+    sa.Column("losses", sa.Integer, nullable=False),
+    sa.Column("code", sa.String(32), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("run_id", sa.String(96), nullable=False),
+    sa.Column("owner", sa.String(128), nullable=False),
+    sa.Column("stop_asked", sa.Boolean, nullable=False),
+    sa.Column("since", sa.Float, nullable=False),
     sa.Column("updated_at", sa.Float, nullable=False),
 )
+"""One row for each thing that is owed: certify a film, deliver its result to a destination, have that committed."""
+
+_WAITING = sa.and_(STEPS.c.state == "waiting", STEPS.c.run_id == "")
+_IN_HAND = STEPS.c.run_id != ""
+_OPEN = STEPS.c.state.in_(("waiting", "running"))
+sa.Index(
+    "certdicom_steps_due",
+    STEPS.c.kind,
+    STEPS.c.destination,
+    STEPS.c.priority,
+    STEPS.c.due_at,
+    sqlite_where=_WAITING,
+    postgresql_where=_WAITING,
+)
+sa.Index("certdicom_steps_in_hand", STEPS.c.run_id, unique=True, sqlite_where=_IN_HAND, postgresql_where=_IN_HAND)
+sa.Index(
+    "certdicom_steps_open", STEPS.c.kind, STEPS.c.destination, STEPS.c.state, STEPS.c.since, sqlite_where=_OPEN, postgresql_where=_OPEN
+)
+
 COMMITMENTS = sa.Table(
     "certdicom_commitments",
     METADATA,
     sa.Column("transaction_uid", sa.String(64), primary_key=True),
-    sa.Column("job_id", sa.String(36), nullable=False, index=True),
+    sa.Column("job_id", sa.String(36), nullable=False),
     sa.Column("destination", sa.String(16), nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("asked_at", sa.Float, nullable=False),
 )
+sa.Index("ix_certdicom_commitments_job_id", COMMITMENTS.c.job_id)
 SENDINGS = sa.Table(
     "certdicom_sendings",
     METADATA,
@@ -58,6 +112,6 @@ EXECUTORS = sa.Table(
     "certdicom_executors",
     METADATA,
     sa.Column("executor_id", sa.String(128), primary_key=True),
-    sa.Column("seen_at", sa.Float, nullable=False),
+    sa.Column("beats", sa.BigInteger, nullable=False),
 )
 META = sa.Table("certdicom_meta", METADATA, sa.Column("name", sa.String(32), primary_key=True), sa.Column("value", sa.Text, nullable=False))

@@ -24,8 +24,9 @@ from certdicom import __version__
 from certdicom.certification.rounding import rounded_down
 from certdicom.errors import UsageError
 from certdicom.node.metrics import drifted
-from certdicom.node.store.records import JOB_STATES
+from certdicom.node.store.records import JOB_STATES, Step
 from certdicom.node.web.access import COOKIE, admitted, cookie_value, from_the_page
+from certdicom.node.wording import span, standing, what
 from certdicom.outputs import PREVIEW, REPORT
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ async def _no_database(request: Request, error: Exception) -> Response:  # Starl
 def templates() -> Environment:
     """The pages' templates, with the filters that they use."""
     environment = Environment(loader=FileSystemLoader(_HERE), autoescape=True)
-    environment.filters.update(ago=ago, duration=duration, rounded_down=rounded_down)
+    environment.filters.update(ago=ago, duration=duration, rounded_down=rounded_down, standing=standing, what=what)
     return environment
 
 
@@ -103,7 +104,7 @@ class _Pages:
         return self._html(
             "status.html",
             jobs=jobs,
-            deliveries=_by_job(ledger.deliveries([job.job_id for job in jobs])),
+            steps=_by_job(ledger.steps.of([job.job_id for job in jobs])),
             counts=ledger.counts(),
             chosen=state,
             ready=self._service.ready(),
@@ -122,7 +123,8 @@ class _Pages:
         return self._html(
             "job.html",
             job=job,
-            deliveries=self._service.ledger.deliveries([job.job_id]),
+            steps=self._service.ledger.steps.of([job.job_id]),
+            now=self._service.ledger.clock.now(),
             report=json.loads(report.read_bytes()) if report.exists() else None,
             preview=(self._service.spool.result(job.job_id) / PREVIEW.file_name).exists(),
         )
@@ -179,7 +181,7 @@ class _Pages:
 
     def _html(self, name: str, *, status: int = 200, **values: Any) -> Response:
         ae_title = self._service.configuration.node.ae_title
-        text = self._templates.get_template(name).render(version=__version__, ae_title=ae_title, now=time.time(), **values)
+        text = self._templates.get_template(name).render(version=__version__, ae_title=ae_title, **values)
         return HTMLResponse(text, status_code=status)
 
 
@@ -187,20 +189,17 @@ def _same(given: str, token: str) -> bool:
     return hmac.compare_digest(unquote_plus(given).strip().encode(), token.encode())
 
 
-def _by_job(deliveries: list[Any]) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = {}
-    for delivery in deliveries:
-        found.setdefault(delivery.job_id, []).append(delivery)
+def _by_job(steps: list[Step]) -> dict[str, list[Step]]:
+    found: dict[str, list[Step]] = {}
+    for step in steps:
+        if step.kind != "certify":
+            found.setdefault(step.job_id, []).append(step)
     return found
 
 
 def ago(moment: float) -> str:
     """How long ago a moment (seconds since 1970) was, in words."""
-    seconds = max(0, int(time.time() - moment))
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit} ago"
-    return f"{seconds} s ago"
+    return f"{span(time.time() - moment)} ago"
 
 
 def duration(seconds: float | None) -> str:

@@ -1,4 +1,4 @@
-"""From a film in the spool to a result folder: what the job's first step does."""
+"""From a film in the spool to a result folder: what certifying does, in whichever process."""
 
 from __future__ import annotations
 
@@ -29,13 +29,16 @@ LOG = logging.getLogger("certdicom.node.work.certify")
 
 
 class FilmCertifier(Protocol):
-    """Certifies one image, which came from `sender` (an AE title), into an empty folder.
+    """Certifies one image, with the window and the crop that were asked for, into an empty folder.
 
     It writes what a node always writes (`Output.always`), and what `[results]` asks for. Raises ImageRefusedError for an image that cannot
     be certified, OutputError when the folder cannot be written to.
     """
 
-    def certify(self, film: Path, folder: Path, *, sender: str = "") -> None: ...
+    def certify(self, film: Path, folder: Path, *, window: str = "", crop: str = "") -> None: ...
+
+    def close(self) -> None:
+        """End what is running, at once."""
 
 
 class PipelineCertifier:
@@ -54,11 +57,10 @@ class PipelineCertifier:
         self._geometry = configuration.certificate.geometry
         self._abstain = configuration.certificate.abstain
         self._accept_any = configuration.certificate.accept_any
-        self._configuration = configuration
         self._body_parts = configuration.certificate.body_parts
         self._outputs = outputs_of(configuration)
 
-    def certify(self, film: Path, folder: Path, *, sender: str = "") -> None:
+    def certify(self, film: Path, folder: Path, *, window: str = "", crop: str = "") -> None:
         stopwatch = Stopwatch()
         with stopwatch.stage("read"):
             image = read_image(film, accept_any=self._accept_any, body_parts=self._body_parts)
@@ -67,11 +69,14 @@ class PipelineCertifier:
             geometry=self._geometry,
             abstain=self._abstain,
             accept_any=self._accept_any,
-            window=self._configuration.window_of(sender) or None,
-            crop=Crop.read(crop) if (crop := self._configuration.crop_of(sender)) else None,
+            window=window or None,
+            crop=Crop.read(crop) if crop else None,
             stopwatch=stopwatch,
         )
         write_result(result, self._outputs, folder)
+
+    def close(self) -> None:
+        """Nothing to end: what runs here ends with the process."""
 
 
 def outputs_of(configuration: Configuration) -> list[Output]:

@@ -1,39 +1,34 @@
-"""The two tasks of the node, as the job queue runs them: certify a film, deliver a result to one destination.
+"""What an attempt of each kind does: certify a film, deliver a result to a destination, ask for its commitment.
 
-Every step is idempotent: certifying looks for the result first, sending repeats the same bytes under the same UID.
+Everything is idempotent: certifying looks for the result first, sending repeats the same bytes under the same UID. Nothing waits here:
+what is to be tried again says so and when, and gives its slot back.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import time
-import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from certdicom.errors import CertdicomError, ImageRefusedError, OutputError
+from certdicom.errors import ImageRefusedError
 from certdicom.node.configuration import Configuration
 from certdicom.node.deliver import commitment, delivery
+from certdicom.node.identity import Work
 from certdicom.node.metrics import Metrics
 from certdicom.node.settings import Destination
 from certdicom.node.store.delivery_log import Sendings
 from certdicom.node.store.ledger import Ledger
+from certdicom.node.store.records import Done, End, Failed, Ignored, Job, JobState, Later, Lost, Step, StepKind
 from certdicom.node.store.spool import Spool
+from certdicom.node.work.attempts import LONGEST_WAIT_S
 from certdicom.node.work.certify import FilmCertifier, public_reason, read_result
-from certdicom.node.work.dispatcher import Dispatcher
-from certdicom.node.work.jobs.port import Run
+from certdicom.node.work.isolated import CertifyingError
 
 LOG = logging.getLogger("certdicom.node.work.tasks")
 
-Next = Literal["go on", "commit", "again", "stop"]
-
-_LONGEST_PAUSE_S = 60.0
-_COMMITMENT_PAUSE_S = 0.5
+_OTHER_WORK_S: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -45,199 +40,150 @@ class Tasks:
     ledger: Ledger
     certifier: FilmCertifier
     metrics: Metrics
-    dispatcher: Dispatcher
+    work: Work
 
-    def certify(self, run: Run, job_id: str) -> None:
-        """Certify the film of a job, and order its deliveries."""
-        try:
-            outcome = self._repeat(run, "certify", lambda: self._certify(job_id), longest=_LONGEST_PAUSE_S)
-            if outcome == "go on":
-                self._repeat(run, "record", lambda: self._record(job_id))
-                self.dispatcher.nudge()
-        except Exception as error:
-            # A run must not end without its row saying so: people could not see it, nor start it again.
-            self._fail(job_id, f"internal error: {type(error).__name__}, {_public(error)}")
-            raise
+    def __call__(self, step: Step) -> End:
+        """Do what a step owes; `attempts.Do`."""
+        if step.kind == "certify":
+            return self._certify(step)
+        destination = self.configuration.destination(step.destination)
+        if destination is None:  # its queue is listened to by another process, which has another configuration
+            return Later(_OTHER_WORK_S, "other-work", "this process has no such destination", counted=False)
+        return self._deliver(step, destination) if step.kind == "deliver" else self._commit(step, destination)
 
-    def deliver(self, run: Run, argument: str) -> None:
-        """Deliver a result to a destination, and clean up after the last one. `argument`: job id and AE title."""
-        job_id, _, ae_title = argument.partition(" ")
-        destination = self.configuration.destination(ae_title)
-        if destination is None:
-            raise RuntimeError("a delivery was queued for a destination that is not configured")
-        longest = self.configuration.delivery.longest_wait_s
-        try:
-            while True:
-                outcome = self._repeat(run, "send", lambda: self._send(job_id, destination), longest=longest)
-                if outcome == "stop":
-                    return
-                if outcome == "go on" or self._committed(run, job_id, destination):
-                    break
-            self._repeat(run, "confirm", lambda: self._confirm(job_id, destination))
-            self._repeat(run, "clean", lambda: self.clean(job_id))
-        except Exception as error:
-            self._fail_delivery(job_id, destination, f"internal error: {type(error).__name__}, {_public(error)}")
-            raise
+    def ended(self, step: Step, end: End, state: JobState) -> None:
+        """Tell people how an attempt ended, once its end is written."""
+        details = {"job": step.job_id, "destination": step.destination, "reason": getattr(end, "reason", "")}
+        if isinstance(end, Ignored):
+            self.metrics.ignored.inc()
+            LOG.info("stored, not processed", extra=details)
+        elif isinstance(end, Done):
+            self._done(step, end, state, details)
+        elif state == "dropped":
+            LOG.info("stopped", extra=details)
+        elif isinstance(end, Failed) or (isinstance(end, Lost) and step.losses + 1 >= end.most):
+            self.metrics.failed.inc()
+            LOG.error("failed" if step.kind == "certify" else "not delivered", extra=details)
+        elif end.code != "awaiting-report":
+            LOG.warning("to be repeated", extra={**details, "attempts": step.attempts, "executor": step.owner})
+        if state == "done":
+            self.clean(step.job_id)
 
-    def _repeat(self, run: Run, name: str, step: Callable[[], Next], *, longest: float = _LONGEST_PAUSE_S) -> Next:
-        """Run a step until it says something else than "again", with growing pauses.
+    def clean(self, job_id: str) -> None:
+        """Remove the film of a job that is done, unless films are kept."""
+        if not self.configuration.spool.keep_films_days:
+            self.spool.remove_film(job_id)
 
-        Which step comes next depends on nothing but what steps returned: a job queue that replays a run relies on it.
-        """
-        pause = self.configuration.delivery.first_wait_s
-        while (outcome := run.step(name, lambda: self._surviving(step))) == "again":
-            run.sleep(pause)
-            pause = min(2 * pause, longest)
-        return outcome
+    def _done(self, step: Step, end: Done, state: JobState, details: dict[str, str]) -> None:
+        if end.result is not None:
+            self.metrics.certified.inc()
+            self.metrics.abstain.observe(end.result.abstain)
+            for stage, seconds in end.result.seconds.items():
+                self.metrics.stage.labels(stage=stage).observe(seconds)
+            figures = {"abstain": round(end.result.abstain, 4), "seconds": end.result.seconds.get("total")}
+            LOG.info("certified", extra={"job": step.job_id, **figures})
+        elif step.kind == "deliver":
+            LOG.info("sent", extra=details)
+            if not end.then:
+                self.metrics.delivered.labels(destination=step.destination).inc()
+        if state == "done" and step.kind != "certify":
+            LOG.info("delivered", extra={"job": step.job_id})
 
-    # steps of certify
+    # certify
 
-    def _certify(self, job_id: str) -> Next:
-        job = self.ledger.job(job_id)
-        if job is None or job.state not in ("queued", "certifying"):
-            return "stop"
+    def _certify(self, step: Step) -> End:
+        job_id, job = step.job_id, self.ledger.job(step.job_id)
         if self.spool.result(job_id).exists():
-            return "go on"
-        film = self.spool.film(job_id)
-        if not film.exists():
-            return self._fail(job_id, "the film is no longer in the spool; send it again")
-        most = self.configuration.jobs.max_attempts
-        if self.ledger.begin(job_id) > most:
-            return self._fail(
-                job_id, f"certifying this film was interrupted or failed {most} times: {job.reason or 'the process ended each time'}"
-            )
+            return self._made(job_id)
+        if job is None or job.work not in ("", self.work.digest):
+            return Later(_OTHER_WORK_S, "other-work", "waits for a process with the bundle and parameters that it came for", counted=False)
+        if not self.spool.film(job_id).exists():
+            self.spool.recall(job_id)
+        if not self.spool.film(job_id).exists():
+            return Failed("no-film", "the film is no longer in the spool; send it again")
+        try:
+            self._make(job)
+        except ImageRefusedError as error:
+            self.spool.ignore(job_id)
+            return Ignored("image-refused", public_reason(error))
+        except CertifyingError as error:
+            wait_s = min(self._first_wait_s * 2**step.losses, LONGEST_WAIT_S)
+            return Lost(wait_s, error.code, str(error), self.configuration.jobs.max_attempts)
+        return self._made(job_id)
+
+    def _make(self, job: Job) -> None:
         folder = self.spool.new_folder()
         try:
-            self.certifier.certify(film, folder, sender=job.sender)
-            self.spool.adopt(folder, job_id)
-        except ImageRefusedError as error:
-            reason = public_reason(error)
-            self.ledger.move(job_id, "ignored", reason)
-            self.spool.ignore(job_id)
-            self.metrics.ignored.inc()
-            LOG.info("stored and left alone", extra={"job": job_id, "reason": reason})
-            return "stop"
-        except (OutputError, OSError) as error:
-            self.ledger.forgive(job_id, _public(error))
-            raise
-        except Exception as error:
-            self.ledger.move(job_id, "certifying", f"{type(error).__name__}, {_public(error)}")
-            raise
+            self.certifier.certify(self.spool.film(job.job_id), folder, window=job.window, crop=job.crop)
+            self.spool.adopt(folder, job.job_id)
         finally:
             self.spool.discard(folder)
-        return "go on"
 
-    def _record(self, job_id: str) -> Next:
-        result = read_result(self.spool.result(job_id))
-        self.ledger.certified(job_id, result, [destination.ae_title for destination in self.configuration.destinations])
-        self.metrics.certified.inc()
-        self.metrics.abstain.observe(result.abstain)
-        for stage, seconds in result.seconds.items():
-            self.metrics.stage.labels(stage=stage).observe(seconds)
-        LOG.info("certified", extra={"job": job_id, "abstain": round(result.abstain, 4), "seconds": result.seconds.get("total")})
-        if not self.configuration.destinations:
-            self.clean(job_id)
-        return "go on"
+    def _made(self, job_id: str) -> Done:
+        then: tuple[tuple[StepKind, str], ...] = tuple(("deliver", entry.ae_title) for entry in self.configuration.destinations)
+        return Done(result=read_result(self.spool.result(job_id)), then=then)
 
-    # steps of deliver
+    # deliver
 
-    def _send(self, job_id: str, destination: Destination) -> Next:
-        row = self.ledger.delivery(job_id, destination.ae_title)
-        if row is None or row.state in ("done", "failed"):
-            return "stop"
-        paths = self.spool.objects(job_id)
+    def _deliver(self, step: Step, destination: Destination) -> End:
+        paths = self.spool.objects(step.job_id)
         if not paths:
-            self._fail_delivery(job_id, destination, "the result is no longer in the spool")
-            return "stop"
-        answer = delivery.send(self.configuration, destination, paths, _Notes(self.ledger.sendings, job_id, destination.ae_title))
+            return Failed("no-result", "the result is no longer in the spool")
+        answer = delivery.send(self.configuration, destination, paths, _Notes(self.ledger.sendings, step.job_id, destination.ae_title))
         self.metrics.delivery_attempts.labels(destination=destination.ae_title, verdict=answer.verdict).inc()
-        details = {"job": job_id, "destination": destination.ae_title, "reason": answer.reason}
         if answer.verdict == "stored":
-            LOG.info("sent", extra=details)
-            self.ledger.note_delivery(job_id, destination.ae_title, "committing", answer.reason, attempts=1)
-            return "commit" if destination.storage_commitment else "go on"
-        row = self.ledger.note_delivery(
-            job_id, destination.ae_title, "waiting", answer.reason, attempts=1, refusals=int(answer.verdict == "refused")
-        )
-        LOG.warning("not sent", extra={**details, "attempts": row.attempts})
-        if row.refusals >= self.configuration.delivery.refusals:
-            self._fail_delivery(job_id, destination, f"refused {row.refusals} times: {answer.reason}")
-            return "stop"
-        if time.time() - row.created_at > self.configuration.delivery.give_up_after_s:
-            self._fail_delivery(job_id, destination, f"{answer.reason}, for longer than delivery.give_up_after_s")
-            return "stop"
-        return "again"
+            return Done(answer.reason, then=(("commit", destination.ae_title),) if destination.storage_commitment else ())
+        refused = answer.verdict == "refused"
+        refusals = step.refusals + refused
+        if refused and refusals >= self.configuration.delivery.refusals:
+            return Failed("refused", f"refused {refusals} times: {answer.reason}")
+        return self._again(step, answer.reason, refused=refused)
 
-    def _committed(self, run: Run, job_id: str, destination: Destination) -> bool:
-        """Ask for storage commitment until there is an answer; False when the destination says that it has not got the result."""
-        longest = self.configuration.delivery.longest_wait_s
-        while True:
-            self._repeat(run, "ask commitment", lambda: self._ask(job_id, destination), longest=longest)
-            waited, pause = 0.0, _COMMITMENT_PAUSE_S
-            while waited < self.configuration.delivery.commitment_wait_s:
-                answer = run.step("look for the answer", lambda: self._commitment(job_id, destination))
-                if answer != "none":
-                    return answer == "committed"
-                run.sleep(pause)
-                waited, pause = waited + pause, min(2 * pause, _LONGEST_PAUSE_S)
+    def _again(self, step: Step, reason: str, *, refused: bool = False) -> Later | Failed:
+        """Another try after a pause that grows, as long as delivery.give_up_after_s has not passed."""
+        if self.ledger.clock.now() - step.since > self.configuration.delivery.give_up_after_s:
+            return Failed("gave-up", f"{reason}, for longer than delivery.give_up_after_s")
+        wait_s = min(self._first_wait_s * 2 ** min(step.attempts - 1, 30), self.configuration.delivery.longest_wait_s)
+        return Later(wait_s, "refused" if refused else "unreachable", reason, refused=refused)
 
-    def _commitment(self, job_id: str, destination: Destination) -> str:
-        try:
-            states = self.ledger.commitments.states(job_id, destination.ae_title)
-            if "committed" in states:
-                return "committed"
-            if "refused" in states:
-                self.ledger.commitments.forget(job_id, destination.ae_title)
-                LOG.warning("not committed; sent again", extra={"job": job_id, "destination": destination.ae_title})
-                return "refused"
-        except SQLAlchemyError as error:
-            LOG.warning("a step failed and will be repeated", extra={"error": type(error).__name__, "reason": _public(error)})
-        return "none"
+    # commit
 
-    def _ask(self, job_id: str, destination: Destination) -> Next:
-        paths = self.spool.objects(job_id)
-        problem = commitment.request(self.configuration, destination, paths, job_id=job_id, ledger=self.ledger)
-        if problem is None:
-            return "go on"
-        self.ledger.note_delivery(job_id, destination.ae_title, "committing", problem)
-        LOG.warning("commitment not asked for", extra={"job": job_id, "destination": destination.ae_title, "reason": problem})
-        return "again"
+    def _commit(self, step: Step, destination: Destination) -> End:
+        """Ask for commitment; the report ends this step, whenever it comes. Asked again after delivery.commitment_wait_s without one."""
+        paths = self.spool.objects(step.job_id)
+        if not paths:
+            return Failed("no-result", "the result is no longer in the spool")
+        waited = self.ledger.clock.now() - step.since
+        if waited > self.configuration.delivery.commitment_give_up_s:
+            return Failed("not-committed", "no commitment report came within delivery.commitment_give_up_s")
+        problem = commitment.request(self.configuration, destination, paths, job_id=step.job_id, ledger=self.ledger, reported=self.reported)
+        if problem is not None:
+            return self._again(step, f"commitment not asked for: {problem}")
+        if step.attempts > 1:
+            LOG.warning("asked for commitment again: no report came", extra={"job": step.job_id, "destination": step.destination})
+        return Later(self.configuration.delivery.commitment_wait_s, "awaiting-report", "asked for storage commitment")
 
-    def _confirm(self, job_id: str, destination: Destination) -> Next:
-        self.ledger.note_delivery(job_id, destination.ae_title, "done")
-        self.metrics.delivered.labels(destination=destination.ae_title).inc()
-        LOG.info("delivered", extra={"job": job_id, "destination": destination.ae_title})
-        return "go on"
+    def reported(self, transaction_uid: str, *, committed: bool) -> bool:
+        """Take a commitment report; False when nobody asked. SQLAlchemyError when it cannot be written down."""
+        most = self.configuration.delivery.refusals
+        answer = self.ledger.commitments.answer(transaction_uid, committed=committed, most_refusals=most)
+        if answer is None:
+            return False
+        job_id, destination, state = answer
+        details = {"job": job_id, "destination": destination}
+        if committed:
+            self.metrics.delivered.labels(destination=destination).inc()
+            LOG.info("committed", extra=details)
+        else:
+            LOG.warning("not committed; to be sent again", extra=details)
+        if state == "done":
+            LOG.info("delivered", extra={"job": job_id})
+            self.clean(job_id)
+        return True
 
-    def clean(self, job_id: str) -> Next:
-        """Remove the film of a job that is done, unless films are kept."""
-        job = self.ledger.job(job_id)
-        if job is not None and job.state == "done" and not self.configuration.spool.keep_films_days:
-            self.spool.remove_film(job_id)
-        return "go on"
-
-    # failing
-
-    def _fail(self, job_id: str, reason: str) -> Next:
-        self.ledger.move(job_id, "failed", reason)
-        self.metrics.failed.inc()
-        LOG.error("failed", extra={"job": job_id, "reason": reason})
-        return "stop"
-
-    def _fail_delivery(self, job_id: str, destination: Destination, reason: str) -> None:
-        self.ledger.note_delivery(job_id, destination.ae_title, "failed", reason)
-        self.metrics.failed.inc()
-        LOG.error("not delivered", extra={"job": job_id, "destination": destination.ae_title, "reason": reason})
-
-    def _surviving(self, step: Callable[[], Next]) -> Next:
-        """Turn what a step raises into another try, and log it without values that could come from a header."""
-        try:
-            return step()
-        except (SQLAlchemyError, OutputError, OSError) as error:
-            LOG.warning("a step failed and will be repeated", extra={"error": type(error).__name__, "reason": _public(error)})
-        except Exception as error:  # noqa: BLE001  # a defect must not lose the film: it is tried again, and set aside in the end
-            LOG.error("a step failed and will be repeated", extra={"error": type(error).__name__, "reason": _public(error)})
-        return "again"
+    @property
+    def _first_wait_s(self) -> float:
+        return self.configuration.delivery.first_wait_s
 
 
 @dataclass(frozen=True)
@@ -254,13 +200,3 @@ class _Notes:
 
     def forget(self, path: Path) -> None:
         self.sendings.forget(self.job_id, self.destination, path.name)
-
-
-def _public(error: BaseException) -> str:
-    """What may be said of an error: our own words, the system's, or where it happened."""
-    if isinstance(error, CertdicomError):
-        return " ".join(str(error).split())
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    last = traceback.extract_tb(error.__traceback__)[-1:]
-    return "; ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in last)

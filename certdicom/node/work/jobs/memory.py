@@ -2,105 +2,84 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-from certdicom.node.work.jobs.port import Orphan, Queue
-
-T = TypeVar("T")
-
-
-class _Stopped(BaseException):
-    """Unwinds a task when the job queue stops; no task catches it."""
+from certdicom.node.work.jobs.port import Attempt, Queue, Standing
 
 
 @dataclass
 class _Waiting:
-    spec: Queue
     pool: ThreadPoolExecutor | None
-    before_start: deque[tuple[str, str]] = field(default_factory=deque)
+    runs: list[tuple[int, int, str]] = field(default_factory=list)
 
 
 class MemoryQueue:
-    """Keeps the contract of `JobQueue` within one process's life. `errors` collects what tasks raised."""
+    """Keeps the contract of `JobQueue` within one process's life. `errors` collects what attempts raised, which they must not."""
 
     def __init__(self) -> None:
         self.errors: list[BaseException] = []
+        self._attempt: Attempt | None = None
         self._queues: dict[str, _Waiting] = {}
-        self._known: set[str] = set()
+        self._standings: dict[str, Standing] = {}
         self._ended: dict[str, float] = {}
+        self._numbers = itertools.count()
         self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
-        self._busy = 0
-        self._stopping = threading.Event()
+        self._closed = False
 
-    def start(self, queues: Sequence[Queue]) -> None:
-        for spec in queues:
-            pool = ThreadPoolExecutor(spec.at_once, thread_name_prefix=spec.name) if spec.at_once else None
-            self._queues[spec.name] = _Waiting(spec, pool)
+    def start(self, queues: Sequence[Queue], attempt: Attempt) -> None:
+        self._attempt = attempt
+        for queue in queues:
+            self._queues[queue.name] = _Waiting(ThreadPoolExecutor(queue.at_once, thread_name_prefix=queue.name) if queue.at_once else None)
 
-    def enqueue(self, queue: str, run_id: str, argument: str) -> None:
-        with self._lock:
-            if run_id in self._known or self._stopping.is_set():
-                return
-            self._known.add(run_id)
+    def enqueue(self, queue: str, run_id: str, priority: int) -> None:
         waiting = self._queues[queue]
-        if waiting.pool is not None:
-            waiting.pool.submit(self._run, waiting.spec, run_id, argument)
+        with self._lock:
+            if run_id in self._standings or self._closed:
+                return
+            self._standings[run_id] = Standing("queued")
+            heapq.heappush(waiting.runs, (priority, next(self._numbers), run_id))
+            if waiting.pool is not None:
+                waiting.pool.submit(self._run_next, waiting)
 
-    def unfinished(self) -> list[Orphan]:
-        return []
+    def standings(self, run_ids: Iterable[str]) -> dict[str, Standing]:
+        with self._lock:
+            return {run_id: self._standings[run_id] for run_id in run_ids if run_id in self._standings}
 
-    def take_over(self, orphan: Orphan) -> None:
-        raise NotImplementedError("a job queue in memory has no other processes")
+    def give_up(self, run_id: str) -> None:
+        with self._lock:
+            self._standings[run_id] = Standing("ended")
 
     def forget(self, before: float) -> int:
         with self._lock:
-            old = {run_id for run_id, moment in self._ended.items() if moment < before}
-            self._known -= old
-            self._ended = {run_id: moment for run_id, moment in self._ended.items() if run_id not in old}
+            old = [run_id for run_id, moment in self._ended.items() if moment < before]
+            for run_id in old:
+                del self._ended[run_id], self._standings[run_id]
             return len(old)
 
-    def stop(self, grace_s: float) -> bool:
-        self._stopping.set()
-        with self._idle:
-            finished = self._idle.wait_for(lambda: not self._busy, timeout=grace_s)
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
         for waiting in self._queues.values():
             if waiting.pool is not None:
-                waiting.pool.shutdown(wait=finished, cancel_futures=True)
-        return finished
+                waiting.pool.shutdown(wait=False, cancel_futures=True)
 
-    # Run
-
-    def step(self, name: str, function: Callable[[], T]) -> T:
-        if self._stopping.is_set():
-            raise _Stopped(name)
+    def _run_next(self, waiting: _Waiting) -> None:
         with self._lock:
-            self._busy += 1
+            _, _, run_id = heapq.heappop(waiting.runs)
+            attempt = None if self._closed or self._standings[run_id].state == "ended" else self._attempt
+            self._standings[run_id] = Standing("running")
         try:
-            return function()
-        finally:
-            with self._idle:
-                self._busy -= 1
-                self._idle.notify_all()
-
-    def sleep(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        if self._stopping.wait(max(0.0, deadline - time.monotonic())):
-            raise _Stopped
-
-    def _run(self, spec: Queue, run_id: str, argument: str) -> None:
-        try:
-            spec.task(self, argument)
-            with self._lock:
-                self._ended[run_id] = time.time()
-        except _Stopped:
-            pass
+            if attempt is not None:
+                attempt(run_id)
         except BaseException as error:
             self.errors.append(error)
             raise
+        finally:
+            with self._lock:
+                self._standings[run_id], self._ended[run_id] = Standing("ended"), time.time()
