@@ -264,8 +264,11 @@ class _Listener:
 class _Refusing:
     """Certifies nothing: what comes in is what is looked at here."""
 
-    def certify(self, film: Path, folder: Path, *, sender: str = "") -> None:
-        del folder, sender
+    def close(self) -> None:
+        """Nothing runs elsewhere."""
+
+    def certify(self, film: Path, folder: Path, *, window: str = "", crop: str = "") -> None:
+        del folder, window, crop
         image_of(film.read_bytes(), accept_any=False)
         raise ImageRefusedError("nothing is certified here")
 

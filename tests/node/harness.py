@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fakes import CopyingCertifier
 
 BOUNDARIES = (
-    "received", "entered", "handed over", "enqueued", "begun", "certifying", "made", "written", "ending", "ended", "sending", "sent", "cleaning",
+    "received", "entered", "handed over", "enqueued", "begun", "certifying", "made", "written", "ending", "ended", "sending", "sent",
+    "cleaning",
 )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def test_the_queue_lists_shows_retries_and_drops(run_node, configure, archive, m
     wait_until(lambda: [job.state for job in node.ledger.jobs()] == ["done"])
     code, _, errors = command(configuration, "queue", "drop", job.job_id)
     assert code == 2
-    assert "only queued, failed and ignored jobs can be dropped" in errors
+    assert "only queued, certifying, delivering, failed and ignored jobs can be dropped" in errors
     code, _, errors = command(configuration, "queue", "show", "ffff-none")
     assert (code, errors.count("\n")) == (2, 1)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 
 import pytest
 from fakes import Archive, CheapCertifier, wait_until
 from pydicom import dcmread
 from pydicom.filebase import DicomBytesIO
+
 from certdicom.errors import OutputError
 from certdicom.imaging.grid import to_grid
 from certdicom.imaging.reading import read_image

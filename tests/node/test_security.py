@@ -141,7 +141,7 @@ def test_a_request_with_a_uid_that_is_none_is_refused_and_the_node_goes_on_servi
     incoming = node.scp._receiver.expect(
         sop_class_uid=film.SOPClassUID, sop_instance_uid=uid, transfer_syntax_uid=str(ExplicitVRLittleEndian)
     )
-    instance = receiving.Instance(film.SOPClassUID, uid, ExplicitVRLittleEndian, incoming, "CR")
+    instance = receiving.Instance(film.SOPClassUID, uid, ExplicitVRLittleEndian, incoming, "CR", 1)
     assert node.scp._receiver.store(instance) in (receiving.CANNOT_UNDERSTAND, receiving.NOT_THIS_SOP_CLASS)
     assert list(node.spool.incoming.iterdir()) == []
     assert send(node, make_film(2)) == [0]
@@ -195,7 +195,7 @@ def arrived(receiver, sop_class_uid: str, sop_instance_uid: str, content: bytes)
     names = {"sop_class_uid": sop_class_uid, "sop_instance_uid": sop_instance_uid, "transfer_syntax_uid": ExplicitVRLittleEndian}
     incoming = receiver.expect(**names)
     incoming.write(content)
-    return receiving.Instance(**names, incoming=incoming, sender="CR")
+    return receiving.Instance(**names, incoming=incoming, sender="CR", priority=1)
 
 
 def test_what_cannot_be_read_is_refused(run_node, configure, make_film):

@@ -162,7 +162,7 @@ def test_only_a_server_whose_certificate_comes_from_the_authority_gets_anything(
     archive = web_archive((200, stored()), context=context)
     node = node_with(archive.url, f'stow_ca = "{certificates / "authority.pem"}"')
     assert send(node, make_film()) == [0]
-    wait_until(lambda: any(row.attempts > 1 for job in node.ledger.jobs() for row in node.ledger.deliveries([job.job_id])))
+    wait_until(lambda: any(row.attempts > 1 for job in node.ledger.jobs() for row in node.ledger.steps.of([job.job_id])))
     assert archive.bodies == []
     context.load_cert_chain(certificates / "node.pem", certificates / "node.key")
     wait_until(lambda: outcome(node)[0] == "done")

@@ -82,7 +82,7 @@ def test_monitors_learn_whether_it_lives_is_ready_and_what_it_did(
     wait_until(lambda: [job.state for job in node.ledger.jobs()] == ["done"])
     assert ask(node, "/healthz")[0] == 200
     status, _, body = ask(node, "/readyz")
-    assert (status, json.loads(body)) == (200, {"database": True, "disk": True, "listening": True})
+    assert (status, json.loads(body)) == (200, {"database": True, "disk": True, "supervised": True, "listening": True})
     metrics = ask(node, "/metrics")[2].splitlines()
     for line in (
         'certdicom_received_total{status="0x0000"} 1.0',

@@ -20,7 +20,7 @@ from certdicom.node.store.delivery_log import Commitments, Sendings
 from certdicom.node.store.heartbeat import Heartbeat
 from certdicom.node.store.records import JOB_STATES, ROUTINE, Code, Job, JobState
 from certdicom.node.store.steps import Steps
-from certdicom.node.store.tables import COMMITMENTS, JOBS, META, SENDINGS, STEPS, TALLIES
+from certdicom.node.store.tables import CERTIFIED, COMMITMENTS, JOBS, META, SENDINGS, STEPS, TALLIES
 
 _PURGED_AT_ONCE: Final = 500
 _RETRIED: Final[tuple[JobState, ...]] = ("queued", "delivering", "failed", "ignored", "dropped")
@@ -173,7 +173,7 @@ class Ledger:
 
     def recent_abstain(self, number: int) -> list[float]:
         """Abstaining shares of the last `number` certificates."""
-        query = sa.select(JOBS.c.abstain).where(JOBS.c.abstain.is_not(None)).order_by(JOBS.c.updated_at.desc()).limit(number)
+        query = sa.select(JOBS.c.abstain).where(CERTIFIED).order_by(JOBS.c.updated_at.desc()).limit(number)
         with self._engine.connect() as connection:
             return [float(value) for (value,) in connection.execute(query)]
 

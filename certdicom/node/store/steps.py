@@ -15,10 +15,25 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from certdicom.node.store.clock import SteadyClock
-from certdicom.node.store.records import LOW, ROUTINE, STAT, Code, Done, End, Failed, Ignored, JobState, Later, Lost, Result, Step, StepKind
-from certdicom.node.store.tables import JOBS, STEPS
+from certdicom.node.store.records import (
+    LOW,
+    ROUTINE,
+    STAT,
+    Code,
+    Done,
+    End,
+    Failed,
+    Ignored,
+    JobState,
+    Later,
+    Lost,
+    Result,
+    Step,
+    StepKind,
+    StepState,
+)
+from certdicom.node.store.tables import IN_HAND, JOBS, OPEN, STEPS, WAITING
 
-_OPEN: Final = ("waiting", "running")
 _RETRIED: Final = ("waiting", "failed", "stopped")
 _PRIORITIES: Final = (STAT, ROUTINE, LOW)
 _FRESH: Final = {"attempts": 0, "refusals": 0, "losses": 0, "code": "", "reason": ""}
@@ -43,26 +58,26 @@ class Steps:
         now = self._clock.now()
         found: list[Step] = []
         mine = (STEPS.c.kind == kind) & (STEPS.c.destination == destination)
-        handed = sa.select(sa.func.count()).select_from(STEPS).where(mine, STEPS.c.run_id != "", STEPS.c.state == "waiting")
+        handed = sa.select(sa.func.count()).select_from(STEPS).where(IN_HAND, mine, STEPS.c.state == "waiting")
         with self._engine.connect() as connection:
             free = most - int(connection.execute(handed).scalar_one())
             for priority in _PRIORITIES:  # one range of the index each, however many wait for later
                 if free > len(found):
-                    query = sa.select(STEPS).where(mine, STEPS.c.state == "waiting", STEPS.c.run_id == "", STEPS.c.priority == priority)
-                    query = query.where(STEPS.c.due_at <= now).order_by(STEPS.c.due_at).limit(free - len(found))
+                    query = sa.select(STEPS).where(WAITING, mine, STEPS.c.priority == priority, STEPS.c.due_at <= now)
+                    query = query.order_by(STEPS.c.due_at).limit(free - len(found))
                     found += [_step(row) for row in connection.execute(query)]
         return found
 
     def in_hand(self) -> list[Step]:
         """Steps that were handed to the job queue, begun or not."""
         with self._engine.connect() as connection:
-            return [_step(row) for row in connection.execute(sa.select(STEPS).where(STEPS.c.run_id != ""))]
+            return [_step(row) for row in connection.execute(sa.select(STEPS).where(IN_HAND))]
 
     def oldest(self) -> dict[tuple[StepKind, str, str], tuple[int, float]]:
         """By kind, destination and state of what is open: how many, and for how many seconds the oldest has been owed."""
         now = self._clock.now()
         which = (STEPS.c.kind, STEPS.c.destination, STEPS.c.state)
-        query = sa.select(*which, sa.func.count(), sa.func.min(STEPS.c.since)).where(STEPS.c.state.in_(_OPEN)).group_by(*which)
+        query = sa.select(*which, sa.func.count(), sa.func.min(STEPS.c.since)).where(OPEN).group_by(*which)
         with self._engine.connect() as connection:
             return {(row[0], row[1], row[2]): (int(row[3]), max(0.0, now - float(row[4]))) for row in connection.execute(query)}
 
@@ -83,7 +98,7 @@ class Steps:
     def release(self, run_id: str) -> None:
         """Take a step back that was handed over and not begun: its run will not come."""
         with self._engine.begin() as connection:
-            connection.execute(sa.update(STEPS).where(STEPS.c.run_id == run_id, STEPS.c.state == "waiting").values(run_id=""))
+            connection.execute(sa.update(STEPS).where(_run(run_id, "waiting")).values(run_id=""))
 
     # one attempt
 
@@ -91,7 +106,7 @@ class Steps:
         """Begin an attempt; None when this run is not the one that the step waits for. `certify_s`: what certifying may take."""
         change: dict[str, Any] = {"state": "running", "owner": owner, "attempts": STEPS.c.attempts + 1, "updated_at": time.time()}
         change["deadline_at"] = sa.case((STEPS.c.kind == "certify", self._clock.now() + certify_s), else_=None)
-        mine = (STEPS.c.run_id == run_id) & (STEPS.c.state == "waiting")
+        mine = _run(run_id, "waiting")
         with self._engine.begin() as connection:
             row = connection.execute(sa.update(STEPS).where(mine).values(**change).returning(STEPS)).one_or_none()
             if row is None:
@@ -101,7 +116,7 @@ class Steps:
 
     def finish(self, run_id: str, end: End) -> JobState | None:
         """End an attempt; returns the job's state then, or None when this run is not the step's any more and nothing was changed."""
-        mine = (STEPS.c.run_id == run_id) & (STEPS.c.state == "running")
+        mine = _run(run_id, "running")
         with self._engine.begin() as connection:
             # Written to before it is read: from here on the row is ours alone.
             row = connection.execute(sa.update(STEPS).where(mine).values(updated_at=time.time()).returning(STEPS)).one_or_none()
@@ -109,7 +124,7 @@ class Steps:
 
     def take_back(self, run_id: str) -> bool:
         """Undo the beginning of an attempt that a graceful stop has cut short: waiting and due at once, not counted."""
-        mine = (STEPS.c.run_id == run_id) & (STEPS.c.state == "running")
+        mine = _run(run_id, "running")
         with self._engine.begin() as connection:
             row = connection.execute(
                 sa.update(STEPS).where(mine).values(**self._waiting(attempts=STEPS.c.attempts - 1)).returning(STEPS.c.job_id)
@@ -239,7 +254,7 @@ class Steps:
         failed = next((row for row in rows if row.state == "failed"), None)
         if failed is not None:
             return self._show(connection, job_id, "failed", failed.code, f"not delivered to {failed.destination}: {failed.reason}")
-        if any(row.state in _OPEN for row in rows):
+        if any(row.state in ("waiting", "running") for row in rows):
             return self._show(connection, job_id, "delivering", "", "")
         if any(row.state == "stopped" for row in rows):
             return self._show(connection, job_id, "dropped", "stopped", "dropped by hand")
@@ -260,6 +275,11 @@ def _record(connection: sa.Connection, job_id: str, result: Result) -> None:
 
 def _key(step: Step) -> sa.ColumnElement[bool]:
     return (STEPS.c.job_id == step.job_id) & (STEPS.c.kind == step.kind) & (STEPS.c.destination == step.destination)
+
+
+def _run(run_id: str, state: StepState) -> sa.ColumnElement[bool]:
+    """The step that was handed to a run, if it is in a state."""
+    return sa.and_(IN_HAND, STEPS.c.run_id == run_id, STEPS.c.state == state)
 
 
 def _step(row: Any) -> Step:
