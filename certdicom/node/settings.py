@@ -163,7 +163,7 @@ class JobsSettings(Section):
         default=5, ge=1, description="times that an attempt may be lost to a defect, a crash or a dead process before it counts as failed"
     )
     certify_timeout_s: float = Field(
-        default=1800.0, ge=1.0, description="seconds after which certifying one film is taken for hung and ended"
+        default=1800.0, ge=0.1, description="seconds after which certifying one film is taken for hung and ended"
     )
     certify_memory_mb: int = Field(default=0, ge=0, description="memory in MiB that each certifying process may allocate; 0: no limit")
     stale_after_s: float = Field(

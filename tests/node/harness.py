@@ -3,6 +3,8 @@
     python harness.py node|worker KILL_DIR
 
 A file in KILL_DIR named like a boundary below kills the process that next comes there; the file is removed first, so it kills once.
+`panic-UID` and `defect-UID` let the certifier fail at that film as long as they are there; `clock` has the seconds by which time.time
+is wrong; HARNESS_DELAY_S is how long certifying takes.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from fakes import CopyingCertifier
+from pydicom import dcmread
 
 BOUNDARIES = (
     "received", "entered", "handed over", "enqueued", "begun", "certifying", "made", "written", "ending", "ended", "sending", "sent",
@@ -23,8 +26,26 @@ BOUNDARIES = (
 )  # fmt: skip
 
 
+class PanicError(BaseException):
+    """As pyo3's PanicException: no Exception."""
+
+
+def set_clock(offset: Path) -> None:
+    """Let time.time be wrong by the seconds that stand in a file, while it is there."""
+    real_time = time.time
+
+    def wrong_time() -> float:
+        try:
+            return real_time() + float(offset.read_text(encoding="ascii"))
+        except (FileNotFoundError, ValueError):
+            return real_time()
+
+    time.time = wrong_time
+
+
 def main() -> int:
     role, kill_dir = sys.argv[1], Path(sys.argv[2])
+    set_clock(kill_dir / "clock")
 
     def boundary(name: str) -> None:
         try:
@@ -60,6 +81,11 @@ def main() -> int:
     def certifying(film: Path) -> None:
         boundary("certifying")
         time.sleep(float(os.environ.get("HARNESS_DELAY_S", "0")))
+        uid = dcmread(film, stop_before_pixels=True, specific_tags=["SOPInstanceUID"]).SOPInstanceUID
+        if (kill_dir / f"panic-{uid}").exists():
+            raise PanicError("called `Result::unwrap()` on an `Err` value")
+        if (kill_dir / f"defect-{uid}").exists():
+            raise ValueError("Zwiebelfisch^Querulant")
 
     service.PipelineCertifier = lambda *_: None
     service.IsolatedCertifier = lambda *_: CopyingCertifier(kill_dir, certifying)

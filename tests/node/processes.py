@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,19 @@ from pydicom import dcmread
 from pydicom.filebase import DicomBytesIO
 from pynetdicom.ae import ApplicationEntity
 
+from certdicom.node.store.database import connect
+from certdicom.node.store.ledger import Ledger
+from certdicom.node.store.records import Job
+
 HARNESS = Path(__file__).parent / "harness.py"
 
 
-def store(port: int, *films: Path) -> list[bool]:
-    """C-STORE each film to a node; whether it was answered with 0x0000."""
+def uid_of(film: Path) -> str:
+    return str(dcmread(film, stop_before_pixels=True, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)
+
+
+def store(port: int, *films: Path, priority: int = 2) -> list[bool]:
+    """C-STORE each film to a node; whether it was answered with 0x0000. `priority`: as DICOM has it, 1 for HIGH."""
     meta = dcmread(films[0], stop_before_pixels=True).file_meta
     entity = ApplicationEntity("MODALITY")
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
@@ -33,7 +43,7 @@ def store(port: int, *films: Path) -> list[bool]:
             answers.append(False)
             continue
         try:
-            status = association.send_c_store(film)
+            status = association.send_c_store(film, priority=priority)
         except RuntimeError:  # the association broke
             answers.append(False)
             continue
@@ -88,9 +98,20 @@ class Cluster:
     """A folder with a configuration, and the processes that were started from it."""
 
     def __init__(
-        self, folder: Path, archive: Archive, *, database_url: str = "", workers: int = 1, stale_after_s: float = 4.0, extra: str = ""
+        self,
+        folder: Path,
+        archive: Archive,
+        *,
+        database_url: str = "",
+        workers: int = 1,
+        stale_after_s: float = 4.0,
+        max_attempts: int = 50,
+        state: Path | None = None,
+        delay_s: float = 0.0,
+        extra: str = "",
     ) -> None:
-        self.folder, self.archive = folder, archive
+        """`state`: another state folder than one in `folder`; `delay_s`: what certifying takes; `extra`: settings of the destination."""
+        self.folder, self.archive, self.state, self.delay_s = folder, archive, state or folder / "state", delay_s
         self.port = free_port()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.database_url = database_url
@@ -99,7 +120,7 @@ class Cluster:
             f"""
 [node]
 port = {self.port}
-state_dir = "{folder / "state"}"
+state_dir = "{self.state}"
 grace_s = 5.0
 [web]
 port = 0
@@ -112,7 +133,7 @@ database_url = "{database_url}"
 workers = {workers}
 poll_s = 0.1
 stale_after_s = {stale_after_s}
-max_attempts = 50
+max_attempts = {max_attempts}
 [delivery]
 first_wait_s = 0.1
 longest_wait_s = 1.0
@@ -127,7 +148,7 @@ port = {archive.port}
 
     def start(self, name: str, role: str = "node") -> None:
         """Start a process; a node is waited for until it listens."""
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "HARNESS_DELAY_S": str(self.delay_s)}
         with (self.folder / f"{name}.log").open("ab") as log:
             command = [sys.executable, str(HARNESS), role, str(self.folder)]
             self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
@@ -165,24 +186,62 @@ port = {archive.port}
     def armed(self, boundary: str) -> bool:
         return (self.folder / boundary).exists()
 
-    def send(self, *films: Path) -> list[bool]:
+    def send(self, *films: Path, priority: int = 2) -> list[bool]:
         """C-STORE each film; whether it was answered with 0x0000."""
-        return store(self.port, *films)
+        return store(self.port, *films, priority=priority)
+
+    def jobs(self, *states: str) -> list[Job]:
+        """The jobs in the database, all or those in some states."""
+        engine = connect(self.database_url or f"sqlite:///{self.state / 'node.sqlite'}")
+        try:
+            return Ledger(engine).jobs(states=states, limit=1000)
+        finally:
+            engine.dispose()
 
     def segmentations(self) -> dict[str, set[str]]:
-        """SOP Instance UIDs of the segmentations in the archive, by the film that they refer to."""
-        found: dict[str, set[str]] = {}
-        for uid, contents in self.archive.instances.items():
-            assert len(contents) == 1, "an instance was sent twice with different contents"
-            dataset = dcmread(DicomBytesIO(next(iter(contents))), force=True, stop_before_pixels=True)
-            film = dataset.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPInstanceUID
-            found.setdefault(str(film), set()).add(uid)
-        return found
+        return segmentations(self.archive)
 
 
-def each_film_once(cluster: Cluster, films: list[Path]) -> bool:
-    found = cluster.segmentations()
-    return all(len(found.get(str(dcmread(film, stop_before_pixels=True).SOPInstanceUID), ())) == 1 for film in films)
+def segmentations(archive: Archive) -> dict[str, set[str]]:
+    """SOP Instance UIDs of the segmentations in an archive, by the film that they refer to."""
+    found: dict[str, set[str]] = {}
+    for uid, contents in archive.instances.items():
+        assert len(contents) == 1, "an instance was sent twice with different contents"
+        dataset = dcmread(DicomBytesIO(next(iter(contents))), force=True, stop_before_pixels=True)
+        film = dataset.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0].ReferencedSOPInstanceUID
+        found.setdefault(str(film), set()).add(uid)
+    return found
+
+
+def each_film_once(cluster: Cluster, films: list[Path], archive: Archive | None = None) -> bool:
+    found = segmentations(archive or cluster.archive)
+    return all(len(found.get(uid_of(film), ())) == 1 for film in films)
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, mebibytes: int) -> Iterator[Path]:
+    """A file system of its own, so small that it can be filled. Skips where this user may not mount one."""
+    folder.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(folder)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("a file system can be mounted by the administrator only")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def full(disk: Path) -> Iterator[None]:
+    """Fill a small disk to its last byte."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as stream:
+        for size in (1 << 20, 4096, 1):
+            with contextlib.suppress(OSError):
+                while stream.write(b"\0" * size):
+                    pass
+    yield
+    ballast.unlink()
 
 
 class PostgreSql:

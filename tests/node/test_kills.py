@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import threading
+from pathlib import Path
 
 import pytest
 from fakes import Archive, wait_until
 from harness import BOUNDARIES
-from processes import Cluster, each_film_once, shuffled
+from processes import Cluster, PostgreSql, each_film_once, full, segmentations, shuffled, small_disk
 from pydicom import dcmread
 
 from certdicom.node.settings import SETTINGS
@@ -167,3 +170,68 @@ def test_a_restart_of_postgresql_is_survived_and_told(database, make_cluster, ma
     assert cluster.send(second) == [True]
     wait_until(lambda: each_film_once(cluster, [first, second, third]), 180, "delivery")
     assert "could not be stored" in cluster.logs()
+
+
+def in_trouble(trouble: str, stack: contextlib.ExitStack, disk: Path, other: Archive, database: PostgreSql | None) -> None:
+    """Let something be wrong until `stack` is closed."""
+    if trouble == "disk full":
+        stack.enter_context(full(disk))
+    elif trouble == "archive down":
+        other.stop()
+        stack.callback(other.start)
+    elif trouble == "database down" and database is not None:
+        database.stop()
+        stack.callback(database.start)
+
+
+def kill_in_trouble(cluster: Cluster, boundary: str, moments: random.Random) -> None:
+    """Let a process die at a boundary, or, where none comes there, somewhere."""
+    cluster.arm(boundary)
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: any(map(cluster.dead, cluster.processes)), 6, "a death")
+    cluster.folder.joinpath(boundary).unlink(missing_ok=True)
+    if not any(map(cluster.dead, cluster.processes)):
+        cluster.kill(moments.choice(sorted(cluster.processes)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_random_kills_with_full_disks_and_dead_archives_and_databases_lose_and_double_nothing(
+    request, make_cluster, make_film, tmp_path, kind
+):
+    """CERTDICOM_KILLS sets how many; two films each."""
+    count, moments = int(os.environ.get("CERTDICOM_KILLS", "6")), random.Random(23)  # noqa: S311  # moments that can be repeated
+    database = request.getfixturevalue("database") if kind == "postgresql" else None
+    other, films, owed = Archive().start(), [], []
+    troubles = ("none", "archive down", "disk full" if database is None else "database down")
+    with small_disk(tmp_path / "disk", 96) as disk:
+        cluster = make_cluster(
+            state=disk / "state",
+            database_url=database.url if database else "",
+            extra=f'[[destination]]\nae_title = "OTHER"\nport = {other.port}',
+        )
+        cluster.start("node")
+        for name in ("worker-1", "worker-2") if database else ():
+            cluster.start(name, "worker")
+        plan = zip(shuffled(BOUNDARIES, count, seed=9), shuffled(troubles, count, seed=13), strict=True)
+        for number, (boundary, trouble) in enumerate(plan):
+            films += (pair := [make_film(2 * number), make_film(2 * number + 1)])
+            owed += pair
+            with contextlib.ExitStack() as stack:
+                if moments.random() < 0.5:
+                    owed = [film for film, taken in zip(owed, cluster.send(*owed), strict=True) if not taken]
+                in_trouble(trouble, stack, disk, other, database)
+                owed = [film for film, taken in zip(owed, cluster.send(*owed), strict=True) if not taken] if owed else []
+                kill_in_trouble(cluster, boundary, moments)
+            start_again(cluster)
+        while owed:
+            owed = [film for film, taken in zip(owed, cluster.send(*owed), strict=True) if not taken]
+        for archive in (cluster.archive, other):
+            wait_until(lambda archive=archive: each_film_once(cluster, films, archive), 180, "delivery of all films")
+            assert len(segmentations(archive)) == len(films) == 2 * count
+        wait_until(lambda: len(cluster.jobs("done")) == len(films), 60, "all rows")
+        twice = sum(len(archive.received) - len(films) for archive in (cluster.archive, other))
+        print(f"\n{count} kills, {len(films)} films, 2 archives on {kind}: each once; {twice} were sent again with the same bytes")
+        cluster.stop_all()
+    other.stop()

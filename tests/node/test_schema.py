@@ -80,7 +80,7 @@ def test_nor_where_the_file_system_knows_no_locks_across_hosts(configure, run_no
     monkeypatch.setattr(socket, "gethostname", lambda: "another-host")
     monkeypatch.setattr(service.fcntl, "flock", lambda *_: None)
     second = Service(configure(), certifier=CheapCertifier(), job_queue=MemoryQueue())
-    with pytest.raises(UsageError, match="-node-1 runs with this .* several hosts need"):
+    with pytest.raises(UsageError, match="-node-1 runs with this"):
         second.start()
 
 
@@ -168,9 +168,10 @@ def test_what_the_page_and_the_supervisor_ask_takes_less_than_5_ms_with_a_millio
     }
     assert ledger.counts()["done"] == 980_000
     with engine.connect() as connection:  # what changes rows must find them as quickly; how long the disk takes is another matter
-        for query in ("run_id != '' AND run_id = ? AND state = 'running'", "state = 'waiting' AND run_id = '' AND kind = ? AND due_at < 1"):
-            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN SELECT * FROM certdicom_steps WHERE {query}", ("x",))
-            assert "USING INDEX" in str(list(plan))
+        plan = connection.exec_driver_sql(
+            "EXPLAIN QUERY PLAN UPDATE certdicom_steps SET state = '' WHERE run_id != '' AND run_id = ?", ("x",)
+        )
+        assert "USING INDEX certdicom_steps_in_hand" in str(list(plan))
     took = {}
     for name, ask in asked.items():
         moments = []

@@ -20,6 +20,7 @@ from certdicom.errors import ImageRefusedError, OutputError
 from certdicom.node.configuration import Configuration
 from certdicom.node.store.records import Code
 
+_COMMAND: Final = (sys.executable, "-P", "-m", "certdicom.node.work.certifier_process")
 _END_S: Final = 5.0
 _PIECE: Final = 65536
 
@@ -91,8 +92,7 @@ class _Child:
     """One child process; asked one thing at a time."""
 
     def __init__(self, configuration: Configuration) -> None:
-        command = [sys.executable, "-P", "-m", "certdicom.node.work.certifier_process"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603  # ourselves
+        self._process = subprocess.Popen(_COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603  # ourselves
         self._unread = b""
         self._send(configuration.model_dump_json(by_alias=True).encode())
 
