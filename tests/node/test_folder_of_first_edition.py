@@ -22,6 +22,8 @@ def test_it_opens_and_what_was_owed_is_done(tmp_path, archive):
     with tarfile.open(FOLDER) as packed:
         packed.extractall(folder, filter="data")
     cluster = Cluster(folder, archive)
+    bundle = folder / "bundle" / "bundle.json"  # the same name, and other networks
+    bundle.write_text(bundle.read_text(encoding="utf-8").replace("for tests", "of the second edition"), encoding="utf-8")
     for path in (folder / "state").rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     old = {path.name for path in (folder / "state" / "results").iterdir()}
@@ -32,6 +34,12 @@ def test_it_opens_and_what_was_owed_is_done(tmp_path, archive):
         assert cluster.stop("node") == 0, cluster.logs()
     finally:
         cluster.stop_all()
+    (renewed,), done = cluster.jobs("dropped"), {job.job_id: job for job in cluster.jobs("done")}
+    assert (renewed.code, len(done)) == ("renewed", 3)
+    (new,) = (job for job in done.values() if job.job_id in renewed.reason)
+    assert new.subject == renewed.subject, "what waited is a new job, with the present bundle"
+    assert "a waiting film became a new job, as bundle or parameters have changed" in cluster.logs()
+    assert "the database was brought to a new version" in cluster.logs()
     found = cluster.segmentations()
     assert set(found) == {DELIVERING, CERTIFYING}, "and what was done is not sent again"
     assert all(len(uids) == 1 for uids in found.values())
