@@ -185,7 +185,7 @@ class Service:
         receiver = Receiver(
             spool=self.spool,
             ledger=self.ledger,
-            nudge=self.supervisor.nudge,
+            nudge=self.supervisor.received,
             rules=Rules.of(self.configuration, bundle),
             work=self.work,
             site_key=self.site_key,

@@ -48,7 +48,9 @@ class NodeSettings(Section):
         description="folder for films, results and the database; empty: the user's state directory; the same shared folder on all hosts",
     )
     grace_s: float = Field(
-        default=30.0, ge=0.0, description="seconds that running work gets to finish after SIGTERM; what is left then is taken up at the next start"
+        default=30.0,
+        ge=0.0,
+        description="seconds that running work gets to finish after SIGTERM; what is left is taken up at the next start",
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from certdicom.node.store.clock import SteadyClock
+from certdicom.node.store.database import insert_once
 from certdicom.node.store.records import (
     LOW,
     ROUTINE,
@@ -150,8 +151,8 @@ class Steps:
             attempts=0, refusals=0, losses=0, code="", reason="", priority=priority, since=self._clock.now()
         )
         mine = (STEPS.c.job_id == job_id) & (STEPS.c.kind == kind) & (STEPS.c.destination == destination)
-        if not connection.execute(sa.update(STEPS).where(mine).values(**fresh)).rowcount:
-            connection.execute(sa.insert(STEPS).values(job_id=job_id, kind=kind, destination=destination, **fresh))
+        if not insert_once(connection, STEPS, job_id=job_id, kind=kind, destination=destination, **fresh):
+            connection.execute(sa.update(STEPS).where(mine).values(**fresh))
 
     def again(self, connection: sa.Connection, job_id: str) -> int:
         """Let all steps of a job that failed, were stopped or wait be due now; returns how many there are."""

@@ -55,7 +55,7 @@ class Supervisor:
         self._upkeep = upkeep
         self._missing: dict[str, float] = {}
         self._lock = threading.Condition()
-        self._due: list[float] = []  # a heap of moments
+        self._due: list[tuple[float, bool]] = []  # a heap of moments at which something is due, and whether only films to certify
         self._last_round = time.monotonic()
         self._trouble = ""
         self._stopping = False
@@ -70,11 +70,15 @@ class Supervisor:
             self._lock.notify_all()
         self._thread.join(timeout=10)
 
-    def nudge(self, in_s: float = 0.0) -> None:
+    def nudge(self, in_s: float = 0.0, *, certify_only: bool = False) -> None:
         """Have what is due in so many seconds handed over then, and not only at the next round."""
         with self._lock:
-            heapq.heappush(self._due, time.monotonic() + in_s)
+            heapq.heappush(self._due, (time.monotonic() + in_s, certify_only))
             self._lock.notify_all()
+
+    def received(self) -> None:
+        """Have a film that has come handed over: nothing else is due for that reason."""
+        self.nudge(certify_only=True)
 
     @property
     def age_s(self) -> float:
@@ -106,10 +110,12 @@ class Supervisor:
         self._ledger.sum_up()
         self._upkeep()
 
-    def hand_over(self) -> int:
+    def hand_over(self, *, certify_only: bool = False) -> int:
         """Give the job queue what is due; returns how much there was."""
         count = 0
         for kind, destination in self._queues:
+            if certify_only and kind != "certify":
+                continue
             for step in self._ledger.steps.hand_over(self._ledger.steps.due(kind, destination, _IN_HAND)):
                 self._job_queue.enqueue(step.queue, step.run_id, step.priority)
                 count += 1
@@ -167,8 +173,9 @@ class Supervisor:
             with self._lock:
                 if self._stopping:
                     return
-                while self._due and self._due[0] <= time.monotonic():
-                    heapq.heappop(self._due)
+                certify_only = True
+                while self._due and self._due[0][0] <= time.monotonic():
+                    certify_only &= heapq.heappop(self._due)[1]
             try:
                 if time.monotonic() >= round_due:
                     round_due = time.monotonic() + ROUND_S
@@ -177,7 +184,7 @@ class Supervisor:
                     self._recovered()
                 else:
                     self._attempts.write_ends()
-                    self.hand_over()
+                    self.hand_over(certify_only=certify_only)
             except SQLAlchemyError as error:
                 self._troubled("the database cannot be used; what is owed waits for it", error)
             except BaseException as error:  # noqa: BLE001  # without this thread nothing would be taken up any more
@@ -188,7 +195,7 @@ class Supervisor:
         """Until the next round, or until something is due before it; a little at least, so that what comes together is done together."""
         with self._lock:
             self._lock.wait_for(lambda: self._stopping, timeout=_PAUSE_S)
-            while not self._stopping and (wait_s := min([round_due, *self._due[:1]]) - time.monotonic()) > 0:
+            while not self._stopping and (wait_s := min([round_due, *(moment for moment, _ in self._due[:1])]) - time.monotonic()) > 0:
                 self._lock.wait(wait_s)
 
     def _troubled(self, text: str, error: BaseException) -> None:
