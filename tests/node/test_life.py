@@ -30,6 +30,29 @@ def make_cluster(tmp_path):
         cluster.archive.stop()
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def start_cluster(request, make_cluster):
+    """A node on SQLite; or one on PostgreSQL with two workers, which alone certify. Started, after `prepare` was called with it."""
+
+    def start(prepare=lambda cluster: None, **options) -> Cluster:
+        if request.param == "sqlite":
+            cluster = make_cluster(**options)
+            prepare(cluster)
+            cluster.start("node")
+            return cluster
+        cluster = make_cluster(database_url=request.getfixturevalue("database").url, **options)
+        prepare(cluster)
+        for name in ("worker-1", "worker-2"):
+            cluster.start(name, "worker")
+        wait_until(lambda: cluster.logs().count('"message": "started"') == 2, 60, "the workers")
+        path = cluster.folder / "node.toml"
+        path.write_text(path.read_text(encoding="utf-8").replace("workers = 1", "workers = 0"), encoding="utf-8")
+        cluster.start("node")
+        return cluster
+
+    return start
+
+
 def refusing(*uids: str, status: int = 0xA700) -> Archive:
     """An archive that has no room for the results of some films."""
     archive = Archive()
@@ -57,7 +80,7 @@ def test_a_full_disk_delays_and_nothing_more(make_cluster, make_film, tmp_path):
         with full(disk):
             assert cluster.send(films[5]) == [False]
             archive.start()
-            time.sleep(6)
+            time.sleep(float(os.environ.get("CERTDICOM_FULL_S", "6")))
         wait_until(lambda: len(cluster.jobs("done")) == 5, 120, "delivery once there is room again")
         assert cluster.send(films[5]) == [True]
         wait_until(lambda: each_film_once(cluster, films), 60, "the sixth film")
@@ -67,11 +90,9 @@ def test_a_full_disk_delays_and_nothing_more(make_cluster, make_film, tmp_path):
 
 
 @pytest.mark.parametrize("trouble", ["panic", "defect"])
-def test_a_film_that_makes_the_certifier_raise_is_set_aside_and_holds_up_nobody(make_cluster, make_film, trouble):
+def test_a_film_that_makes_the_certifier_raise_is_set_aside_and_holds_up_nobody(start_cluster, make_film, trouble):
     bad, good = make_film(1), make_film(2)
-    cluster = make_cluster(max_attempts=4)
-    cluster.folder.joinpath(f"{trouble}-{uid_of(bad)}").touch()
-    cluster.start("node")
+    cluster = start_cluster(lambda cluster: cluster.folder.joinpath(f"{trouble}-{uid_of(bad)}").touch(), max_attempts=4)
     assert cluster.send(bad, good) == [True, True]
     wait_until(lambda: each_film_once(cluster, [good]), 60, "the healthy film")
     wait_until(lambda: cluster.jobs("failed"), 60, "the end of the bad one")
@@ -99,20 +120,18 @@ def test_retries_sleep_outside_the_slot(make_cluster, make_film):
     assert cluster.jobs("queued"), "which is still to be tried"
 
 
-def test_two_results_that_an_archive_has_no_room_for_hold_up_none_of_the_others(make_cluster, make_film):
+def test_two_results_that_an_archive_has_no_room_for_hold_up_none_of_the_others(start_cluster, make_film):
     films = [make_film(number) for number in range(10)]
-    cluster = make_cluster(archive=refusing(*map(uid_of, films[:2])))
-    cluster.start("node")
+    cluster = start_cluster(archive=refusing(*map(uid_of, films[:2])))
     assert cluster.send(*films) == [True] * 10
     wait_until(lambda: each_film_once(cluster, films[2:]), 60, "the eight others")
     assert {job.code for job in cluster.jobs("delivering")} == {""}
     assert len(cluster.jobs("delivering")) == 2
 
 
-def test_an_archive_that_never_reports_commitment_holds_up_no_delivery(make_cluster, make_film):
+def test_an_archive_that_never_reports_commitment_holds_up_no_delivery(start_cluster, make_film):
     films = [make_film(number) for number in range(8)]
-    cluster = make_cluster(extra="storage_commitment = true")
-    cluster.start("node")
+    cluster = start_cluster(extra="storage_commitment = true")
     assert cluster.send(*films) == [True] * 8
     wait_until(lambda: each_film_once(cluster, films), 60, "all deliveries")
     wait_until(lambda: len(cluster.archive.transactions) >= 8, 60, "a request for each")

@@ -181,6 +181,24 @@ def test_an_ignored_film_can_be_retried_and_a_done_one_not(ledger):
             ledger.drop(job_id)
 
 
+def test_a_retry_of_what_runs_starts_nothing_a_second_time(ledger):
+    job_id = certified(ledger)
+    begin(ledger, "deliver", "ARCHIVE")
+    assert ledger.retry(job_id).state == "delivering"
+    assert step_of(ledger, job_id).state == "done"
+
+
+def test_a_job_that_another_replaced_replaces_that_when_the_bundle_of_before_is_back(ledger):
+    first = ledger.job(enter(ledger))
+    asked = {"window": "", "crop": ""}
+    ledger.renew(first, "other", work="other", asked=asked)
+    assert (ledger.job(first.job_id).code, ledger.job("other").state) == ("renewed", "queued")
+    assert [job.job_id for job in ledger.to_certify_with_other_than("work")] == ["other"]
+    ledger.renew(ledger.job("other"), first.job_id, work="work", asked=asked)
+    assert (ledger.job(first.job_id).state, ledger.job("other").code) == ("queued", "renewed")
+    assert [step.job_id for step in ledger.steps.due("certify", "", 32)] == [first.job_id]
+
+
 @pytest.mark.parametrize("committed", [True, False])
 def test_a_commitment_report_ends_the_step_or_owes_the_delivery_again(ledger, committed):
     job_id = certified(ledger)

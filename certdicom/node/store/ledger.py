@@ -25,6 +25,7 @@ from certdicom.node.store.tables import CERTIFIED, COMMITMENTS, JOBS, META, SEND
 _PURGED_AT_ONCE: Final = 500
 _RETRIED: Final[tuple[JobState, ...]] = ("queued", "delivering", "failed", "ignored", "dropped")
 _DROPPED: Final[tuple[JobState, ...]] = ("queued", "certifying", "delivering", "failed", "ignored")
+_AT_REST: Final[tuple[JobState, ...]] = ("failed", "ignored", "dropped")
 _TALLIES_KEPT: Final = 1000
 """Notes of changes that are summed up when there are more."""
 
@@ -101,7 +102,8 @@ class Ledger:
         """Let another job do what `job` was to do: another bundle or other parameters make another result."""
         row = {"job_id": job_id, "subject": job.subject, "sender": job.sender, "size": job.size, "work": work, "priority": job.priority}
         with self._engine.begin() as connection:
-            self._enter(connection, {**row, **asked}, None)
+            if not self._enter(connection, {**row, **asked}, None) and (known := _read(connection, job_id)).state in _AT_REST:
+                self._certify_again(connection, known)  # the bundle of before is back
             self.steps.stop(connection, job.job_id)
             reason = f"certified as job {job_id}, with the present bundle and parameters"
             connection.execute(_change(job.job_id, state="dropped", code="renewed", reason=reason))
@@ -119,6 +121,10 @@ class Ledger:
         if entered and not ignored:
             self.steps.owe(connection, row["job_id"], "certify", "", priority=row["priority"])
         return entered
+
+    def _certify_again(self, connection: sa.Connection, job: Job) -> None:
+        self.steps.owe(connection, job.job_id, "certify", "", priority=job.priority)
+        self.steps.again(connection, job.job_id)
 
     def job(self, job_id: str) -> Job | None:
         with self._engine.connect() as connection:
@@ -187,9 +193,8 @@ class Ledger:
         """Let what failed, was stopped or waits be due now. UsageError when nothing of the job can be started again."""
         with self._engine.begin() as connection:
             job = _require(connection, job_id, _RETRIED, "started again")
-            if not self.steps.again(connection, job_id):
-                self.steps.owe(connection, job_id, "certify", "", priority=job.priority)
-                self.steps.again(connection, job_id)
+            if not self.steps.again(connection, job_id) and job.state in _AT_REST:
+                self._certify_again(connection, job)
             return _read(connection, job_id)
 
     def drop(self, job_id: str) -> Job:
