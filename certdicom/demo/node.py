@@ -34,7 +34,8 @@ class Node:
     def __init__(self, configuration: Path, process: subprocess.Popen[bytes], log: Path, *, page: str, dicom_port: int) -> None:
         self.page, self.dicom_port = page, dicom_port
         self._process, self._log = process, log
-        self._ledger, _, self._pseudonym = open_queue(configuration)
+        queue = open_queue(configuration)
+        self._ledger, self._pseudonym = queue.ledger, queue.pseudonym_of
 
     def require_alive(self) -> None:
         """ProgramError when the node has ended."""

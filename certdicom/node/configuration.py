@@ -35,6 +35,7 @@ from certdicom.node.settings import (
     LimitsSettings,
     LogSettings,
     NodeSettings,
+    NotifySettings,
     Results,
     RulesSettings,
     Section,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _MOST_AE_TITLE = 16
+_MOST_PORT = 65535
 _VARIABLES: ContextVar[Mapping[str, str]] = ContextVar("variables", default=os.environ)
 """The environment that is read."""
 
@@ -88,6 +90,7 @@ class Configuration(BaseSettings):
     spool: SpoolSettings = SpoolSettings()
     delivery: DeliverySettings = DeliverySettings()
     destinations: tuple[Destination, ...] = Field(default=(), alias="destination", strict=False)
+    notify: NotifySettings = NotifySettings()
     web: WebSettings = WebSettings()
     tls: TlsSettings = TlsSettings()
     log: LogSettings = LogSettings()
@@ -136,6 +139,10 @@ class Configuration(BaseSettings):
     def asked_of(self, sender: str) -> dict[str, str]:
         """Window and crop of films from a sender, as a job keeps them."""
         return {"window": self.window_of(sender), "crop": self.crop_of(sender)}
+
+    def commitment_address(self, sender: str) -> str:
+        """host:port at which a sender takes commitment reports; "" where nobody has said so. UsageError for another form."""
+        return _of_sender(sender, self.access.commitment_addresses, "access.commitment_addresses")
 
     def destination(self, ae_title: str) -> Destination | None:
         return next((entry for entry in self.destinations if entry.ae_title == ae_title), None)
@@ -269,7 +276,7 @@ def _destinations_from_text(text: str) -> list[dict[str, Any]]:
             found.append({"ae_title": ae_title, "stow_url": address})
             continue
         host, _, port = address.rpartition(":")
-        if not ae_title or not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+        if not ae_title or not host or not port.isdecimal() or not 1 <= int(port) <= _MOST_PORT:
             raise UsageError(f"the environment variable {DESTINATIONS_VARIABLE}: {entry!r} is neither AE@host:port nor AE@https://…")
         found.append({"ae_title": ae_title, "host": host, "port": int(port)})
     return found
@@ -303,6 +310,7 @@ def _check_together(configuration: Configuration) -> None:
     if not tls and any(entry.tls for entry in configuration.destinations):
         raise UsageError("a destination has tls = true, and [tls] names no certificate, key and ca")
     _check_senders(configuration)
+    _check_notify(configuration)
     configuration.smoothing(None)  # says what is wrong with sigma, tau, n0, n, alpha and what goes beyond them
 
 
@@ -313,6 +321,21 @@ def _check_senders(configuration: Configuration) -> None:
             WindowRule.read(window, Moments())  # says what is wrong with it
         if crop := configuration.crop_of(sender):
             Crop.read(crop)
+
+
+def _check_notify(configuration: Configuration) -> None:
+    for entry in configuration.access.commitment_addresses:
+        address = configuration.commitment_address(entry.partition("=")[0].strip())
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or not 1 <= int(port) <= _MOST_PORT:
+            raise UsageError(f"access.commitment_addresses: {entry!r} does not name a sender's AE title, = and host:port")
+    url, parts = configuration.notify.url, urlsplit(configuration.notify.url)
+    if not url:
+        return
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        raise UsageError(f"notify.url must be like https://monitor/certdicom, not {url!r}")
+    if parts.scheme == "http" and configuration.notify.token_file and not is_loopback(parts.hostname):
+        raise UsageError("notify: a token must not travel over http; give notify.url as https://")
 
 
 def _check_titles(configuration: Configuration) -> None:

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from certdicom.errors import UsageError
-from certdicom.node.configuration import load_configuration
+from certdicom.node.configuration import Configuration, load_configuration
 from certdicom.node.identity import pseudonym, read_site_key
 from certdicom.node.store.database import connect
 from certdicom.node.store.ledger import Ledger
 from certdicom.node.store.spool import Spool
 
 
-def open_queue(config: Path | None) -> tuple[Ledger, Spool, Callable[[str], str]]:
-    """Ledger, spool, and the function from a SOP Instance UID to its pseudonym. UsageError when there is no node's state."""
+@dataclass(frozen=True)
+class OpenQueue:
+    """A node's state; `pseudonym_of`: from a SOP Instance UID to the subject of its jobs."""
+
+    configuration: Configuration
+    ledger: Ledger
+    spool: Spool
+    pseudonym_of: Callable[[str], str]
+
+
+def open_queue(config: Path | None) -> OpenQueue:
+    """The state of the node that a configuration file describes. UsageError when there is none, or it cannot be read."""
     configuration = load_configuration(config)
     key = configuration.state_dir / "site.key"
     if not key.exists():
@@ -28,4 +39,4 @@ def open_queue(config: Path | None) -> tuple[Ledger, Spool, Callable[[str], str]
     except SQLAlchemyError as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise UsageError(f"the node's database cannot be read: {reason}") from error
-    return ledger, Spool(configuration.state_dir), partial(pseudonym, site_key=read_site_key(key))
+    return OpenQueue(configuration, ledger, Spool(configuration.state_dir), partial(pseudonym, site_key=read_site_key(key)))

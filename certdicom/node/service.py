@@ -9,6 +9,7 @@ import re
 import socket
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +21,9 @@ from certdicom.errors import UsageError
 from certdicom.files import keep_private
 from certdicom.models.bundle import Bundle, load_bundle
 from certdicom.node.configuration import Configuration
-from certdicom.node.identity import Work, read_site_key
+from certdicom.node.identity import Work, pseudonym, read_site_key
 from certdicom.node.metrics import Metrics
+from certdicom.node.receive.commitment_scp import CommitmentScp
 from certdicom.node.receive.receiving import Receiver
 from certdicom.node.receive.reconcile import Reconciliation
 from certdicom.node.receive.rules import Rules
@@ -87,6 +89,8 @@ class Service:
         if certifier is None:
             PipelineCertifier(configuration, bundle, self.site_key)  # says at once what the bundle cannot do
         self.certifier = certifier or IsolatedCertifier(configuration)
+        self.commitment_scp = CommitmentScp(configuration, self.spool, self.ledger, partial(pseudonym, site_key=self.site_key))
+        self.ledger.events.wanted = bool(configuration.notify.url)
         self.tasks = Tasks(
             configuration=configuration,
             spool=self.spool,
@@ -94,6 +98,7 @@ class Service:
             certifier=self.certifier,
             metrics=self.metrics,
             work=self.work,
+            commitment_scp=self.commitment_scp,
         )
         self.attempts = Attempts(
             self.ledger,
@@ -107,10 +112,11 @@ class Service:
         self.maintenance = Maintenance(
             configuration=configuration, spool=self.spool, ledger=self.ledger, job_queue=self.job_queue, metrics=self.metrics
         )
-        titles = [destination.ae_title for destination in configuration.destinations]
         self._slots: dict[tuple[StepKind, str], int] = {("certify", ""): configuration.jobs.workers}
-        for title in titles:
-            self._slots |= {("deliver", title): configuration.delivery.at_once, ("commit", title): configuration.delivery.at_once}
+        for entry in configuration.destinations:
+            at_once = entry.at_once or configuration.delivery.at_once
+            self._slots |= {("deliver", entry.ae_title): at_once, ("commit", entry.ae_title): at_once}
+        self._slots |= {("notify", ""): 1, ("report", ""): int(listens)}  # a request's association is known to who has received it
         self.supervisor = Supervisor(
             self.ledger,
             self.job_queue,
@@ -193,7 +199,7 @@ class Service:
             min_free=self.configuration.limits.min_free_mb * 1024 * 1024,
             asked_of=self.configuration.asked_of,
         )
-        return StorageScp(self.configuration, receiver, self.tasks.reported, self.metrics)
+        return StorageScp(self.configuration, receiver, self.tasks.reported, self.commitment_scp, self.metrics)
 
     def _ended(self, step: Step, end: End, state: JobState) -> None:
         self.tasks.ended(step, end, state)

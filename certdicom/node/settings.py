@@ -62,6 +62,10 @@ class AccessSettings(Section):
     )
     require_called_ae_title: bool = Field(default=True, description="reject associations that call another AE title than ours")
     peer_addresses: list[str] = Field(default_factory=list, description="addresses or networks (10.0.0.0/8) that may connect; empty: all")
+    commitment_addresses: list[str] = Field(
+        default_factory=list,
+        description="where senders that ask for storage commitment take reports: AE=host:port, such as CR1=10.0.0.7:104",
+    )
 
 
 class LimitsSettings(Section):
@@ -185,6 +189,9 @@ class SpoolSettings(Section):
 
     keep_films_days: float = Field(default=0.0, ge=0.0, description="days that a film is kept after all its results were confirmed")
     keep_results_days: float = Field(default=30.0, ge=0.0, description="days that a confirmed result and its preview are kept")
+    keep_committed_days: float = Field(
+        default=0.0, ge=0.0, description="days that an instance is kept which a sender was told that we are committed to; 0: for ever"
+    )
     keep_ignored_days: float = Field(default=30.0, ge=0.0, description="days that instances which are not certified are kept; 0: for ever")
 
 
@@ -212,10 +219,26 @@ class Destination(Section):
     host: str = Field(default="127.0.0.1", description="its address")
     port: int = Field(default=104, ge=1, le=65535, description="its port")
     storage_commitment: bool = Field(default=False, description="ask for storage commitment, and wait for it before anything is deleted")
+    at_once: int = Field(default=0, ge=0, le=32, description="deliveries to it at a time, in each process; 0: delivery.at_once")
+    first_wait_s: float = Field(default=0.0, ge=0.0, description="seconds before the first repetition; 0: delivery.first_wait_s")
+    longest_wait_s: float = Field(default=0.0, ge=0.0, description="longest wait between two attempts; 0: delivery.longest_wait_s")
     tls: bool = Field(default=False, description="use TLS, with the files of [tls]")
     stow_url: str = Field(default="", description="send by STOW-RS to this DICOMweb root (https://pacs/dicom-web) instead of host and port")
     stow_token_file: str = Field(default="", description="file with the bearer token for stow_url, read at each delivery")
     stow_ca: str = Field(default="", description="certificates (PEM) that stow_url's must come from; empty: the system's")
+
+
+class NotifySettings(Section):
+    """A webhook: failed jobs, and destinations that take nothing any more or take results again, are posted as JSON."""
+
+    url: str = Field(default="", description="address that is posted to; empty: nobody is notified")
+    token_file: str = Field(default="", description="file with the bearer token for it, read each time")
+    ca: str = Field(default="", description="certificates (PEM) that its own must come from; empty: the system's")
+    timeout_s: float = Field(default=10.0, ge=0.1, description="seconds to wait for its answer")
+    destination_after_s: float = Field(
+        default=300.0, ge=0.0, description="seconds without any success after which a destination counts as failing"
+    )
+    give_up_after_s: float = Field(default=86400.0, ge=0.0, description="seconds after which a notification is given up")
 
 
 class WebSettings(Section):
@@ -251,6 +274,7 @@ SECTIONS: Final[dict[str, type[Section]]] = {
     "spool": SpoolSettings,
     "delivery": DeliverySettings,
     "destination": Destination,
+    "notify": NotifySettings,
     "web": WebSettings,
     "tls": TlsSettings,
     "log": LogSettings,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from certdicom.node.store.records import Step
+from collections.abc import Mapping
+
+from certdicom.node.store.destinations import DestinationState
+from certdicom.node.store.records import Step, StepKind
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
 def what(step: Step) -> str:
     """What a step owes."""
-    return {"certify": "certify", "deliver": f"deliver to {step.destination}", "commit": f"commitment at {step.destination}"}[step.kind]
+    told = {"deliver": f"deliver to {step.destination}", "commit": f"commitment at {step.destination}"}
+    return told.get(step.kind, step.kind)
 
 
 def standing(step: Step, now: float) -> str:
@@ -37,3 +41,16 @@ def span(seconds: float) -> str:
         if seconds >= size:
             return f"{int(seconds / size)} {unit}"
     return f"{max(0, int(seconds))} s"
+
+
+def destination_standing(title: str, state: DestinationState | None, owed: Mapping[tuple[StepKind, str, str], tuple[int, float]]) -> str:
+    """How a destination stands: what waits for it and for how long, whether it is paused, and since when it takes nothing."""
+    waiting = [entry for (_, destination, _), entry in owed.items() if destination == title]
+    parts = ["nothing owed"]
+    if waiting:
+        parts = [f"{sum(number for number, _ in waiting)} owed, the oldest for {span(max(age_s for _, age_s in waiting))}"]
+    if state is not None and state.paused:
+        parts.append("paused")
+    if state is not None and state.failing_s is not None:
+        parts.append(f"takes nothing for {span(state.failing_s)}: {state.reason}")
+    return "; ".join(parts)

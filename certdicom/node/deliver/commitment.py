@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -12,9 +13,10 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID, generate_uid
 from pynetdicom import evt
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]  # pynetdicom makes its names at run time
+from sqlalchemy.exc import SQLAlchemyError
 
 from certdicom.node.configuration import Configuration
-from certdicom.node.deliver.delivery import file_meta
+from certdicom.node.deliver.delivery import file_meta, rejected
 from certdicom.node.deliver.peers import associate, local_entity
 from certdicom.node.settings import Destination
 from certdicom.node.store.ledger import Ledger
@@ -26,13 +28,46 @@ _REQUEST: Final = 1  # Action Type ID, PS3.4 table J.3-1
 _ALL_COMMITTED, _SOME_FAILED = 1, 2  # Event Type IDs, PS3.4 J.3.3
 
 EVENT_PROCESSED: Final = 0x0000
-EVENT_UNKNOWN: Final = 0x0110
+EVENT_INVALID: Final = 0x0115
+EVENT_FAILED: Final = 0x0110
+"""N-EVENT-REPORT statuses, PS3.7 annex C."""
+
+Instances = frozenset[tuple[str, str]]
+"""SOP Class and SOP Instance UIDs."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an archive says about a request: what it has committed itself to, and what not."""
+
+    transaction_uid: str
+    committed: Instances
+    failed: Instances
+
+    @classmethod
+    def of(cls, event: evt.Event) -> Report:
+        """The report of an N-EVENT-REPORT. AttributeError and the like where it is none."""
+        information = event.event_information
+        report = cls(
+            transaction_uid=str(information.TransactionUID),
+            committed=_instances(information.get("ReferencedSOPSequence")),
+            failed=_instances(information.get("FailedSOPSequence")),
+        )
+        if event.event_type not in (_ALL_COMMITTED, _SOME_FAILED) or (event.event_type == _SOME_FAILED) != bool(report.failed):
+            raise ValueError("its event type and what it lists are not of one mind")
+        return report
+
+    def about(self, asked: Instances) -> bool | None:
+        """Whether all that was asked for is committed; None for a report that is not about exactly that (PS3.4 J.3.3.1.2)."""
+        if self.committed & self.failed or self.committed | self.failed != asked:
+            return None
+        return not self.failed
 
 
 class Reported(Protocol):
-    """Takes a commitment report; False when nobody asked. SQLAlchemyError when it cannot be written down."""
+    """Takes a commitment report; False when nobody asked for that. SQLAlchemyError when it cannot be written down."""
 
-    def __call__(self, transaction_uid: str, *, committed: bool) -> bool: ...
+    def __call__(self, report: Report) -> bool: ...
 
 
 def request(
@@ -42,27 +77,25 @@ def request(
 
     The answer comes later, usually on an association of the archive's own: see `answer`.
     """
-    items = []
-    for meta in map(file_meta, paths):
-        item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-        items.append(item)
+    asked = frozenset((str(meta.MediaStorageSOPClassUID), str(meta.MediaStorageSOPInstanceUID)) for meta in map(file_meta, paths))
     transaction = generate_uid()
     information = Dataset()
     information.TransactionUID = transaction
-    information.ReferencedSOPSequence = Sequence(items)
+    information.ReferencedSOPSequence = sequence_of(asked)
 
     entity = local_entity(configuration)
     entity.add_requested_context(StorageCommitmentPushModel)
     handlers = [(evt.EVT_N_EVENT_REPORT, lambda event: answer(event, reported))]
     association = associate(entity, configuration, destination, evt_handlers=handlers)
+    if association.is_rejected:
+        return rejected(association).reason
     if not association.is_established:
         return "no association for storage commitment"
     try:
         if not association.accepted_contexts:
             return "it does not offer storage commitment"
         # Written down first: the answer may be quicker than we are.
-        ledger.commitments.ask(transaction, job_id, destination.ae_title)
+        ledger.commitments.ask(transaction, job_id, destination.ae_title, asked)
         status, _ = association.send_n_action(information, _REQUEST, StorageCommitmentPushModel, WELL_KNOWN_INSTANCE)
         code = int(status.Status) if "Status" in status else None
         return None if code == 0 else f"commitment request answered with {'nothing' if code is None else f'0x{code:04X}'}"
@@ -72,14 +105,30 @@ def request(
 
 
 def answer(event: evt.Event, reported: Reported) -> tuple[int, None]:
-    """Record an N-EVENT-REPORT; returns the status for it. A request is about one result: it is committed when all of its objects are."""
+    """Record an N-EVENT-REPORT; returns the status for it."""
     try:
-        information = event.event_information
-        committed = event.event_type == _ALL_COMMITTED and not information.get("FailedSOPSequence")
-        known = reported(str(information.TransactionUID), committed=committed)
+        known = reported(Report.of(event))
+    except SQLAlchemyError as error:
+        LOG.error("a commitment report could not be written down", extra={"error": type(error).__name__})
+        return EVENT_FAILED, None
     except Exception as error:  # noqa: BLE001  # whatever is wrong with it, the other side is told that it was not taken
-        LOG.warning("a commitment answer could not be taken", extra={"error": type(error).__name__})
-        return EVENT_UNKNOWN, None
+        LOG.warning("a commitment report could not be read", extra={"error": type(error).__name__})
+        return EVENT_INVALID, None
     if not known:
-        LOG.warning("a commitment answer to a question that was not asked")
+        LOG.warning("a commitment report is not about what was asked; not taken")
+        return EVENT_INVALID, None
     return EVENT_PROCESSED, None
+
+
+def sequence_of(instances: Iterable[tuple[str, str]]) -> Sequence:
+    """Items with Referenced SOP Class and Instance UIDs, in the order of the UIDs."""
+    items = []
+    for sop_class, instance in sorted(instances):
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = UID(sop_class), UID(instance)
+        items.append(item)
+    return Sequence(items)
+
+
+def _instances(items: Iterable[Dataset] | None) -> Instances:
+    return frozenset((str(item.ReferencedSOPClassUID), str(item.ReferencedSOPInstanceUID)) for item in items or ())

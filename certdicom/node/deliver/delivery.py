@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 from pydicom import dcmread
 from pydicom.dataset import FileMetaDataset
@@ -15,6 +16,10 @@ from certdicom.node.deliver import stow
 from certdicom.node.deliver.peers import associate, local_entity
 from certdicom.node.deliver.store_status import Notes, StoreOutcome, classify
 from certdicom.node.settings import Destination
+
+_CALLING_UNKNOWN: Final = (1, 3)
+_CALLED_UNKNOWN: Final = (1, 7)
+"""Result source and reason of a rejection, PS3.8 table 9-21."""
 
 
 def send(configuration: Configuration, destination: Destination, paths: Sequence[Path], notes: Notes) -> StoreOutcome:
@@ -33,7 +38,7 @@ def _send_by_dimse(configuration: Configuration, destination: Destination, paths
         entity.add_requested_context(proposed[0], ImplicitVRLittleEndian)
     association = associate(entity, configuration, destination)
     if association.is_rejected:
-        return _rejected(association)
+        return rejected(association)
     if not association.is_established:
         accepted = association.accepted_contexts
         return StoreOutcome("unreachable", "no association" if not accepted else "the association was aborted")
@@ -81,9 +86,16 @@ def _store(association: Association, path: Path, meta: FileMetaDataset, notes: N
     return classify(int(status.Status) if "Status" in status else None, sent_before=sent_before)
 
 
-def _rejected(association: Association) -> StoreOutcome:
+def rejected(association: Association) -> StoreOutcome:
+    """Why an association was rejected, and what to do."""
     primitive = association.acceptor.primitive
     reason = getattr(primitive, "reason_str", "") if primitive is not None else ""
     text = f"association rejected{': ' + reason if reason else ''}"
+    mended = {
+        _CALLING_UNKNOWN: f"list our AE title {association.requestor.ae_title} there",
+        _CALLED_UNKNOWN: f"it does not go by {association.acceptor.ae_title}",
+    }
+    if primitive is not None:
+        text = "; ".join([text, *(what for which, what in mended.items() if which == (primitive.result_source, primitive.diagnostic))])
     # Result 1 is "rejected permanent" (PS3.8 9.3.4), which people may mend on the other side: it is tried again all the same.
     return StoreOutcome("unreachable", text)

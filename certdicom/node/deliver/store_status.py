@@ -11,17 +11,41 @@ Verdict = Literal["stored", "refused", "unreachable"]
 DUPLICATE_SOP_INSTANCE: Final = 0x0111
 _MEANINGS: Final = {
     0x0000: "success",
+    0x0001: "requested optional attributes are not supported",
+    0x0105: "no such attribute",
+    0x0106: "invalid attribute value",
+    0x0107: "attribute list error",
+    0x0110: "processing failure",
+    0x0111: "duplicate SOP instance",
+    0x0112: "no such SOP instance",
+    0x0115: "invalid argument value",
+    0x0116: "attribute value out of range",
+    0x0117: "invalid SOP instance",
+    0x0118: "no such SOP class",
+    0x0119: "class and instance conflict",
+    0x0120: "missing attribute",
+    0x0121: "missing attribute value",
+    0x0122: "SOP class not supported",
+    0x0124: "not authorised",
+    0x0210: "duplicate invocation",
+    0x0211: "unrecognised operation",
+    0x0212: "mistyped argument",
+    0x0213: "resource limitation",
     0xA700: "out of resources",
     0xA900: "data set does not match SOP class",
-    0xC000: "cannot understand",
     0xB000: "coercion of data elements",
     0xB006: "elements discarded",
     0xB007: "data set does not match SOP class, stored all the same",
-    0x0111: "duplicate SOP instance",
-    0x0122: "SOP class not supported",
-    0x0124: "not authorised",
+    0xC000: "cannot understand",
+    0xFE00: "cancelled",
 }
-"""PS3.4 table B.2-1 and PS3.7 annex C, by family: the last two digits of A7xx and the last three of Cxxx are the peer's own."""
+"""PS3.7 annex C and PS3.4 table B.2-1, by family: the last two digits of A7xx and the last three of Cxxx are the peer's own."""
+
+_WARNINGS: Final = frozenset({0x0001, 0x0107, 0x0116})
+"""Of PS3.7 annex C: stored, and there is something to say about it. All of 0xB000 to 0xBFFF are, too."""
+
+_LATER: Final = frozenset({0x0110, 0x0124, 0x0210, 0x0213, 0xFE00})
+"""What passes, or people mend on the other side: tried again like an archive that is down."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +88,14 @@ def classify(status: int | None, *, sent_before: bool = False) -> StoreOutcome:
             if sent_before
             else StoreOutcome("refused", f"{text}: it has other contents under the UID of this result")
         )
-    if status >> 12 == 0xB:
-        return StoreOutcome("stored", text)
-    if status >> 8 == 0xA7 or status == 0x0124:
+    if status >> 12 == 0xB or status in _WARNINGS:
+        return StoreOutcome("stored", f"warning: {text}")
+    if status >> 8 == 0xA7 or status in _LATER:
         return StoreOutcome("unreachable", text)
     return StoreOutcome("refused", text)
 
 
 def meaning(status: int) -> str:
     """A status in words."""
-    for key in (status, status & 0xFF00, status & 0xF000):
-        if key in _MEANINGS:
-            return _MEANINGS[key]
-    return "not in the Standard"
+    families = (status & 0xFF00, status & 0xF000) if status >= 0xA000 else ()
+    return next((_MEANINGS[key] for key in (status, *families) if key in _MEANINGS), "not in the Standard")

@@ -12,7 +12,7 @@ import httpx
 
 from certdicom.errors import UsageError
 from certdicom.node.configuration import Configuration
-from certdicom.node.deliver.store_status import Notes, StoreOutcome, classify
+from certdicom.node.deliver.store_status import Notes, StoreOutcome, classify, meaning
 from certdicom.node.settings import Destination
 
 _CHUNK: Final = 1024 * 1024
@@ -76,7 +76,7 @@ def _classify(response: httpx.Response, *, sent_before: bool) -> StoreOutcome:
         if failed:
             return classify(failed[0], sent_before=sent_before) if failed[0] else StoreOutcome("refused", f"{said}, without a reason")
         if code != 409 and stored:
-            return StoreOutcome("stored", f"warning 0x{stored[0]:04X}" if stored[0] else "")
+            return StoreOutcome("stored", f"warning: status 0x{stored[0]:04X}, {meaning(stored[0])}" if stored[0] else "")
         return StoreOutcome("refused", f"{said}, and it does not say what became of the instance")
     if code in _LATER or code >= 500:
         return StoreOutcome("unreachable", said)

@@ -139,6 +139,9 @@ class Receiver:
             self._metrics.duplicates.inc()
             if known.state in ("queued", "certifying") and not self._spool.film(job_id).exists():
                 incoming.keep(self._spool.film(job_id))
+            if known.state == "ignored" and not self._spool.ignored_instance(job_id).exists():
+                incoming.keep(self._spool.ignored_instance(job_id))  # 0x0000 says that it is here
+                self._ledger.touch(job_id)
             if instance.priority < known.priority:
                 self._ledger.steps.hasten(job_id, instance.priority)
                 self._nudge()

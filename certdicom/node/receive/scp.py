@@ -31,6 +31,7 @@ from certdicom.node.configuration import Configuration
 from certdicom.node.deliver import commitment
 from certdicom.node.metrics import Metrics
 from certdicom.node.receive.association_server import BoundedServer
+from certdicom.node.receive.commitment_scp import CommitmentScp
 from certdicom.node.receive.incoming import Incoming
 from certdicom.node.receive.receiving import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Instance, Receiver
 from certdicom.node.store.records import LOW, ROUTINE, STAT
@@ -68,9 +69,17 @@ def storage_sop_classes() -> tuple[UID, ...]:
 class StorageScp:
     """Listens, and hands each instance to a `Receiver`."""
 
-    def __init__(self, configuration: Configuration, receiver: Receiver, reported: commitment.Reported, metrics: Metrics) -> None:
-        """`reported`: takes commitment reports."""
+    def __init__(
+        self,
+        configuration: Configuration,
+        receiver: Receiver,
+        reported: commitment.Reported,
+        commitment_scp: CommitmentScp,
+        metrics: Metrics,
+    ) -> None:
+        """`reported`: takes commitment reports; `commitment_scp`: requests for them."""
         self._configuration, self._receiver, self._reported, self._metrics = configuration, receiver, reported, metrics
+        self._commitment_scp = commitment_scp
         self._entity = _entity(configuration)
         self._server: BoundedServer | None = None
 
@@ -94,6 +103,7 @@ class StorageScp:
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_ECHO, lambda _: 0x0000),
             (evt.EVT_N_EVENT_REPORT, lambda event: commitment.answer(event, self._reported)),
+            (evt.EVT_N_ACTION, self._commitment_scp.request),
             (evt.EVT_REJECTED, lambda _: self._metrics.rejected.labels(reason="association").inc()),
         ]
         try:
@@ -170,7 +180,7 @@ def _entity(configuration: Configuration) -> ApplicationEntity:
     for sop_class in storage_sop_classes():
         entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
     entity.add_supported_context(Verification)
-    # The archive asks for the SCP role; peers that negotiate no role are accepted.
+    # An archive that reports asks for the SCP role, a sender that requests for none or the SCU's: both are accepted.
     entity.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
     return entity
 

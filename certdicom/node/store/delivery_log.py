@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Iterable
 
 import sqlalchemy as sa
 
@@ -44,7 +46,8 @@ class Commitments:
     def __init__(self, engine: sa.Engine, steps: Steps) -> None:
         self._engine, self._steps = engine, steps
 
-    def ask(self, transaction_uid: str, job_id: str, destination: str) -> None:
+    def ask(self, transaction_uid: str, job_id: str, destination: str, instances: Iterable[tuple[str, str]]) -> None:
+        """Note what a destination is asked about: SOP Class and Instance UIDs."""
         with self._engine.begin() as connection:
             insert_once(
                 connection,
@@ -54,7 +57,15 @@ class Commitments:
                 destination=destination,
                 state="asked",
                 asked_at=time.time(),
+                instances=json.dumps(sorted(instances)),
             )
+
+    def asked(self, transaction_uid: str) -> frozenset[tuple[str, str]]:
+        """What was asked about under a Transaction UID; empty when nobody asked."""
+        query = sa.select(COMMITMENTS.c.instances).where(COMMITMENTS.c.transaction_uid == transaction_uid)
+        with self._engine.connect() as connection:
+            kept = connection.execute(query).scalar_one_or_none()
+        return frozenset((sop_class, instance) for sop_class, instance in json.loads(kept or "[]"))
 
     def answer(self, transaction_uid: str, *, committed: bool, most_refusals: int) -> tuple[str, str, JobState] | None:
         """Record a destination's answer, and what follows: the commitment is done, or the delivery owed again.

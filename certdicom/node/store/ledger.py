@@ -17,8 +17,11 @@ from certdicom.node.store import schema
 from certdicom.node.store.clock import SteadyClock
 from certdicom.node.store.database import insert_once
 from certdicom.node.store.delivery_log import Commitments, Sendings
+from certdicom.node.store.destinations import Destinations
+from certdicom.node.store.events import Events
 from certdicom.node.store.heartbeat import Heartbeat
-from certdicom.node.store.records import JOB_STATES, ROUTINE, Code, Job, JobState
+from certdicom.node.store.promises import Promises
+from certdicom.node.store.records import JOB_STATES, ROUTINE, Code, Failed, Job, JobState, Step
 from certdicom.node.store.steps import Steps
 from certdicom.node.store.tables import CERTIFIED, COMMITMENTS, JOBS, META, SENDINGS, STEPS, TALLIES
 
@@ -38,6 +41,9 @@ class Ledger:
         self.clock = SteadyClock(engine)
         self.steps = Steps(engine, self.clock)
         self.commitments, self.sendings, self.heartbeat = Commitments(engine, self.steps), Sendings(engine), Heartbeat(engine)
+        self.events, self.promises = Events(engine, self.steps), Promises(engine, self.steps)
+        self.destinations = Destinations(engine, self.clock, self.events)
+        self.steps.failed = self._failed
 
     @property
     def on_one_host(self) -> bool:
@@ -113,6 +119,11 @@ class Ledger:
         with self._engine.begin() as connection:
             connection.execute(sa.update(JOBS).where(JOBS.c.job_id == job_id).values(work=work))
 
+    def touch(self, job_id: str) -> None:
+        """Let a job have changed now: what is kept of it is kept from now on."""
+        with self._engine.begin() as connection:
+            connection.execute(_change(job_id, changed_at=self.clock.now()))
+
     def _enter(self, connection: sa.Connection, row: dict[str, Any], ignored: tuple[Code, str] | None) -> bool:
         now = time.time()
         code, reason = ignored or ("", "")
@@ -131,9 +142,25 @@ class Ledger:
             row = connection.execute(sa.select(JOBS).where(JOBS.c.job_id == job_id)).one_or_none()
         return _job(row) if row else None
 
-    def jobs(self, *, states: Sequence[JobState] = (), subject: str | None = None, limit: int = 100, offset: int = 0) -> list[Job]:
-        """Jobs, the last changed first."""
-        query = sa.select(JOBS).order_by(JOBS.c.updated_at.desc(), JOBS.c.job_id.desc()).limit(limit).offset(offset)
+    def jobs(
+        self,
+        *,
+        states: Sequence[JobState] = (),
+        subject: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        destination: str | None = None,
+        limit: int = 100,
+    ) -> list[Job]:
+        """Jobs, the last changed first. `since`, `until`: received then (seconds since 1970); `destination`: with a delivery to it."""
+        query = sa.select(JOBS).order_by(JOBS.c.updated_at.desc(), JOBS.c.job_id.desc()).limit(limit)
+        if since is not None:
+            query = query.where(JOBS.c.received_at >= since)
+        if until is not None:
+            query = query.where(JOBS.c.received_at < until)
+        if destination is not None:
+            delivery = (STEPS.c.job_id == JOBS.c.job_id) & (STEPS.c.kind == "deliver") & (STEPS.c.destination == destination)
+            query = query.where(sa.exists().where(delivery))
         if states:
             query = query.where(JOBS.c.state.in_(states))
         if subject is not None:
@@ -207,7 +234,42 @@ class Ledger:
                 self.steps.stop(connection, job_id)
             return _read(connection, job_id)
 
+    def stop(self, job_id: str, destination: str | None = None) -> Job:
+        """Stop what waits, or runs at its next border; of one destination or all. UsageError when nothing does."""
+        with self._engine.begin() as connection:
+            job = _read(connection, job_id)
+            if not self.steps.stop(connection, job_id, destination=destination, failed_too=False):
+                where = f" for {destination}" if destination else ""
+                raise UsageError(f"job {job_id} is {job.state}; nothing of it waits{where}")
+            return _read(connection, job_id)
+
+    def redeliver(self, job_id: str, destinations: Sequence[str]) -> Job:
+        """Owe the result's delivery anew. UsageError when there is no result, or no destination."""
+        with self._engine.begin() as connection:
+            job = _read(connection, job_id)
+            if not job.seg_sha256:
+                raise UsageError(f"job {job_id} is {job.state} and has no result")
+            if not destinations:
+                raise UsageError("no destination is configured")
+            for destination in destinations:
+                self.steps.deliver_again(connection, job_id, destination, priority=job.priority)
+            return _read(connection, job_id)
+
+    def redirect(self, job_id: str, destination: str, other: str) -> Job:
+        """Let another destination get what waits for one, has failed there or was stopped. UsageError when nothing is."""
+        with self._engine.begin() as connection:
+            job = _read(connection, job_id)
+            if not self.steps.take_away(connection, job_id, destination):
+                raise UsageError(f"job {job_id} is {job.state}; nothing of it waits for {destination}")
+            self.steps.deliver_again(connection, job_id, other, priority=job.priority, unless_done=True)
+            return _read(connection, job_id)
+
     # what is past its time
+
+    def _failed(self, connection: sa.Connection, step: Step, end: Failed) -> None:
+        if step.kind in ("certify", "deliver", "commit"):
+            told = {"job_id": step.job_id, "destination": step.destination, "code": end.code, "reason": end.reason}
+            self.events.tell(connection, "job-failed", **told)
 
     def age_s(self, job: Job) -> float:
         """Seconds since a job changed, by the steady clock."""

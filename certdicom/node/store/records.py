@@ -9,8 +9,8 @@ from typing import Final, Literal
 JobState = Literal["queued", "certifying", "delivering", "done", "ignored", "failed", "dropped"]
 JOB_STATES: Final[tuple[JobState, ...]] = ("queued", "certifying", "delivering", "done", "ignored", "failed", "dropped")
 
-StepKind = Literal["certify", "deliver", "commit"]
-STEP_KINDS: Final[tuple[StepKind, ...]] = ("certify", "deliver", "commit")
+StepKind = Literal["certify", "deliver", "commit", "notify", "report"]
+"""The last two are not about a job: people are notified of an event, a sender told what we are committed to."""
 
 StepState = Literal["waiting", "running", "done", "failed", "stopped"]
 
@@ -63,6 +63,7 @@ class Job:
     seg_sha256: str
     abstain: float | None
     seconds: Mapping[str, float]
+    promised: bool
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -45,6 +45,8 @@ class Steps:
 
     def __init__(self, engine: sa.Engine, clock: SteadyClock) -> None:
         self._engine, self._clock = engine, clock
+        self.failed: Callable[[sa.Connection, Step, Failed], None] = lambda *_: None
+        """Called in the transaction in which a step of a job has failed."""
 
     # reading
 
@@ -145,11 +147,10 @@ class Steps:
 
     # people
 
-    def owe(self, connection: sa.Connection, job_id: str, kind: StepKind, destination: str, *, priority: int) -> None:
-        """Let a step be owed from now on, whatever became of it before."""
-        fresh: dict[str, Any] = self._waiting(
-            attempts=0, refusals=0, losses=0, code="", reason="", priority=priority, since=self._clock.now()
-        )
+    def owe(self, connection: sa.Connection, job_id: str, kind: StepKind, destination: str, *, priority: int, in_s: float = 0.0) -> None:
+        """Let a step be owed from now on and due in so many seconds, whatever became of it before."""
+        now = self._clock.now()
+        fresh = self._waiting(**_FRESH, priority=priority, since=now, due_at=now + in_s)
         mine = (STEPS.c.job_id == job_id) & (STEPS.c.kind == kind) & (STEPS.c.destination == destination)
         if not insert_once(connection, STEPS, job_id=job_id, kind=kind, destination=destination, **fresh):
             connection.execute(sa.update(STEPS).where(mine).values(**fresh))
@@ -162,14 +163,37 @@ class Steps:
         self._settle(connection, job_id)
         return int(count)
 
-    def stop(self, connection: sa.Connection, job_id: str) -> int:
-        """Stop what waits or has failed at once, and what runs at its next border; returns how many steps that were."""
+    def stop(self, connection: sa.Connection, job_id: str, *, destination: str | None = None, failed_too: bool = True) -> int:
+        """Stop what waits, and has failed, at once, and what runs at its next border; returns how many steps that were."""
         mine = STEPS.c.job_id == job_id
+        if destination is not None:
+            mine &= STEPS.c.destination == destination
+        at_rest = ("waiting", "failed") if failed_too else ("waiting",)
         stopped = {"state": "stopped", "code": "stopped", "reason": "stopped by hand", "run_id": "", "updated_at": time.time()}
-        at_once = connection.execute(sa.update(STEPS).where(mine, STEPS.c.state.in_(("waiting", "failed"))).values(**stopped)).rowcount
+        at_once = connection.execute(sa.update(STEPS).where(mine, STEPS.c.state.in_(at_rest)).values(**stopped)).rowcount
         running = connection.execute(sa.update(STEPS).where(mine, STEPS.c.state == "running").values(stop_asked=True)).rowcount
         self._settle(connection, job_id)
         return int(at_once) + int(running)
+
+    def deliver_again(self, connection: sa.Connection, job_id: str, destination: str, *, priority: int, unless_done: bool = False) -> None:
+        """Owe a delivery anew, and its commitment with it; `unless_done`: not where it was delivered."""
+        mine = (STEPS.c.job_id == job_id) & (STEPS.c.destination == destination)
+        done = sa.select(STEPS.c.state).where(mine, STEPS.c.kind == "deliver", STEPS.c.state == "done")
+        if unless_done and connection.execute(done).one_or_none() is not None:
+            self._settle(connection, job_id)
+            return
+        connection.execute(sa.delete(STEPS).where(mine, STEPS.c.kind == "commit"))
+        self.owe(connection, job_id, "deliver", destination, priority=priority)
+        self._settle(connection, job_id)
+
+    def take_away(self, connection: sa.Connection, job_id: str, destination: str) -> bool:
+        """Owe a destination nothing of a job any more; False when nothing of it waits, has failed or was stopped there."""
+        mine = (STEPS.c.job_id == job_id) & (STEPS.c.destination == destination)
+        gone = sa.delete(STEPS).where(mine, STEPS.c.kind == "deliver", STEPS.c.state.in_(_RETRIED))
+        if not connection.execute(gone).rowcount:
+            return False
+        connection.execute(sa.delete(STEPS).where(mine, STEPS.c.kind == "commit"))
+        return True
 
     def hasten(self, job_id: str, priority: int) -> None:
         """Raise the priority of what still waits; what was handed over is handed over again, before others."""
@@ -195,6 +219,8 @@ class Steps:
             row = connection.execute(sa.update(STEPS).where(deliver).values(**again).returning(STEPS.c.refusals)).one_or_none()
             if row is not None and row.refusals >= most_refusals:
                 reason = f"not committed {row.refusals} times: {reason}"
+                failed = connection.execute(sa.select(STEPS).where(deliver)).one()
+                self.failed(connection, _step(failed), Failed("not-committed", reason))
                 connection.execute(sa.update(STEPS).where(deliver).values(**ended, state="failed", code="not-committed", reason=reason))
         return self._settle(connection, job_id)
 
@@ -221,6 +247,7 @@ class Steps:
             change["refusals"] = step.refusals + end.refused
         elif isinstance(end, Failed):
             change |= {"state": "failed", "code": end.code, "reason": end.reason}
+            self.failed(connection, step, end)
         else:
             change |= {"state": "done", "code": "", "reason": end.reason if isinstance(end, Done) else ""}
         connection.execute(sa.update(STEPS).where(_key(step)).values(**change))

@@ -29,10 +29,12 @@ JOBS = sa.Table(
     sa.Column("seg_sha256", sa.String(64), nullable=False),
     sa.Column("abstain", sa.Float, nullable=True),
     sa.Column("seconds", sa.Text, nullable=False),
+    sa.Column("promised", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 """One row a film, with its state as people see it, which follows from its steps.
 
-`priority`: 0 STAT, 1 routine, 2 low. `work`: digest of bundle and parameters; `window`, `crop`: what was asked for its sender's films.
+`priority`: 0 STAT, 1 routine, 2 low. `work`: digest of bundle and parameters; `window`, `crop`: what was asked for its
+sender's films; `promised`: a sender relies on our storage commitment for it.
 """
 
 sa.Index("ix_certdicom_jobs_subject", JOBS.c.subject)
@@ -97,6 +99,7 @@ COMMITMENTS = sa.Table(
     sa.Column("destination", sa.String(16), nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("asked_at", sa.Float, nullable=False),
+    sa.Column("instances", sa.Text, nullable=False, server_default=""),
 )
 sa.Index("ix_certdicom_commitments_job_id", COMMITMENTS.c.job_id)
 SENDINGS = sa.Table(
@@ -107,6 +110,42 @@ SENDINGS = sa.Table(
     sa.Column("name", sa.String(16), primary_key=True),
     sa.Column("sha256", sa.String(64), nullable=False),
 )
+DESTINATIONS = sa.Table(
+    "certdicom_destinations",
+    METADATA,
+    sa.Column("ae_title", sa.String(16), primary_key=True),
+    sa.Column("paused", sa.Boolean, nullable=False),
+    sa.Column("failing_since", sa.Float, nullable=True),
+    sa.Column("told", sa.Boolean, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
+"""A row for each destination that was paused or failed once: `failing_since` by the steady clock, `told`: people were notified of that."""
+
+EVENTS = sa.Table(
+    "certdicom_events",
+    METADATA,
+    sa.Column("event_id", sa.String(36), primary_key=True),
+    sa.Column("event", sa.String(32), nullable=False),
+    sa.Column("job_id", sa.String(36), nullable=False),
+    sa.Column("destination", sa.String(16), nullable=False),
+    sa.Column("code", sa.String(32), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("happened_at", sa.Float, nullable=False),
+)
+"""What people are to be notified of, until they were; each has a step "notify" under its id."""
+
+PROMISES = sa.Table(
+    "certdicom_promises",
+    METADATA,
+    sa.Column("promise_id", sa.String(36), primary_key=True),
+    sa.Column("transaction_uid", sa.String(64), nullable=False),
+    sa.Column("requestor", sa.String(16), nullable=False),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("instances", sa.Text, nullable=False),
+    sa.Column("asked_at", sa.Float, nullable=False),
+)
+"""Storage commitment that senders have asked us for, until they were told; each has a step "report" under its id."""
+
 EXECUTORS = sa.Table(
     "certdicom_executors",
     METADATA,

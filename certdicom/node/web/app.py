@@ -26,7 +26,7 @@ from certdicom.errors import UsageError
 from certdicom.node.metrics import drifted
 from certdicom.node.store.records import JOB_STATES, Step
 from certdicom.node.web.access import COOKIE, admitted, cookie_value, from_the_page
-from certdicom.node.wording import span, standing, what
+from certdicom.node.wording import destination_standing, span, standing, what
 from certdicom.outputs import PREVIEW, REPORT
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def build_app(service: RunningNode, *, token: str | None) -> Starlette:
         Route("/jobs/{job_id}", page.job),
         Route("/jobs/{job_id}/preview.png", page.preview),
         Route("/jobs/{job_id}/retry", page.retry, methods=["POST"]),
+        Route("/destinations/{ae_title}/{switch}", page.switch, methods=["POST"]),
         Route("/login", page.login, methods=["GET", "POST"]),
         Route("/style.css", page.style),
         Route("/healthz", page.healthz),
@@ -106,6 +107,7 @@ class _Pages:
             jobs=jobs,
             steps=_by_job(ledger.steps.of([job.job_id for job in jobs])),
             counts=ledger.counts(),
+            destinations=self._destinations(),
             chosen=state,
             ready=self._service.ready(),
             done_hour=ledger.finished_since(time.time() - 3600),
@@ -145,6 +147,24 @@ class _Pages:
         except UsageError as error:
             return PlainTextResponse(f"{error}\n", status_code=409)
         return RedirectResponse(f"/jobs/{job_id}", status_code=303)
+
+    def switch(self, request: Request) -> Response:
+        """Pause or resume a destination."""
+        if not from_the_page(request):
+            return PlainTextResponse("This button works on the page only.\n", status_code=403)
+        title, switch = str(request.path_params["ae_title"]), str(request.path_params["switch"])
+        destinations = self._service.ledger.destinations
+        if self._service.configuration.destination(title) is None or switch not in ("pause", "resume"):
+            return PlainTextResponse("There is no such destination.\n", status_code=404)
+        (destinations.pause if switch == "pause" else destinations.resume)(title)
+        return RedirectResponse("/", status_code=303)
+
+    def _destinations(self) -> list[tuple[str, str, str]]:
+        """Of each destination its title, how it stands, and what its button does."""
+        ledger, titles = self._service.ledger, [entry.ae_title for entry in self._service.configuration.destinations]
+        states, owed = ledger.destinations.states(), ledger.steps.oldest()
+        paused = {title for title, state in states.items() if state.paused}
+        return [(title, destination_standing(title, states.get(title), owed), "resume" if title in paused else "pause") for title in titles]
 
     async def login(self, request: Request) -> Response:
         if self._token is None:

@@ -34,6 +34,7 @@ class Maintenance:
             self._next_sweep = time.monotonic() + _SWEEP_S
             self.sweep()
         self._watch_drift()
+        self._ledger.destinations.tell(self._configuration.notify.destination_after_s)
 
     def sweep(self) -> None:
         """Remove what is past its time: films and results of jobs that are done, ignored instances, leftovers."""
@@ -64,14 +65,16 @@ class Maintenance:
 
     def _expire(self, job: Job, age_s: float) -> None:
         settings = self._configuration
+        committed_days = settings.spool.keep_committed_days
+        relied_on = job.promised and (not committed_days or age_s <= committed_days * _DAY_S)
         if job.state in ("done", "dropped"):
-            if age_s >= settings.spool.keep_films_days * _DAY_S:
+            if age_s >= settings.spool.keep_films_days * _DAY_S and not relied_on:
                 self._spool.remove_film(job.job_id)
             if age_s > settings.spool.keep_results_days * _DAY_S:
                 self._spool.remove_result(job.job_id)
         elif job.state == "ignored":
             days = settings.spool.keep_ignored_days
-            if days and age_s > days * _DAY_S:
+            if days and age_s > days * _DAY_S and not relied_on:
                 self._spool.remove_film(job.job_id)
                 LOG.info("removed an ignored instance after spool.keep_ignored_days", extra={"job": job.job_id})
 

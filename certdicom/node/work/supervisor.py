@@ -112,9 +112,9 @@ class Supervisor:
 
     def hand_over(self, *, certify_only: bool = False) -> int:
         """Give the job queue what is due; returns how much there was."""
-        count = 0
+        count, paused = 0, set() if certify_only else self._ledger.destinations.paused()
         for kind, destination in self._queues:
-            if certify_only and kind != "certify":
+            if (certify_only and kind != "certify") or (kind == "deliver" and destination in paused):
                 continue
             for step in self._ledger.steps.hand_over(self._ledger.steps.due(kind, destination, _IN_HAND)):
                 self._job_queue.enqueue(step.queue, step.run_id, step.priority)

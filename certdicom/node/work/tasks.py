@@ -14,9 +14,10 @@ from typing import Final
 
 from certdicom.errors import ImageRefusedError
 from certdicom.node.configuration import Configuration
-from certdicom.node.deliver import commitment, delivery
+from certdicom.node.deliver import commitment, delivery, webhook
 from certdicom.node.identity import Work
 from certdicom.node.metrics import Metrics
+from certdicom.node.receive.commitment_scp import CommitmentScp
 from certdicom.node.settings import Destination
 from certdicom.node.store.delivery_log import Sendings
 from certdicom.node.store.ledger import Ledger
@@ -41,11 +42,16 @@ class Tasks:
     certifier: FilmCertifier
     metrics: Metrics
     work: Work
+    commitment_scp: CommitmentScp | None = None
 
     def __call__(self, step: Step) -> End:
         """Do what a step owes; `attempts.Do`."""
         if step.kind == "certify":
             return self._certify(step)
+        if step.kind == "notify":
+            return self._notify(step)
+        if step.kind == "report":
+            return self._report(step)
         destination = self.configuration.destination(step.destination)
         if destination is None:  # its queue is listened to by another process, which has another configuration
             return Later(_OTHER_WORK_S, "other-work", "this process has no such destination", counted=False)
@@ -54,6 +60,11 @@ class Tasks:
     def ended(self, step: Step, end: End, state: JobState) -> None:
         """Tell people how an attempt ended, once its end is written."""
         details = {"job": step.job_id, "destination": step.destination, "reason": getattr(end, "reason", "")}
+        if step.kind in ("notify", "report"):
+            self._told(step, end)
+            return
+        if step.kind == "deliver":
+            self._watch(step.destination, end)
         if isinstance(end, Ignored):
             self.metrics.ignored.inc()
             LOG.info("stored, not processed", extra=details)
@@ -70,8 +81,9 @@ class Tasks:
             self.clean(step.job_id)
 
     def clean(self, job_id: str) -> None:
-        """Remove the film of a job that is done, unless films are kept."""
-        if not self.configuration.spool.keep_films_days:
+        """Remove the film of a job that is done, unless films are kept, or a sender relies on us for this one."""
+        job = self.ledger.job(job_id)
+        if not self.configuration.spool.keep_films_days and job is not None and not job.promised:
             self.spool.remove_film(job_id)
 
     def _done(self, step: Step, end: Done, state: JobState, details: dict[str, str]) -> None:
@@ -88,6 +100,49 @@ class Tasks:
                 self.metrics.delivered.labels(destination=step.destination).inc()
         if state == "done" and step.kind != "certify":
             LOG.info("delivered", extra={"job": step.job_id})
+
+    def _watch(self, ae_title: str, end: End) -> None:
+        """Note, and tell once, that a destination takes nothing any more, or takes results again."""
+        if isinstance(end, Done):
+            if self.ledger.destinations.takes(ae_title):
+                LOG.warning("a destination takes results again", extra={"destination": ae_title})
+        elif isinstance(end, Later) and end.code == "unreachable" and self.ledger.destinations.fails(ae_title, end.reason):
+            LOG.warning("a destination takes nothing", extra={"destination": ae_title, "reason": end.reason})
+
+    # people and senders
+
+    def _notify(self, step: Step) -> End:
+        event = self.ledger.events.event(step.job_id)
+        if event is None or not self.configuration.notify.url:
+            return Done()
+        problem = webhook.post(self.configuration, event)
+        return Done() if problem is None else self._told_later(step, problem, self.configuration.notify.give_up_after_s)
+
+    def _report(self, step: Step) -> End:
+        promise = self.ledger.promises.promise(step.job_id)
+        if promise is None or self.commitment_scp is None:
+            return Done()
+        problem = self.commitment_scp.report(promise)
+        if problem is None:
+            LOG.info("told a sender what we are committed to", extra={"sender": promise.requestor, "count": len(promise.instances)})
+            return Done()
+        return self._told_later(step, problem, self.configuration.delivery.commitment_give_up_s)
+
+    def _told_later(self, step: Step, problem: str, give_up_after_s: float) -> Later | Failed:
+        if self.ledger.clock.now() - step.since > give_up_after_s:
+            return Failed("gave-up", problem)
+        wait_s = min(self._first_wait_s * 2 ** min(step.attempts - 1, 30), self.configuration.delivery.longest_wait_s)
+        return Later(wait_s, "unreachable", problem)
+
+    def _told(self, step: Step, end: End) -> None:
+        """What became of a notification or a report: what is told or given up is forgotten."""
+        details = {"state": step.kind, "reason": getattr(end, "reason", "")}
+        if isinstance(end, Later):
+            LOG.warning("a message was not taken and will be repeated", extra={**details, "attempts": step.attempts})
+        elif not isinstance(end, Lost):
+            if isinstance(end, Failed):
+                LOG.error("a message was given up", extra=details)
+            (self.ledger.events if step.kind == "notify" else self.ledger.promises).forget(step.job_id)
 
     # certify
 
@@ -137,13 +192,14 @@ class Tasks:
         refusals = step.refusals + refused
         if refused and refusals >= self.configuration.delivery.refusals:
             return Failed("refused", f"refused {refusals} times: {answer.reason}")
-        return self._again(step, answer.reason, refused=refused)
+        return self._again(step, destination, answer.reason, refused=refused)
 
-    def _again(self, step: Step, reason: str, *, refused: bool = False) -> Later | Failed:
+    def _again(self, step: Step, destination: Destination, reason: str, *, refused: bool = False) -> Later | Failed:
         """Another try after a pause that grows, as long as delivery.give_up_after_s has not passed."""
         if self.ledger.clock.now() - step.since > self.configuration.delivery.give_up_after_s:
             return Failed("gave-up", f"{reason}, for longer than delivery.give_up_after_s")
-        wait_s = min(self._first_wait_s * 2 ** min(step.attempts - 1, 30), self.configuration.delivery.longest_wait_s)
+        first_s = destination.first_wait_s or self._first_wait_s
+        wait_s = min(first_s * 2 ** min(step.attempts - 1, 30), destination.longest_wait_s or self.configuration.delivery.longest_wait_s)
         return Later(wait_s, "refused" if refused else "unreachable", reason, refused=refused)
 
     # commit
@@ -158,17 +214,21 @@ class Tasks:
             return Failed("not-committed", "no commitment report came within delivery.commitment_give_up_s")
         problem = commitment.request(self.configuration, destination, paths, job_id=step.job_id, ledger=self.ledger, reported=self.reported)
         if problem is not None:
-            return self._again(step, f"commitment not asked for: {problem}")
+            return self._again(step, destination, f"commitment not asked for: {problem}")
         if step.attempts > 1:
             LOG.warning("asked for commitment again: no report came", extra={"job": step.job_id, "destination": step.destination})
         return Later(self.configuration.delivery.commitment_wait_s, "awaiting-report", "asked for storage commitment")
 
-    def reported(self, transaction_uid: str, *, committed: bool) -> bool:
-        """Take a commitment report; False when nobody asked. SQLAlchemyError when it cannot be written down."""
-        most = self.configuration.delivery.refusals
-        answer = self.ledger.commitments.answer(transaction_uid, committed=committed, most_refusals=most)
-        if answer is None:
+    def reported(self, report: commitment.Report) -> bool:
+        """Take a commitment report; False when it is not about what was asked. SQLAlchemyError when it cannot be written down."""
+        asked = self.ledger.commitments.asked(report.transaction_uid)
+        committed = report.about(asked) if asked else None
+        if committed is None:
             return False
+        most = self.configuration.delivery.refusals
+        answer = self.ledger.commitments.answer(report.transaction_uid, committed=committed, most_refusals=most)
+        if answer is None:
+            return True  # it comes again
         job_id, destination, state = answer
         details = {"job": job_id, "destination": destination}
         if committed:
