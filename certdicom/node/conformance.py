@@ -17,7 +17,10 @@ from certdicom.outputs.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERS
 _COMMITMENT = UID("1.2.840.10008.1.20.1")
 _VERIFICATION = UID("1.2.840.10008.1.1")
 _SECTIONS = ("node", "access", "limits", "rules", "results", "tls")
-_ANSWERS = (0x0000, 0x0111, 0x0122, 0x0124, 0xA700, 0xA900, 0xB000, 0xB006, 0xB007, 0xC000)
+_ANSWERS = (
+    0x0000, 0x0001, 0x0107, 0x0110, 0x0111, 0x0116, 0x0117, 0x0122, 0x0124, 0x0210, 0x0211, 0x0212, 0x0213, 0xA700, 0xA900, 0xB000, 0xB006,
+    0xB007, 0xC000, 0xFE00,
+)  # fmt: skip
 
 
 def conformance_statement() -> str:
@@ -51,7 +54,12 @@ def conformance_statement() -> str:
             "",
             f"* {_VERIFICATION.name} ({_VERIFICATION}), SCP",
             f"* {_COMMITMENT.name} ({_COMMITMENT}), SCU: the archive's N-EVENT-REPORT is taken",
-            "  on an association that it opens with the SCP role for itself",
+            "  on an association that it opens with the SCP role for itself; one that is not about exactly what was asked is answered",
+            "  with 0x0115 (invalid argument value)",
+            f"* {_COMMITMENT.name} ({_COMMITMENT}), SCP: an N-ACTION is answered with 0x0000 once the request is written down; the",
+            "  N-EVENT-REPORT lists all instances that were asked for, as committed or with Failure Reason 0x0112 where their bytes are",
+            "  not in the spool. It is sent on the association of the request, or on one of our own with the SCP role for ourselves",
+            "  (`access.commitment_addresses`), and repeated until it is taken",
             "* Storage, SCP, level 2 (full): all attributes are kept as they came while the instance is in the spool",
             "",
             "Storage SOP classes that are certified by default (`rules.sop_classes`) with a bundle for radiographs, as the default is:",

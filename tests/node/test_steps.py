@@ -204,7 +204,7 @@ def test_a_commitment_report_ends_the_step_or_owes_the_delivery_again(ledger, co
     job_id = certified(ledger)
     ledger.steps.finish(begin(ledger, "deliver", "ARCHIVE").run_id, Done(then=(("commit", "ARCHIVE"),)))
     run_id = begin(ledger, "commit", "ARCHIVE").run_id
-    ledger.commitments.ask("1.2.3", job_id, "ARCHIVE")
+    ledger.commitments.ask("1.2.3", job_id, "ARCHIVE", [("1.2", "2.25.1")])
     # The report is quicker than the end of the attempt that asked for it.
     state = ledger.commitments.answer("1.2.3", committed=committed, most_refusals=2)
     assert state == (job_id, "ARCHIVE", "done" if committed else "delivering")
@@ -213,7 +213,7 @@ def test_a_commitment_report_ends_the_step_or_owes_the_delivery_again(ledger, co
     if not committed:
         assert step_of(ledger, job_id, "commit") is None
         ledger.steps.finish(begin(ledger, "deliver", "ARCHIVE").run_id, Done(then=(("commit", "ARCHIVE"),)))
-        ledger.commitments.ask("1.2.4", job_id, "ARCHIVE")
+        ledger.commitments.ask("1.2.4", job_id, "ARCHIVE", [("1.2", "2.25.1")])
         assert ledger.commitments.answer("1.2.4", committed=False, most_refusals=2)[2] == "failed"
 
 
