@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from certdicom.node.store.destinations import DestinationState
 from certdicom.node.store.records import Step, StepKind
 
-_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
+_ROUND_S: Final = 2.5
+"""Who reads the clock from outside the node may be late by a round of the supervisor."""
+
+_UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
 def what(step: Step) -> str:
@@ -21,7 +25,7 @@ def standing(step: Step, now: float) -> str:
     if step.state != "waiting":
         return "stopping" if step.stop_asked else step.state
     wait_s = step.due_at - now
-    if wait_s < 1:
+    if wait_s < _ROUND_S:
         return "waiting for its turn"
     return (
         f"waiting for the report, asked again in {span(wait_s)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -348,8 +349,12 @@ def test_a_sender_is_told_about_all_that_it_asked_for(run_node, configure, archi
     wait_until(lambda: modality.reports)
     if modality.status:
         wait_until(lambda: len(modality.reports) > 1, what="another try")
+        written = b"".join(path.read_bytes() for path in node.spool.root.glob("node.sqlite*"))
+        assert len(written) > 10_000
+        assert not any(uid.encode() in written for _, uid in asked), "the database has no UIDs of what is asked about"
         modality.status = 0
     wait_until(lambda: not node.ledger.steps.oldest().get(("report", "", "waiting")), what="the end of the report")
+    wait_until(lambda: not list(node.spool.requests.iterdir()))
     assert modality.reports[-1] == (2, "2.25.9", {uid for _, uid in asked[:2]}, {asked[2][1]}, {0x0112})
     node.ledger.destinations.resume("ARCHIVE")
     node.supervisor.nudge()
@@ -402,6 +407,19 @@ def test_an_ignored_instance_whose_bytes_are_gone_is_kept_again(run_node, config
     assert send(node, film) == [0]
     assert node.spool.ignored_instance(job.job_id).exists()
     assert node.ledger.job(job.job_id).changed_at > before, "and its time begins anew"
+
+
+def test_leftovers_are_removed_by_how_long_they_were_seen_and_by_no_clock_that_can_be_set(run_node, configure, monkeypatch):
+    spool, real = run_node(configure()).spool, time.monotonic
+    leftover = spool.new_file()
+    leftover.touch()
+    os.utime(leftover, (0, 0))
+    assert spool.sweep() == 0
+    monkeypatch.setattr("certdicom.node.store.spool.time.monotonic", lambda: real() + 5 * 3600)
+    assert spool.sweep() == 0
+    monkeypatch.setattr("certdicom.node.store.spool.time.monotonic", lambda: real() + 7 * 3600)
+    assert spool.sweep() == 1
+    assert not leftover.exists()
 
 
 # what people order
@@ -506,7 +524,8 @@ def test_destinations_are_listed_paused_and_resumed(queue):
     assert "1 owed, the oldest for" in queue.command("destinations")[1]
     assert queue.command("destinations")[1].splitlines()[0].endswith("; paused")
     (job,) = queue.node.ledger.jobs()
-    assert "deliver to ARCHIVE: waiting for its turn (the destination is paused), not tried yet" in queue.command("show", job.job_id)[1]
+    shown = queue.command("show", job.job_id)[1]
+    assert "deliver to ARCHIVE: waiting for its turn (the destination is paused), not tried yet" in shown, shown
     assert queue.command("resume", "ARCHIVE")[0] == 0
     wait_until(lambda: states(queue.node) == ["done"])
     code, _, errors = queue.command("pause", "NOBODY")

@@ -6,8 +6,10 @@ lives, and otherwise on one of our own, to the address in `access.commitment_add
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
+import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -17,6 +19,8 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]  # pynetdicom makes its names at run time
 from sqlalchemy.exc import SQLAlchemyError
 
+from certdicom.errors import OutputError
+from certdicom.files import write_atomically
 from certdicom.node.configuration import Configuration
 from certdicom.node.deliver.commitment import WELL_KNOWN_INSTANCE, sequence_of
 from certdicom.node.deliver.peers import associate, local_entity
@@ -63,12 +67,12 @@ class CommitmentScp:
             return INVALID, None
         if not asked or not transaction:
             return INVALID, None
-        address = self._configuration.commitment_address(requestor)
+        promise_id, address = str(uuid.uuid4()), self._configuration.commitment_address(requestor)
         try:
-            promise_id = self._ledger.promises.enter(
-                transaction, requestor=requestor, address=address, instances=asked, in_s=_FIRST_REPORT_S
-            )
-        except SQLAlchemyError as error:
+            write_atomically(self._spool.request(promise_id), json.dumps(sorted(asked)).encode())
+            self._ledger.promises.enter(promise_id, transaction, requestor=requestor, address=address, in_s=_FIRST_REPORT_S)
+        except (SQLAlchemyError, OutputError) as error:
+            self._spool.request(promise_id).unlink(missing_ok=True)
             LOG.error("a request for storage commitment could not be written down", extra={"error": type(error).__name__})
             return FAILED, None
         with self._lock:
@@ -78,7 +82,7 @@ class CommitmentScp:
         return TAKEN, None
 
     def report(self, promise: Promise) -> str | None:
-        """Tell a sender about all that it asked for; returns why that came to nothing, None when it was taken."""
+        """Tell a sender about all that it asked for; returns why that came to nothing, None when it was taken. OSError if it is unknown."""
         information, event_type = self._information(promise)
         with self._lock:
             association = self._requestors.pop(promise.promise_id, None)
@@ -87,6 +91,11 @@ class CommitmentScp:
             if problem is None:
                 return None
         return self._report_on_our_own(promise, information, event_type)
+
+    def forget(self, promise_id: str) -> None:
+        """Forget a request that was answered or given up."""
+        self._ledger.promises.forget(promise_id)
+        self._spool.request(promise_id).unlink(missing_ok=True)
 
     def _report_on_our_own(self, promise: Promise, information: Dataset, event_type: int) -> str | None:
         if not promise.address:
@@ -107,8 +116,9 @@ class CommitmentScp:
 
     def _information(self, promise: Promise) -> tuple[Dataset, int]:
         """What the report says, and its Event Type ID. What it promises is kept from now on."""
-        kept = [instance for instance in promise.instances if self._keep(instance[1])]
-        failed = [instance for instance in promise.instances if instance not in kept]
+        asked = json.loads(self._spool.request(promise.promise_id).read_bytes())
+        kept = [(sop_class, instance) for sop_class, instance in asked if self._keep(instance)]
+        failed = [(sop_class, instance) for sop_class, instance in asked if (sop_class, instance) not in kept]
         information = Dataset()
         information.TransactionUID = promise.transaction_uid
         if kept:

@@ -1,11 +1,8 @@
-"""Storage commitment that senders ask us for: which instances we have promised to keep, and whom we still owe a report."""
+"""Storage commitment that senders ask us for: whom we still owe a report, and which films we have promised to keep."""
 
 from __future__ import annotations
 
-import json
 import time
-import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -23,31 +20,25 @@ class Promise:
     transaction_uid: str
     requestor: str
     address: str
-    instances: tuple[tuple[str, str], ...]
 
 
 class Promises:
-    """The table of requests that were not answered yet. SOP Instance UIDs are in it until then, as they must be in the report."""
+    """The table of requests that were not answered yet. Which instances they are about stands in the spool: the database has no UIDs."""
 
     def __init__(self, engine: sa.Engine, steps: Steps) -> None:
         self._engine, self._steps = engine, steps
 
-    def enter(self, transaction_uid: str, *, requestor: str, address: str, instances: Iterable[tuple[str, str]], in_s: float) -> str:
-        """Owe a report about these instances (SOP Class and Instance UIDs) in so many seconds; returns its id."""
-        promise_id = str(uuid.uuid4())
+    def enter(self, promise_id: str, transaction_uid: str, *, requestor: str, address: str, in_s: float) -> None:
+        """Owe a report in so many seconds."""
         row = {"promise_id": promise_id, "transaction_uid": transaction_uid, "requestor": requestor, "address": address}
         with self._engine.begin() as connection:
-            connection.execute(sa.insert(PROMISES).values(**row, instances=json.dumps(sorted(instances)), asked_at=time.time()))
+            connection.execute(sa.insert(PROMISES).values(**row, asked_at=time.time()))
             self._steps.owe(connection, promise_id, "report", "", priority=ROUTINE, in_s=in_s)
-        return promise_id
 
     def promise(self, promise_id: str) -> Promise | None:
         with self._engine.connect() as connection:
             row = connection.execute(sa.select(PROMISES).where(PROMISES.c.promise_id == promise_id)).one_or_none()
-        if row is None:
-            return None
-        instances = tuple((sop_class, instance) for sop_class, instance in json.loads(row.instances))
-        return Promise(row.promise_id, row.transaction_uid, row.requestor, row.address, instances)
+        return None if row is None else Promise(row.promise_id, row.transaction_uid, row.requestor, row.address)
 
     def keep(self, job_id: str) -> None:
         """Note that a sender relies on us for the film of a job: it is not removed any more, but by `spool.keep_committed_days`."""

@@ -4,6 +4,7 @@
       incoming/        what is being made; nothing in it counts
       films/           ID.dcm, certified or to be certified
       ignored/         ID.dcm, stored, not processed
+      requests/        ID.json, what senders have asked us to commit ourselves to, until they are told
       results/         ID/ with the outputs of `certdicom.outputs`: seg.dcm, preview.png, report.json and what `[results]` asks for
       site.key         keys the noise and the pseudonyms
       spool.id         which spool this is
@@ -27,7 +28,7 @@ from certdicom.errors import OutputError, UsageError
 from certdicom.files import keep_private, write_atomically
 
 _ABANDONED_S: Final = 6 * 3600
-"""Age after which something in `incoming` belongs to nobody any more."""
+"""What has been in `incoming` for so long, as seen by us and not by a clock that can be set, belongs to nobody any more."""
 
 
 class Spool:
@@ -37,8 +38,10 @@ class Spool:
         """Make the folders. UsageError when the place cannot be used."""
         self.root = root
         self.incoming, self.films, self.ignored, self.results = (root / name for name in ("incoming", "films", "ignored", "results"))
+        self.requests = root / "requests"
+        self._first_seen: dict[Path, float] = {}
         try:
-            for folder in (root, self.incoming, self.films, self.ignored, self.results):
+            for folder in (root, self.incoming, self.films, self.ignored, self.results, self.requests):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 if folder != root:
                     keep_private(folder)
@@ -68,6 +71,10 @@ class Spool:
 
     def result(self, job_id: str) -> Path:
         return self.results / job_id
+
+    def request(self, promise_id: str) -> Path:
+        """What a sender has asked us to commit ourselves to."""
+        return self.requests / f"{promise_id}.json"
 
     def objects(self, job_id: str) -> list[Path]:
         """The DICOM objects of a result, in the order in which they are sent; empty when there is no result."""
@@ -152,12 +159,13 @@ class Spool:
 
     def sweep(self) -> int:
         """Remove what dead processes left unfinished; returns how many pieces."""
-        horizon, count = time.time() - _ABANDONED_S, 0
+        now, count = time.monotonic(), 0
         leftovers = [*self.incoming.iterdir(), *self.films.glob(".certdicom-*.part"), *self.ignored.glob(".certdicom-*.part")]
-        for path in leftovers:
+        self._first_seen = {path: self._first_seen.get(path, now) for path in leftovers}
+        for path, seen in self._first_seen.items():
+            if now - seen < _ABANDONED_S:
+                continue
             try:
-                if path.lstat().st_mtime > horizon:
-                    continue
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
                 else:

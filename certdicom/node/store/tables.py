@@ -141,10 +141,11 @@ PROMISES = sa.Table(
     sa.Column("transaction_uid", sa.String(64), nullable=False),
     sa.Column("requestor", sa.String(16), nullable=False),
     sa.Column("address", sa.Text, nullable=False),
-    sa.Column("instances", sa.Text, nullable=False),
     sa.Column("asked_at", sa.Float, nullable=False),
 )
-"""Storage commitment that senders have asked us for, until they were told; each has a step "report" under its id."""
+"""Storage commitment that senders have asked us for, until they were told; each has a step "report" under its id, and a file of
+`Spool.request` with the instances.
+"""
 
 EXECUTORS = sa.Table(
     "certdicom_executors",

@@ -42,7 +42,7 @@ class Tasks:
     certifier: FilmCertifier
     metrics: Metrics
     work: Work
-    commitment_scp: CommitmentScp | None = None
+    commitment_scp: CommitmentScp
 
     def __call__(self, step: Step) -> End:
         """Do what a step owes; `attempts.Do`."""
@@ -120,11 +120,11 @@ class Tasks:
 
     def _report(self, step: Step) -> End:
         promise = self.ledger.promises.promise(step.job_id)
-        if promise is None or self.commitment_scp is None:
-            return Done()
+        if promise is None or not self.spool.request(step.job_id).exists():
+            return Done()  # it was forgotten
         problem = self.commitment_scp.report(promise)
         if problem is None:
-            LOG.info("told a sender what we are committed to", extra={"sender": promise.requestor, "count": len(promise.instances)})
+            LOG.info("told a sender what we are committed to", extra={"sender": promise.requestor})
             return Done()
         return self._told_later(step, problem, self.configuration.delivery.commitment_give_up_s)
 
@@ -142,7 +142,10 @@ class Tasks:
         elif not isinstance(end, Lost):
             if isinstance(end, Failed):
                 LOG.error("a message was given up", extra=details)
-            (self.ledger.events if step.kind == "notify" else self.ledger.promises).forget(step.job_id)
+            if step.kind == "notify":
+                self.ledger.events.forget(step.job_id)
+            else:
+                self.commitment_scp.forget(step.job_id)
 
     # certify
 

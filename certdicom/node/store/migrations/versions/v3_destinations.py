@@ -36,6 +36,5 @@ def upgrade() -> None:
         sa.Column("transaction_uid", sa.String(64), nullable=False),
         sa.Column("requestor", sa.String(16), nullable=False),
         sa.Column("address", sa.Text, nullable=False),
-        sa.Column("instances", sa.Text, nullable=False),
         sa.Column("asked_at", sa.Float, nullable=False),
     )
