@@ -63,6 +63,7 @@ class _State(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         try:
             counts, open_steps = self._ledger.counts(), self._ledger.steps.oldest()
+            destinations = self._ledger.destinations.states()
             alarm = drifted(self._ledger, expected=self._expected, drift=self._drift)
         except SQLAlchemyError:
             yield GaugeMetricFamily("certdicom_database_up", "whether the database answers", value=0)
@@ -79,6 +80,14 @@ class _State(Collector):
                 steps.add_metric(which, number)
                 ages.add_metric(which, age_s)
             yield from (steps, ages)
+            paused = GaugeMetricFamily("certdicom_destination_paused", "1 while somebody has paused it", labels=["destination"])
+            failing = GaugeMetricFamily(
+                "certdicom_destination_failing_seconds", "seconds since it took something last, 0 while it does", labels=["destination"]
+            )
+            for title, standing in destinations.items():
+                paused.add_metric([title], int(standing.paused))
+                failing.add_metric([title], standing.failing_s or 0.0)
+            yield from (paused, failing)
             yield GaugeMetricFamily(
                 "certdicom_abstain_drift", "1 when the abstaining share left what the model card expects", value=int(alarm)
             )

@@ -523,11 +523,13 @@ def test_destinations_are_listed_paused_and_resumed(queue):
     wait_until(lambda: len(queue.two.received) == 1)
     assert "1 owed, the oldest for" in queue.command("destinations")[1]
     assert queue.command("destinations")[1].splitlines()[0].endswith("; paused")
+    assert queue.node.metrics.registry.get_sample_value("certdicom_destination_paused", {"destination": "ARCHIVE"}) == 1
     (job,) = queue.node.ledger.jobs()
     shown = queue.command("show", job.job_id)[1]
     assert "deliver to ARCHIVE: waiting for its turn (the destination is paused), not tried yet" in shown, shown
     assert queue.command("resume", "ARCHIVE")[0] == 0
     wait_until(lambda: states(queue.node) == ["done"])
+    assert queue.node.metrics.registry.get_sample_value("certdicom_destination_paused", {"destination": "ARCHIVE"}) == 0
     code, _, errors = queue.command("pause", "NOBODY")
     assert (code, errors.count("\n")) == (2, 1)
 
