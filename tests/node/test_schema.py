@@ -56,6 +56,50 @@ def test_they_do_on_postgresql_too(database):
     engine.dispose()
 
 
+OWED_BY_THE_FIRST_EDITION = {
+    # job and delivery as 0.1.0 left them; what is owed then, and the job's state
+    "queued": ("queued", None, [("certify", "waiting")], "queued"),
+    "certifying": ("certifying", None, [("certify", "waiting")], "queued"),
+    "waiting": ("delivering", "waiting", [("deliver", "waiting")], "delivering"),
+    "committing": ("delivering", "committing", [("deliver", "waiting")], "delivering"),
+    "refused": ("failed", "failed", [("deliver", "failed")], "failed"),
+    "not certified": ("failed", None, [("certify", "failed")], "failed"),
+    "done": ("done", "done", [("deliver", "done")], "done"),
+    "ignored": ("ignored", None, [], "ignored"),
+    "dropped": ("dropped", None, [("certify", "stopped")], "dropped"),
+}
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def test_what_the_first_edition_owed_is_owed(request, tmp_path, kind):
+    url = request.getfixturevalue("database").url if kind == "postgresql" else f"sqlite:///{tmp_path / 'old.sqlite'}"
+    engine = connect(url)
+    job = (
+        "INSERT INTO certdicom_jobs (job_id, subject, state, reason, generation, told, attempts, sender, size, received_at, updated_at, "
+        "seg_sha256, abstain, seconds) VALUES (:id, :id, :state, '', 1, TRUE, 1, 'CR', 1, 1e9, 1e9, :seg, NULL, '{}')"
+    )
+    delivery = (
+        "INSERT INTO certdicom_deliveries (job_id, destination, state, reason, generation, told, attempts, refusals, created_at, "
+        "updated_at) VALUES (:id, 'ARCHIVE', :state, '', 1, TRUE, 1, 0, 1e9, 1e9)"
+    )
+    with engine.begin() as connection:
+        schema.migrate(connection, "1")
+        for name, (state, delivered, _, _) in OWED_BY_THE_FIRST_EDITION.items():
+            connection.execute(sa.text(job), {"id": name, "state": state, "seg": "ab" if delivered else ""})
+            if delivered:
+                connection.execute(sa.text(delivery), {"id": name, "state": delivered})
+        connection.execute(sa.text("DROP TABLE certdicom_schema"))  # 0.1.0 wrote none
+    assert schema.upgrade(engine) == ("", schema.newest())
+    ledger = Ledger(engine)
+    for name, (_, _, owed, state) in OWED_BY_THE_FIRST_EDITION.items():
+        assert [(step.kind, step.state) for step in ledger.steps.of([name])] == owed, name
+        assert ledger.job(name).state == state
+    assert ledger.counts() == {"queued": 2, "certifying": 0, "delivering": 2, "done": 1, "ignored": 1, "failed": 2, "dropped": 1}
+    assert [step.job_id for step in ledger.steps.due("deliver", "ARCHIVE", 9)] != []
+    assert ledger.retry("refused").state == "delivering"
+    engine.dispose()
+
+
 def test_a_newer_database_is_not_touched_and_an_older_one_not_read(engine, tmp_path):
     with engine.begin() as connection:
         connection.execute(sa.text("UPDATE certdicom_schema SET version_num = '99'"))

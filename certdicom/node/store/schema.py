@@ -30,11 +30,16 @@ def upgrade(engine: sa.Engine) -> tuple[str, str]:
         before = _version(connection)
         _require_known(before)
         if before != newest():
-            config = Config()
-            config.set_main_option("script_location", str(_MIGRATIONS))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            migrate(connection, "head")
         return before, newest()
+
+
+def migrate(connection: sa.Connection, version: str) -> None:
+    """Bring the tables to a version, or to "head", in the connection's transaction."""
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.attributes["connection"] = connection
+    command.upgrade(config, version)
 
 
 def require_newest(engine: sa.Engine) -> None:
