@@ -336,7 +336,7 @@ def instance_of(film) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("way", ["the same association", "one of our own", "one of our own, repeated"])
-def test_a_sender_is_told_about_all_that_it_asked_for(run_node, configure, archive, make_film, send, way):
+def test_a_sender_is_told_about_all_that_it_asked_for(run_node, configure, archive, make_film, send, monkeypatch, way):
     modality = Modality(listens=way != "the same association")
     node = run_node(configure(archive, access__commitment_addresses=f"MODALITY=127.0.0.1:{modality.port or 1}"))
     node.ledger.destinations.pause("ARCHIVE")
@@ -362,10 +362,15 @@ def test_a_sender_is_told_about_all_that_it_asked_for(run_node, configure, archi
     time.sleep(0.3)
     node.maintenance.sweep()
     assert len(list(node.spool.film_ids())) == 1, "what we are committed to is kept"
+    assert len(list(node.spool.ignored.iterdir())) == 1
     modality.reports.clear()
     assert modality.ask(node, *asked[:2], transaction="2.25.10", stay_s=20 if way == "the same association" else 0) == 0
     wait_until(lambda: modality.reports)
     assert modality.reports[0] == (1, "2.25.10", {uid for _, uid in asked[:2]}, set(), set())
+    later = node.configuration.spool.model_copy(update={"keep_committed_days": 1e-6})
+    monkeypatch.setattr(node.maintenance, "_configuration", node.configuration.model_copy(update={"spool": later}))
+    node.maintenance.sweep()
+    assert list(node.spool.film_ids()) == [], "for as long as spool.keep_committed_days says"
     modality.stop()
 
 

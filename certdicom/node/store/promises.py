@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -44,6 +45,13 @@ class Promises:
         """Note that a sender relies on us for the film of a job: it is not removed any more, but by `spool.keep_committed_days`."""
         with self._engine.begin() as connection:
             connection.execute(sa.update(JOBS).where(JOBS.c.job_id == job_id).values(promised=True))
+
+    def unless_kept(self, job_id: str, remove: Callable[[], None]) -> None:
+        """Remove something of a job, unless a sender relies on us for it; nobody can begin to meanwhile."""
+        mine = sa.update(JOBS).where(JOBS.c.job_id == job_id, ~JOBS.c.promised).values(promised=False).returning(JOBS.c.job_id)
+        with self._engine.begin() as connection:
+            if connection.execute(mine).one_or_none() is not None:
+                remove()
 
     def forget(self, promise_id: str) -> None:
         """Forget a request and its step."""

@@ -65,18 +65,23 @@ class Maintenance:
 
     def _expire(self, job: Job, age_s: float) -> None:
         settings = self._configuration
-        committed_days = settings.spool.keep_committed_days
-        relied_on = job.promised and (not committed_days or age_s <= committed_days * _DAY_S)
         if job.state in ("done", "dropped"):
-            if age_s >= settings.spool.keep_films_days * _DAY_S and not relied_on:
-                self._spool.remove_film(job.job_id)
+            if age_s >= settings.spool.keep_films_days * _DAY_S:
+                self._remove_film(job, age_s)
             if age_s > settings.spool.keep_results_days * _DAY_S:
                 self._spool.remove_result(job.job_id)
         elif job.state == "ignored":
             days = settings.spool.keep_ignored_days
-            if days and age_s > days * _DAY_S and not relied_on:
-                self._spool.remove_film(job.job_id)
-                LOG.info("removed an ignored instance after spool.keep_ignored_days", extra={"job": job.job_id})
+            if days and age_s > days * _DAY_S:
+                self._remove_film(job, age_s)
+
+    def _remove_film(self, job: Job, age_s: float) -> None:
+        """Remove the bytes of an instance, unless a sender relies on us for them."""
+        days = self._configuration.spool.keep_committed_days
+        if job.promised and days and age_s > days * _DAY_S:
+            self._spool.remove_film(job.job_id)
+        else:
+            self._ledger.promises.unless_kept(job.job_id, lambda: self._spool.remove_film(job.job_id))
 
     def _watch_drift(self) -> None:
         expected, drift = self._configuration.certificate.expected_abstain, self._configuration.certificate.abstain_drift

@@ -82,9 +82,8 @@ class Tasks:
 
     def clean(self, job_id: str) -> None:
         """Remove the film of a job that is done, unless films are kept, or a sender relies on us for this one."""
-        job = self.ledger.job(job_id)
-        if not self.configuration.spool.keep_films_days and job is not None and not job.promised:
-            self.spool.remove_film(job_id)
+        if not self.configuration.spool.keep_films_days:
+            self.ledger.promises.unless_kept(job_id, lambda: self.spool.remove_film(job_id))
 
     def _done(self, step: Step, end: Done, state: JobState, details: dict[str, str]) -> None:
         if end.result is not None:
@@ -237,6 +236,9 @@ class Tasks:
         if committed:
             self.metrics.delivered.labels(destination=destination).inc()
             LOG.info("committed", extra=details)
+        elif state == "failed":
+            self.metrics.failed.inc()
+            LOG.error("not delivered", extra={**details, "reason": f"not committed {most} times"})
         else:
             LOG.warning("not committed; to be sent again", extra=details)
         if state == "done":
