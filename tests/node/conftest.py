@@ -15,7 +15,7 @@ from pynetdicom.ae import ApplicationEntity
 sys.path.insert(0, str(Path(__file__).parent))
 
 from fakes import Archive, CheapCertifier, write_bundle
-from processes import PostgreSql
+from processes import Cluster, PostgreSql
 
 from certdicom.imaging.synthetic import film_bytes, synthetic_film
 from certdicom.node.configuration import load_configuration
@@ -115,6 +115,22 @@ def database(tmp_path):
     server = PostgreSql(tmp_path)
     yield server
     server.stop()
+
+
+@pytest.fixture
+def make_cluster(tmp_path):
+    """Make nodes, workers and an archive in processes of their own; all are ended."""
+    clusters = []
+
+    def make(**options) -> Cluster:
+        cluster = Cluster(tmp_path / f"cluster-{len(clusters)}", options.pop("archive", None) or Archive().start(), **options)
+        clusters.append(cluster)
+        return cluster
+
+    yield make
+    for cluster in clusters:
+        cluster.stop_all()
+        cluster.archive.stop()
 
 
 @pytest.fixture

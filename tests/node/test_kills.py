@@ -20,21 +20,6 @@ AT_RECEIPT = ("received", "entered", "handed over", "enqueued")
 
 
 @pytest.fixture
-def make_cluster(tmp_path):
-    clusters = []
-
-    def make(**options) -> Cluster:
-        cluster = Cluster(tmp_path / f"cluster-{len(clusters)}", Archive().start(), **options)
-        clusters.append(cluster)
-        return cluster
-
-    yield make
-    for cluster in clusters:
-        cluster.stop_all()
-        cluster.archive.stop()
-
-
-@pytest.fixture
 def make_shared(database, make_cluster):
     """A node and two workers that have their jobs in PostgreSQL, started."""
 

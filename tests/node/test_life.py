@@ -15,21 +15,6 @@ from pydicom import dcmread
 pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.fixture
-def make_cluster(tmp_path):
-    clusters = []
-
-    def make(**options) -> Cluster:
-        cluster = Cluster(tmp_path / f"cluster-{len(clusters)}", options.pop("archive", None) or Archive().start(), **options)
-        clusters.append(cluster)
-        return cluster
-
-    yield make
-    for cluster in clusters:
-        cluster.stop_all()
-        cluster.archive.stop()
-
-
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def start_cluster(request, make_cluster):
     """A node on SQLite; or one on PostgreSQL with two workers, which alone certify. Started, after `prepare` was called with it."""

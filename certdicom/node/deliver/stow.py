@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +11,7 @@ import httpx
 
 from certdicom.errors import UsageError
 from certdicom.node.configuration import Configuration
+from certdicom.node.deliver.https import https_client
 from certdicom.node.deliver.store_status import Notes, StoreOutcome, classify, meaning
 from certdicom.node.settings import Destination
 
@@ -24,19 +24,13 @@ _LATER: Final = frozenset({401, 403, 404, 408, 425, 429})
 
 def client(configuration: Configuration, destination: Destination) -> httpx.Client:
     """An HTTP client for a destination. UsageError when its token or its certificates cannot be read; both are read each time."""
-    headers = {"Accept": "application/dicom+json"}
-    if destination.stow_token_file:
-        try:
-            token = Path(destination.stow_token_file).expanduser().read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"destination.stow_token_file {destination.stow_token_file} cannot be read: {type(error).__name__}") from error
-        headers["Authorization"] = f"Bearer {token}"
-    try:
-        context = ssl.create_default_context(cafile=str(Path(destination.stow_ca).expanduser()) if destination.stow_ca else None)
-    except OSError as error:
-        raise UsageError(f"destination.stow_ca {destination.stow_ca} cannot be read: {error.strerror or error}") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return httpx.Client(headers=headers, verify=context, timeout=configuration.delivery.timeout_s, follow_redirects=False)
+    return https_client(
+        section="destination",
+        token=("stow_token_file", destination.stow_token_file),
+        ca=("stow_ca", destination.stow_ca),
+        timeout_s=configuration.delivery.timeout_s,
+        headers={"Accept": "application/dicom+json"},
+    )
 
 
 def store(configuration: Configuration, destination: Destination, path: Path, notes: Notes) -> StoreOutcome:

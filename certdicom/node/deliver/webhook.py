@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import ssl
-from pathlib import Path
 
 import httpx
 
 from certdicom.errors import UsageError
 from certdicom.node.configuration import Configuration
+from certdicom.node.deliver.https import https_client
 from certdicom.node.store.events import Event
 from certdicom.version import VERSION
 
@@ -27,25 +26,17 @@ def post(configuration: Configuration, event: Event) -> str | None:
         "id": event.event_id,
     }
     try:
-        with _client(configuration) as client:
+        settings = configuration.notify
+        with https_client(
+            section="notify",
+            token=("token_file", settings.token_file),
+            ca=("ca", settings.ca),
+            timeout_s=settings.timeout_s,
+            headers={"User-Agent": f"certdicom/{VERSION}"},
+        ) as client:
             response = client.post(configuration.notify.url, json=content)
     except UsageError as error:
         return str(error)
     except httpx.HTTPError as error:
         return f"notify.url does not answer: {type(error).__name__}"
     return None if response.is_success else f"notify.url answers HTTP {response.status_code}"
-
-
-def _client(configuration: Configuration) -> httpx.Client:
-    """UsageError when the token or the certificates cannot be read; both are read each time."""
-    settings, headers = configuration.notify, {"User-Agent": f"certdicom/{VERSION}"}
-    if settings.token_file:
-        try:
-            headers["Authorization"] = f"Bearer {Path(settings.token_file).expanduser().read_text(encoding='ascii').strip()}"
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"notify.token_file {settings.token_file} cannot be read: {type(error).__name__}") from error
-    try:
-        context = ssl.create_default_context(cafile=str(Path(settings.ca).expanduser()) if settings.ca else None)
-    except OSError as error:
-        raise UsageError(f"notify.ca {settings.ca} cannot be read: {error.strerror or error}") from error
-    return httpx.Client(headers=headers, verify=context, timeout=settings.timeout_s, follow_redirects=False)
