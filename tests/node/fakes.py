@@ -29,19 +29,19 @@ from pynetdicom.sop_class import (
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT, Certificate, Structure, Window
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.outputs import PREVIEW, REPORT, SEG
+from certdicom.outputs import REPORT, SEG
 from certdicom.outputs.uids import derive_uid
 
 LUNGS = Structure("lungs", ("39607008", "SCT", "Lung"), (86, 180, 233))
 
 
 class CheapCertifier:
-    """Writes a real SEG, preview and report from fixed decisions; `before` is called first and may wait or raise."""
+    """Writes a real SEG and report from fixed decisions; `before` is called first and may wait or raise; `outputs`: what is written."""
 
     def __init__(self, before: Callable[[Path], None] | None = None) -> None:
         self.calls = 0
         self.before = before
-        self.outputs = [SEG, PREVIEW, REPORT]
+        self.outputs = [SEG, REPORT]
 
     def close(self) -> None:
         """Nothing runs elsewhere."""

@@ -8,6 +8,8 @@ import threading
 import pytest
 from fakes import CheapCertifier, free_port
 
+from certdicom.outputs import PREVIEW, REPORT, SEG
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
@@ -28,7 +30,9 @@ def test_a_film_is_seen_going_from_queued_to_done_and_a_failed_one_is_started_ag
 ):
     go_on = threading.Event()
     archive.behaviour = lambda number: 0x0000 if number == 1 else 0xA900
-    node = run_node(configure(archive, web__port=free_port()), CheapCertifier(lambda film: go_on.wait(60)))
+    certifier = CheapCertifier(lambda film: go_on.wait(60))
+    certifier.outputs = [SEG, PREVIEW, REPORT]
+    node = run_node(configure(archive, web__port=free_port()), certifier)
     page = browser.new_page(viewport={"width": 390, "height": 844})
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

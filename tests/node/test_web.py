@@ -8,7 +8,9 @@ import urllib.parse
 import urllib.request
 
 import pytest
-from fakes import wait_until
+from fakes import CheapCertifier, wait_until
+
+from certdicom.outputs import PREVIEW, REPORT, SEG
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -47,7 +49,9 @@ def test_the_page_shows_a_film_its_preview_its_certificate_and_starts_a_failed_o
     run_node, configure, archive, make_film, send, ask, page_port
 ):
     archive.behaviour = lambda number: 0xA900
-    node = run_node(configure(archive, web__port=page_port))
+    certifier = CheapCertifier()
+    certifier.outputs = [SEG, PREVIEW, REPORT]
+    node = run_node(configure(archive, web__port=page_port), certifier)
     assert "No film has come yet" in ask(node, "/")[2]
     assert send(node, make_film(ImagerPixelSpacing=[0, 0])) == [0]
     wait_until(lambda: [job.state for job in node.ledger.jobs()] == ["failed"])
