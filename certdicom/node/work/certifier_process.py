@@ -10,11 +10,10 @@ import json
 import os
 import queue
 import signal
-import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from certdicom.errors import ImageRefusedError, OutputError
 from certdicom.models.bundle import load_bundle
@@ -33,13 +32,15 @@ def main() -> None:
     for stop in (signal.SIGINT, signal.SIGTERM):  # meant for the node, who may want to finish its film
         signal.signal(stop, signal.SIG_IGN)
     os.umask(_PRIVATE)
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # so that no library's output is taken for an answer
-    configuration = Configuration.model_validate_json(sys.stdin.buffer.readline())
+    lines, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)  # so that no library reads what is meant for us, or waits for it,
+    os.dup2(2, 1)  # and none's output is taken for an answer
+    configuration = Configuration.model_validate_json(lines.readline())
     start_logging(configuration.log.level)
     _limit_memory(configuration.jobs.certify_memory_mb * _MIB)
     requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(requests,), daemon=True).start()
+    threading.Thread(target=_read, args=(lines, requests), daemon=True).start()
     certifier: PipelineCertifier | None = None
     while True:
         request = requests.get()
@@ -55,8 +56,8 @@ def main() -> None:
         answers.flush()
 
 
-def _read(requests: queue.SimpleQueue[dict[str, Any]]) -> None:
-    for line in sys.stdin.buffer:
+def _read(lines: BinaryIO, requests: queue.SimpleQueue[dict[str, Any]]) -> None:
+    for line in lines:
         requests.put(json.loads(line))
     os._exit(0)  # the node has ended; nobody waits for what is being computed
 
