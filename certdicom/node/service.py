@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import socket
-import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -130,7 +129,6 @@ class Service:
         )
         self.scp = self._scp(bundle) if listens else None
         self.web: WebServer | None = None
-        self._stopped = threading.Event()
 
     def start(self) -> None:
         """Take up what was left, then listen. UsageError when an address is taken."""

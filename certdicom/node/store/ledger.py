@@ -71,12 +71,6 @@ class Ledger:
             insert_once(connection, META, name=name, value=value)
             return str(connection.execute(sa.select(META.c.value).where(META.c.name == name)).scalar_one())
 
-    def declare(self, name: str, value: str) -> None:
-        """Say under a name what holds for all processes from now on."""
-        with self._engine.begin() as connection:
-            if not insert_once(connection, META, name=name, value=value):
-                connection.execute(sa.update(META).where(META.c.name == name).values(value=value))
-
     def ping(self) -> None:
         """Raise when the database does not answer."""
         with self._engine.connect() as connection:
@@ -264,12 +258,12 @@ class Ledger:
             self.steps.deliver_again(connection, job_id, other, priority=job.priority, unless_done=True)
             return _read(connection, job_id)
 
-    # what is past its time
-
     def _failed(self, connection: sa.Connection, step: Step, end: Failed) -> None:
         if step.kind in ("certify", "deliver", "commit"):
             told = {"job_id": step.job_id, "destination": step.destination, "code": end.code, "reason": end.reason}
             self.events.tell(connection, "job-failed", **told)
+
+    # what is past its time
 
     def age_s(self, job: Job) -> float:
         """Seconds since a job changed, by the steady clock."""

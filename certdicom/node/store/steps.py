@@ -92,7 +92,7 @@ class Steps:
         with self._engine.begin() as connection:
             for step in steps:
                 run_id = f"{step.job_id}.{step.queue}.{secrets.token_hex(8)}"
-                mine = _key(step) & (STEPS.c.state == "waiting") & (STEPS.c.run_id == "")
+                mine = _key(step.job_id, step.kind, step.destination) & (STEPS.c.state == "waiting") & (STEPS.c.run_id == "")
                 row = connection.execute(sa.update(STEPS).where(mine).values(run_id=run_id).returning(STEPS)).one_or_none()
                 if row is not None:
                     handed.append(_step(row))
@@ -151,9 +151,8 @@ class Steps:
         """Let a step be owed from now on and due in so many seconds, whatever became of it before."""
         now = self._clock.now()
         fresh = self._waiting(**_FRESH, priority=priority, since=now, due_at=now + in_s)
-        mine = (STEPS.c.job_id == job_id) & (STEPS.c.kind == kind) & (STEPS.c.destination == destination)
         if not insert_once(connection, STEPS, job_id=job_id, kind=kind, destination=destination, **fresh):
-            connection.execute(sa.update(STEPS).where(mine).values(**fresh))
+            connection.execute(sa.update(STEPS).where(_key(job_id, kind, destination)).values(**fresh))
 
     def again(self, connection: sa.Connection, job_id: str) -> int:
         """Let all steps of a job that failed, were stopped or wait be due now; returns how many there are."""
@@ -177,22 +176,20 @@ class Steps:
 
     def deliver_again(self, connection: sa.Connection, job_id: str, destination: str, *, priority: int, unless_done: bool = False) -> None:
         """Owe a delivery anew, and its commitment with it; `unless_done`: not where it was delivered."""
-        mine = (STEPS.c.job_id == job_id) & (STEPS.c.destination == destination)
-        done = sa.select(STEPS.c.state).where(mine, STEPS.c.kind == "deliver", STEPS.c.state == "done")
+        done = sa.select(STEPS.c.state).where(_key(job_id, "deliver", destination), STEPS.c.state == "done")
         if unless_done and connection.execute(done).one_or_none() is not None:
             self._settle(connection, job_id)
             return
-        connection.execute(sa.delete(STEPS).where(mine, STEPS.c.kind == "commit"))
+        connection.execute(sa.delete(STEPS).where(_key(job_id, "commit", destination)))
         self.owe(connection, job_id, "deliver", destination, priority=priority)
         self._settle(connection, job_id)
 
     def take_away(self, connection: sa.Connection, job_id: str, destination: str) -> bool:
         """Owe a destination nothing of a job any more; False when nothing of it waits, has failed or was stopped there."""
-        mine = (STEPS.c.job_id == job_id) & (STEPS.c.destination == destination)
-        gone = sa.delete(STEPS).where(mine, STEPS.c.kind == "deliver", STEPS.c.state.in_(_RETRIED))
+        gone = sa.delete(STEPS).where(_key(job_id, "deliver", destination), STEPS.c.state.in_(_RETRIED))
         if not connection.execute(gone).rowcount:
             return False
-        connection.execute(sa.delete(STEPS).where(mine, STEPS.c.kind == "commit"))
+        connection.execute(sa.delete(STEPS).where(_key(job_id, "commit", destination)))
         return True
 
     def hasten(self, job_id: str, priority: int) -> None:
@@ -206,9 +203,7 @@ class Steps:
 
     def reported(self, connection: sa.Connection, job_id: str, destination: str, *, committed: bool, most_refusals: int) -> JobState:
         """An archive has answered: the commitment is done, or the delivery is owed again, failed at the `most_refusals`-th time."""
-        commit, deliver = (
-            (STEPS.c.job_id == job_id) & (STEPS.c.kind == kind) & (STEPS.c.destination == destination) for kind in ("commit", "deliver")
-        )
+        commit, deliver = _key(job_id, "commit", destination), _key(job_id, "deliver", destination)
         ended = {"run_id": "", "owner": "", "updated_at": time.time()}
         if committed:
             connection.execute(sa.update(STEPS).where(commit).values(**ended, state="done", code="", reason=""))
@@ -250,7 +245,7 @@ class Steps:
             self.failed(connection, step, end)
         else:
             change |= {"state": "done", "code": "", "reason": end.reason if isinstance(end, Done) else ""}
-        connection.execute(sa.update(STEPS).where(_key(step)).values(**change))
+        connection.execute(sa.update(STEPS).where(_key(step.job_id, step.kind, step.destination)).values(**change))
         if isinstance(end, Ignored):
             return self._show(connection, step.job_id, "ignored", end.code, end.reason)
         if isinstance(end, Done):
@@ -301,8 +296,8 @@ def _record(connection: sa.Connection, job_id: str, result: Result) -> None:
     connection.execute(sa.update(JOBS).where(JOBS.c.job_id == job_id).values(**kept))
 
 
-def _key(step: Step) -> sa.ColumnElement[bool]:
-    return (STEPS.c.job_id == step.job_id) & (STEPS.c.kind == step.kind) & (STEPS.c.destination == step.destination)
+def _key(job_id: str, kind: StepKind, destination: str) -> sa.ColumnElement[bool]:
+    return (STEPS.c.job_id == job_id) & (STEPS.c.kind == kind) & (STEPS.c.destination == destination)
 
 
 def _run(run_id: str, state: StepState) -> sa.ColumnElement[bool]:

@@ -27,6 +27,8 @@ LONGEST_WAIT_S: Final = 60.0
 _MOST_PANICS: Final = 3
 """What is no Exception was raised by something that wanted to end the process; it is not met often."""
 
+_MOST_DOUBLINGS: Final = 30
+
 Do = Callable[[Step], End]
 
 
@@ -129,7 +131,7 @@ class Attempts:
 
     def _end_of(self, step: Step) -> End:
         """What an attempt comes to. Errors are logged without values that could come from a header."""
-        wait_s = min(self._first_wait_s * 2**step.losses, LONGEST_WAIT_S)
+        wait_s = pause_s(self._first_wait_s, step.losses, LONGEST_WAIT_S)
         details = {"job": step.job_id, "destination": step.destination}
         try:
             return self._do(step)
@@ -143,6 +145,11 @@ class Attempts:
             LOG.error("an attempt failed", extra=details)
             most = self._most_losses if isinstance(error, Exception) else min(self._most_losses, _MOST_PANICS)
             return Lost(wait_s, "defect", f"{type(error).__name__}, {public(error)}", most)
+
+
+def pause_s(first_s: float, repeated: int, longest_s: float) -> float:
+    """Seconds before the next attempt: doubled with each one that was repeated already."""
+    return min(first_s * 2 ** min(repeated, _MOST_DOUBLINGS), longest_s)
 
 
 def public(error: BaseException) -> str:

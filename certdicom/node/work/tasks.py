@@ -23,7 +23,7 @@ from certdicom.node.store.delivery_log import Sendings
 from certdicom.node.store.ledger import Ledger
 from certdicom.node.store.records import Done, End, Failed, Ignored, Job, JobState, Later, Lost, Step, StepKind
 from certdicom.node.store.spool import Spool
-from certdicom.node.work.attempts import LONGEST_WAIT_S
+from certdicom.node.work.attempts import LONGEST_WAIT_S, pause_s
 from certdicom.node.work.certify import FilmCertifier, public_reason, read_result
 from certdicom.node.work.isolated import CertifyingError
 
@@ -130,7 +130,7 @@ class Tasks:
     def _told_later(self, step: Step, problem: str, give_up_after_s: float) -> Later | Failed:
         if self.ledger.clock.now() - step.since > give_up_after_s:
             return Failed("gave-up", problem)
-        wait_s = min(self._first_wait_s * 2 ** min(step.attempts - 1, 30), self.configuration.delivery.longest_wait_s)
+        wait_s = pause_s(self._first_wait_s, step.attempts - 1, self.configuration.delivery.longest_wait_s)
         return Later(wait_s, "unreachable", problem)
 
     def _told(self, step: Step, end: End) -> None:
@@ -164,7 +164,7 @@ class Tasks:
             self.spool.ignore(job_id)
             return Ignored("image-refused", public_reason(error))
         except CertifyingError as error:
-            wait_s = min(self._first_wait_s * 2**step.losses, LONGEST_WAIT_S)
+            wait_s = pause_s(self._first_wait_s, step.losses, LONGEST_WAIT_S)
             return Lost(wait_s, error.code, str(error), self.configuration.jobs.max_attempts)
         return self._made(job_id)
 
@@ -201,7 +201,7 @@ class Tasks:
         if self.ledger.clock.now() - step.since > self.configuration.delivery.give_up_after_s:
             return Failed("gave-up", f"{reason}, for longer than delivery.give_up_after_s")
         first_s = destination.first_wait_s or self._first_wait_s
-        wait_s = min(first_s * 2 ** min(step.attempts - 1, 30), destination.longest_wait_s or self.configuration.delivery.longest_wait_s)
+        wait_s = pause_s(first_s, step.attempts - 1, destination.longest_wait_s or self.configuration.delivery.longest_wait_s)
         return Later(wait_s, "refused" if refused else "unreachable", reason, refused=refused)
 
     # commit
