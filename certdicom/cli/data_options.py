@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from certdicom.research.training.data import FilmSet
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
+def add_data(parser: argparse.ArgumentParser, *, grid: bool = True) -> None:
     parser.add_argument(
         "--data", action="append", required=True, type=Path, metavar="FOLDER", help="a data set with masks; may be given again"
     )
-    parser.add_argument("--grid", type=_grid, metavar="ROWS[xCOLUMNS]", help="of the networks (default 256, or what a given one has)")
+    if grid:
+        parser.add_argument("--grid", type=_grid, metavar="ROWS[xCOLUMNS]", help="of the networks (default 256, or what a given one has)")
     parser.add_argument(
         "--split-list", type=Path, metavar="FILE", help="the parts train and val: CSV with id and split (default: the data's)"
     )
@@ -30,9 +31,12 @@ def add_structures(parser: argparse.ArgumentParser) -> None:
 
 
 def films_of(arguments: argparse.Namespace, part: str, *, grid: tuple[int, int], structures: Any, channels: int) -> dict[str, FilmSet]:
-    """One part of every data set, by the name of its folder."""
+    """One part of every data set that has it, by the name of its folder. UsageError when none has."""
+    from certdicom.research.datasets.loading import load_dataset
     from certdicom.research.training.data import load_films
 
+    redrawn = arguments.split_list is not None or arguments.split_seed is not None
+    having = [folder for folder in arguments.data if redrawn or part in (load_dataset(folder).parts or [part])]
     return {
         folder.resolve().name: load_films(
             folder,
@@ -43,7 +47,7 @@ def films_of(arguments: argparse.Namespace, part: str, *, grid: tuple[int, int],
             listing=arguments.split_list,
             seed=arguments.split_seed,
         )
-        for folder in arguments.data
+        for folder in having or arguments.data
     }
 
 

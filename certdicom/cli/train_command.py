@@ -1,4 +1,4 @@
-"""`certdicom train denoiser|segmenter`: networks from images with masks."""
+"""`certdicom train denoiser|segmenter|pseudo-labels`: networks from images with masks, and masks from networks."""
 
 from __future__ import annotations
 
@@ -49,9 +49,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="behind a denoiser, seven in eight noise levels are below this one on its grid (default 0.55)",
     )
     segmenter.add_argument(
+        "--consistency",
+        type=float,
+        default=0.0,
+        metavar="WEIGHT",
+        help="how much two draws of noise on one image must agree; half of the noised images are then drawn twice (default %(default)s)",
+    )
+    segmenter.add_argument(
         "--recount",
         action="store_true",
         help="let batch norms count their statistics over images that are not augmented (try it both ways)",
+    )
+    labels = what.add_parser("pseudo-labels", help="masks of the structures that data sets have none of, by bundles that have learnt them")
+    add_data(labels, grid=False)
+    add_structures(labels)
+    labels.add_argument(
+        "--teacher",
+        action="append",
+        required=True,
+        metavar="BUNDLE",
+        help="a bundle's name or folder, whose segmenter answers; the mean of several when given again",
     )
 
 
@@ -74,6 +91,16 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="write a checkpoint for --resume at least so often (default %(default)s)",
     )
+    parser.add_argument(
+        "--shares", type=float, nargs="+", metavar="S", help="how often each --data is drawn, in their order (default: by its images)"
+    )
+    parser.add_argument(
+        "--windows",
+        choices=("all", "full"),
+        default="all",
+        help="show gray images under their full range, the displayed window and ones such as headers have, a third each, or under the "
+        "first alone (default %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the draws of training (default %(default)s)")
     parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where to compute (default %(default)s)")
 
@@ -81,8 +108,34 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from certdicom.research.training.workers import prepare_process
 
+    if arguments.what == "pseudo-labels":
+        prepare_process(threads=arguments.threads, seed=0)
+        return _label(arguments)
     prepare_process(threads=arguments.threads, seed=arguments.seed)
     return _train(arguments)
+
+
+def _label(arguments: argparse.Namespace) -> int:
+    from certdicom.models.bundle import load_bundle
+    from certdicom.progress import progress_bar
+    from certdicom.research.training.data import STRUCTURES
+    from certdicom.research.training.pseudo_labels import write_pseudo_labels
+
+    teachers = [load_bundle(name) for name in arguments.teacher]
+    structures = tuple(arguments.structures or STRUCTURES)
+    for folder in arguments.data:
+        with progress_bar(f"pseudo-labels of {folder.resolve().name}", quiet=False) as bar:
+            written = write_pseudo_labels(
+                folder,
+                arguments.out / folder.resolve().name,
+                teachers=teachers,
+                structures=structures,
+                listing=arguments.split_list,
+                seed=arguments.split_seed,
+                progress=bar,
+            )
+        print(f"{written.folder}: {written.kept} images, {written.labelled} pseudo-labels, {written.dropped} images dropped as implausible")
+    return 0
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -139,9 +192,10 @@ def _draw_curves(folder: Path) -> None:
 
 def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Recipe, dict[str, Any]]:
     """What is trained, and what its weight files will say of how."""
+    from certdicom.certification.window import Moments
     from certdicom.research.training.data import STRUCTURES, join
     from certdicom.research.training.denoiser import MOST_SIGMA, SIGMA_RANGE, DenoiserRecipe, DirectDenoiserRecipe
-    from certdicom.research.training.segmenter import Denoising, SegmenterRecipe
+    from certdicom.research.training.segmenter import Denoising, SegmenterRecipe, drawn_by_shares
     from certdicom.research.training.weights import load_network
 
     segments = arguments.what == "segmenter"
@@ -153,9 +207,17 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
     grid = arguments.grid or tuple(begun.get("grid", (256, 256)))
     films = films_of(arguments, "train", grid=grid, structures=structures, channels=channels)
     val = films_of(arguments, "val", grid=grid, structures=structures, channels=channels)
+    preference = None
+    if arguments.shares is not None:
+        if len(arguments.shares) != len(arguments.data) or min(arguments.shares) <= 0:
+            raise UsageError(f"--shares wants a number above 0 for each of the {len(arguments.data)} --data folders")
+        preference = drawn_by_shares(list(films.values()), arguments.shares)
+    moments = Moments() if arguments.windows == "all" and channels == 1 else None
     record = {
         "what": arguments.what,
-        "data": {name: {"train": len(films[name]), "val": len(val[name])} for name in films},
+        "data": {name: {"train": len(films[name]), "val": len(val[name]) if name in val else 0} for name in films},
+        "shares": arguments.shares,
+        "windows": "full range, displayed and random ones" if moments else "full range",
         "grid": list(grid),
         "structures": list(structures),
         "batch": arguments.batch_size * int(os.environ.get("WORLD_SIZE", "1")),
@@ -172,7 +234,8 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
             record["sigma"] = arguments.sigma
             learning = partial(DirectDenoiserRecipe, network, trained.description, sigma=arguments.sigma)
         together = {"train": join(list(films.values())), "val": join(list(val.values()))}
-        return learning(**together, batch=arguments.batch_size, strength=arguments.strength[0]), record
+        shown: dict[str, Any] = {"moments": moments, "preference": preference}
+        return learning(**together, **shown, batch=arguments.batch_size, strength=arguments.strength[0]), record
     denoising = None
     if arguments.denoiser is not None:
         denoiser = load_network(arguments.denoiser)
@@ -182,7 +245,7 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
         denoising = Denoising(denoiser.network.to(device), denoiser.description, every=arguments.denoiser_every, most_sigma=most_sigma)
         record |= {"denoiser": True, "denoiser_every": arguments.denoiser_every, "most_sigma": most_sigma}
     factor = arguments.factor or begun.get("factor", 1)
-    record |= {"noise": arguments.noise, "factor": factor, "recount": arguments.recount}
+    record |= {"noise": arguments.noise, "factor": factor, "recount": arguments.recount, "consistency": arguments.consistency}
     recipe = SegmenterRecipe(
         network,
         trained.description,
@@ -194,6 +257,9 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
         denoising=denoising,
         factor=factor,
         recount=arguments.recount,
+        consistency=arguments.consistency,
+        moments=moments,
+        preference=preference,
     )
     return recipe, record
 

@@ -13,10 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from certdicom.research.training.loop import Moment
 
 _SECONDS_BETWEEN_LINES = 30.0
 """Where standard error is a file."""
+
+_SECONDS_BETWEEN_MOVES = 0.2
+"""Of the bar."""
 
 _RECENT = 50
 """The loss is shown as the mean of so many steps, and the rate is theirs."""
@@ -31,7 +36,7 @@ class TrainingDisplay:
     def __init__(self, title: str, *, steps: int, quiet: bool = False) -> None:
         self._console = Console(stderr=True, highlight=False, quiet=quiet, soft_wrap=True)
         self._title, self._steps = title, steps
-        self._recent: deque[tuple[float, float]] = deque(maxlen=_RECENT)
+        self._recent: deque[tuple[float, Tensor]] = deque(maxlen=_RECENT)
         self._told = -_SECONDS_BETWEEN_LINES
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TaskProgressColumn(), TextColumn("{task.fields[told]}"))
         self._bar = Progress(*columns, console=self._console) if sys.stderr.isatty() and not quiet else None
@@ -59,11 +64,13 @@ class TrainingDisplay:
         """One step more."""
         now = time.monotonic()
         self._recent.append((now, moment.loss))
-        told = self._line(moment)
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=moment.progress, told=told)
-        elif now - self._told > _SECONDS_BETWEEN_LINES:
-            self.say(told)
+        between = _SECONDS_BETWEEN_LINES if self._bar is None else _SECONDS_BETWEEN_MOVES
+        if now - self._told > between or moment.progress >= 1:  # a line needs the losses, for which a GPU must be waited for
+            told = self._line(moment)
+            if self._bar is not None and self._task is not None:
+                self._bar.update(self._task, completed=moment.progress, told=told)
+            else:
+                self.say(told)
             self._told = now
         if moment.columns:
             self.say(f"step {moment.step:,}: " + ", ".join(f"{name} {value:.4g}" for name, value in moment.columns.items()))
@@ -71,7 +78,7 @@ class TrainingDisplay:
             self.say(f"step {moment.step:,}: saved, to go on from with --resume")
 
     def _line(self, moment: Moment) -> str:
-        parts = [f"step {moment.step:,} of {self._steps:,}", f"loss {sum(loss for _, loss in self._recent) / len(self._recent):.4g}"]
+        parts = [f"step {moment.step:,} of {self._steps:,}", f"loss {float(sum(loss for _, loss in self._recent)) / len(self._recent):.4g}"]
         span = self._recent[-1][0] - self._recent[0][0]
         if span > 0:
             parts.append(f"{(len(self._recent) - 1) / span:.3g} steps/s")

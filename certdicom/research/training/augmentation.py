@@ -1,7 +1,8 @@
 """What other machines do to an image: geometry, windows, processing, collimation and markers, light and colour.
 
 All functions take and return batches: images (B, channels, rows, columns) float32 in [0, 1], masks (B, structures, rows, columns).
-Randomness comes from torch's global generator, which the training loops seed.
+Randomness comes from torch's global generator, which the training loops seed. What they make is made on torch's default device: `augment`
+makes it that of the images.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from certdicom.certification.window import Moments
 
 
 def _chance(batch: int, probability: float) -> Tensor:
@@ -119,16 +122,72 @@ def recolour(image: Tensor, *, strength: float = 1.0) -> Tensor:
     return (image * torch.exp(torch.randn(len(image), image.shape[1], 1, 1) * 0.12 * strength)).clamp(0, 1)
 
 
-def augment(image: Tensor, masks: Tensor, *, strength: float = 1.0, mirrored: bool = True) -> tuple[Tensor, Tensor]:
+def displayed(image: Tensor, moments: Moments) -> Tensor:
+    """Gray images under their displayed window, as `imaging.displayed` defines it, to about 1e-3; as they are where it has none."""
+    cells = image.flatten(1)
+    mean, deviation = cells.mean(1), cells.std(1).clamp(min=1e-6)
+    width = deviation / moments.deviation
+    lo = mean - width * moments.mean
+    for step in range(_NEWTON_STEPS + 1):
+        u = ((cells - lo[:, None]) / width[:, None]).clamp(0, 1)
+        inside = ((u > 0) & (u < 1)).float()
+        first, second = u.mean(1) - moments.mean, (u * u).mean(1) - moments.square
+        if step == _NEWTON_STEPS:
+            break
+        # Derivatives of both moments by lo and width, times -width.
+        a, b, d = inside.mean(1), (inside * u).mean(1), (inside * u * u).mean(1)
+        determinant = 2 * (a * d - b * b)
+        solvable = determinant > 1e-9
+        determinant = torch.where(solvable, determinant, 1.0)
+        to_lo, to_width = (2 * d * first - b * second) / determinant, (a * second - 2 * b * first) / determinant
+        lo = lo + torch.where(solvable, width * to_lo, 0.0)
+        width = width * (1 + torch.where(solvable, to_width, 0.0)).clamp(0.5, 2.0)
+    found = (first.abs() < 1e-3) & (second.abs() < 1e-3)
+    return torch.where(found.view(-1, 1, 1, 1), u.view_as(image), image)
+
+
+_NEWTON_STEPS = 8
+
+
+def header_like(image: Tensor) -> Tensor:
+    """Gray images under windows such as headers have: between quantiles of the image, a little wider or narrower."""
+    batch = len(image)
+    cells = image.flatten(1)[:, ::16].sort(1).values
+    last = cells.shape[1] - 1
+    lo, hi = (
+        cells.gather(1, (last * share.view(-1, 1)).round().long()).view(-1, 1, 1, 1)
+        for share in (_uniform(batch, 0.0, 0.08), _uniform(batch, 0.92, 1.0))
+    )
+    width = ((hi - lo) * torch.exp(0.1 + 0.25 * torch.randn(batch, 1, 1, 1))).clamp(min=0.05)
+    centre = (lo + hi) / 2 + 0.05 * width * torch.randn(batch, 1, 1, 1)
+    return ((image - centre) / width + 0.5).clamp(0, 1)
+
+
+def rewindow(image: Tensor, moments: Moments) -> Tensor:
+    """A third of the films as they are, under their displayed window, and under one such as headers have."""
+    kind = torch.randint(3, (len(image), 1, 1, 1))
+    return torch.where(kind == 0, image, torch.where(kind == 1, displayed(image, moments), header_like(image)))
+
+
+def augment(
+    image: Tensor, masks: Tensor, *, strength: float = 1.0, mirrored: bool = True, moments: Moments | None = None
+) -> tuple[Tensor, Tensor]:
     """What happens to a radiograph (one channel) or a photograph (three), in order; masks come back as float32 0 or 1.
 
     `mirrored`: turn half of the images left to right, photographs upside down as well. A mirrored chest is rare in life, but learning
-    from both doubles the films. Photographs are also turned by any angle.
+    from both doubles the films. Photographs are also turned by any angle. `moments`: show radiographs under several windows in the end, the
+    displayed one with these moments among them. All of it happens on the device of the images.
     """
+    with image.device:
+        return _augmented(image, masks, strength=strength, mirrored=mirrored, moments=moments)
+
+
+def _augmented(image: Tensor, masks: Tensor, *, strength: float, mirrored: bool, moments: Moments | None) -> tuple[Tensor, Tensor]:
     photograph = image.shape[1] > 1
     image, planes = warp(image, masks, strength=strength, upright=not photograph)
     for axis in ((2, 3) if photograph else (3,)) if mirrored else ():
         image, planes = mirror(image, planes, axis=axis)
     if photograph:
         return develop(recolour(image, strength=strength), strength=strength, polarity_mistakes=0.0), planes
-    return develop(furnish(image, strength=strength), strength=strength), planes
+    developed = develop(furnish(image, strength=strength), strength=strength)
+    return developed if moments is None else rewindow(developed, moments), planes

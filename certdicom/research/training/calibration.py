@@ -22,7 +22,7 @@ from certdicom.research.training.data import FilmSet
 LEVELS = (0.072, 0.144, 0.289, 0.5)
 """Noise levels on the networks' grid."""
 
-CANDIDATES = (0.0, -0.25, -0.5, -0.75, -1.0, -1.5, -2.0, -2.5, -3.0)
+CANDIDATES = (0.0, -0.25, -0.5, -0.75, -1.0, -1.5, -2.0, -2.5, -3.0, -3.5, -4.0)
 TOLERATED_LOSS = 0.003
 """By how much a structure's worst-case Dice may fall below that at threshold 0."""
 

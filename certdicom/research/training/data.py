@@ -17,22 +17,43 @@ from certdicom.research.datasets.structures import match
 STRUCTURES = ("lungs", "heart", "clavicles")
 """The structures of the chest bundle, in channel order."""
 
+PSEUDO_WEIGHT = 0.5
+"""What a pseudo-label counts beside a mask that a person drew."""
+
+_PLANES = ("images", "masks", "unsure", "weights")
+
 
 @dataclass(frozen=True)
 class FilmSet:
     """Films of one or more data sets on the model grid.
 
-    `images` (N, channels, rows, columns) float32 in [0, 1]; `masks` (N, structures, rows, columns) uint8; `known` (N,
-    structures) float32, 0 where a data set has no mask of a structure; `names` of the samples.
+    `images` (N, channels, rows, columns) float32 in [0, 1]; `masks` and `unsure` (N, structures, rows, columns) uint8, 1 in `unsure`
+    where a pseudo-label says nothing; `weights` (N, structures) float32: 1 for a mask, PSEUDO_WEIGHT for a pseudo-label, 0 where there is
+    neither; `names` of the samples.
     """
 
     images: Tensor
     masks: Tensor
-    known: Tensor
+    unsure: Tensor
+    weights: Tensor
     names: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def known(self) -> Tensor:
+        """Where there is a reference, (N, structures) bool."""
+        return self.weights == 1
+
+    def on(self, device: torch.device) -> FilmSet:
+        """The same films on a device."""
+        return FilmSet(names=self.names, **{name: getattr(self, name).to(device) for name in _PLANES})
+
+    def at(self, places: Tensor) -> FilmSet:
+        """The films of these indices (N,), in this order."""
+        planes = {name: getattr(self, name)[places] for name in _PLANES}
+        return FilmSet(names=tuple(self.names[place] for place in places.tolist()), **planes)
 
 
 def load_films(
@@ -57,26 +78,23 @@ def load_films(
     pictures = [
         sample.read().on_grid(size, channels=channels, structures=[names.get(label, "") for label in structures]) for sample in samples
     ]
+    unsure = np.stack([picture.unsure for picture in pictures])
+    pseudo = np.where(unsure.all((2, 3)), np.float32(0), np.float32(PSEUDO_WEIGHT))
     return FilmSet(
         images=torch.from_numpy(np.stack([picture.u for picture in pictures]).astype(np.float32)),
         masks=torch.from_numpy(np.stack([picture.masks for picture in pictures]).astype(np.uint8)),
-        known=torch.from_numpy(np.stack([picture.known for picture in pictures]).astype(np.float32)),
+        unsure=torch.from_numpy(unsure.astype(np.uint8)),
+        weights=torch.from_numpy(np.where([picture.known for picture in pictures], np.float32(1), pseudo)),
         names=tuple(sample.name for sample in samples),
     )
 
 
 def join(sets: list[FilmSet]) -> FilmSet:
     """All films of `sets`, in order."""
-    return FilmSet(
-        images=torch.cat([s.images for s in sets]),
-        masks=torch.cat([s.masks for s in sets]),
-        known=torch.cat([s.known for s in sets]),
-        names=tuple(name for s in sets for name in s.names),
-    )
+    joined = {name: torch.cat([getattr(s, name) for s in sets]) for name in _PLANES}
+    return FilmSet(names=tuple(name for s in sets for name in s.names), **joined)
 
 
 def spread(films: FilmSet, count: int) -> FilmSet:
     """`count` films, evenly spread over all: neighbours in a data set are often one patient's, or one video's."""
-    places = torch.linspace(0, len(films) - 1, min(count, len(films))).round().long()
-    names = tuple(films.names[place] for place in places.tolist())
-    return FilmSet(images=films.images[places], masks=films.masks[places], known=films.known[places], names=names)
+    return films.at(torch.linspace(0, len(films) - 1, min(count, len(films))).round().long())

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from certdicom.certification.schedule import LinearSchedule
+from certdicom.certification.window import Moments
 from certdicom.research.training.augmentation import augment
 from certdicom.research.training.data import FilmSet
 
@@ -65,9 +66,8 @@ class Diffusion:
         a = self._at(t)
         return (x_t - (1 - a).sqrt() * predicted) / a.sqrt(), predicted
 
-    def loss(self, network: nn.Module, image: Tensor, *, most_sigma: float = MOST_SIGMA) -> tuple[Tensor, Tensor, Tensor]:
-        """(x̂₀, |x̂₀ - x₀|², 4·|x̂₀ - x₀|² + ½·|ε̂ - ε|²) for images in [0, 1] at random steps."""
-        t = self.draw_steps(len(image), most_sigma=most_sigma)
+    def loss(self, network: nn.Module, image: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(x̂₀, |x̂₀ - x₀|², 4·|x̂₀ - x₀|² + ½·|ε̂ - ε|²) for images in [0, 1] at steps `t` (B,)."""
         noise = torch.randn_like(image)
         clean, predicted = self.predict(network, self.noise(image, t, noise), t)
         error = functional.mse_loss(clean, 2 * image - 1)
@@ -94,20 +94,30 @@ class _ImageRecipe:
     """What the recipes of denoisers share: one network, "denoiser", that learns from augmented films without their masks."""
 
     def __init__(
-        self, network: nn.Module, description: Mapping[str, Any], *, train: FilmSet, val: FilmSet, batch: int = 8, strength: float = 0.8
+        self,
+        network: nn.Module,
+        description: Mapping[str, Any],
+        *,
+        train: FilmSet,
+        val: FilmSet,
+        batch: int = 8,
+        strength: float = 0.8,
+        moments: Moments | None = None,
+        preference: Tensor | None = None,
     ) -> None:
         self.device = next(network.parameters()).device
         self.networks = {"denoiser": network}
         self.descriptions = {"denoiser": description}
         self.rates = {"denoiser": 1.0}
-        self._train, self._val = train, val
-        self._batch, self._strength = batch, strength
+        self._train, self._val = train.on(self.device), val
+        self._preference = (torch.ones(len(train)) if preference is None else preference).to(self.device)
+        self._batch, self._strength, self._moments = batch, strength, moments
 
     def _augmented(self) -> Tensor:
         """A batch of augmented films on the device."""
-        chosen = torch.randint(len(self._train), (self._batch,))
-        image, _ = augment(self._train.images[chosen], self._train.masks[chosen], strength=self._strength)
-        return image.to(self.device)
+        chosen = torch.multinomial(self._preference, self._batch, replacement=True)
+        image, _ = augment(self._train.images[chosen], self._train.masks[chosen], strength=self._strength, moments=self._moments)
+        return image
 
 
 class DenoiserRecipe(_ImageRecipe):
@@ -117,10 +127,11 @@ class DenoiserRecipe(_ImageRecipe):
     def _diffusion(self) -> Diffusion:
         return Diffusion(LinearSchedule(), device=self.device)
 
-    def loss(self, *, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:  # noqa: ARG002  # as the protocol has it
+    def loss(self, *, step: int, progress: float) -> tuple[Tensor, dict[str, Tensor]]:  # noqa: ARG002  # as the protocol has it
         """Of a batch of augmented films."""
-        _, error, loss = self._diffusion.loss(self.networks["denoiser"], self._augmented())
-        return loss, {"error": float(error.detach())}
+        image = self._augmented()
+        _, error, loss = self._diffusion.loss(self.networks["denoiser"], image, self._diffusion.draw_steps(len(image)))
+        return loss, {"error": error.detach()}
 
     def validate(self, averages: Mapping[str, nn.Module]) -> dict[str, Any]:
         """Root mean squared errors of one-shot denoising."""
@@ -135,11 +146,11 @@ class DirectDenoiserRecipe(_ImageRecipe):
         super().__init__(network, description, **shared)
         self._sigma = sigma
 
-    def loss(self, *, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:  # noqa: ARG002  # as the protocol has it
+    def loss(self, *, step: int, progress: float) -> tuple[Tensor, dict[str, Tensor]]:  # noqa: ARG002  # as the protocol has it
         """Of a batch of augmented films."""
         image = self._augmented()
         error = functional.mse_loss(self._denoised(self.networks["denoiser"], image, torch.randn_like(image)), image)
-        return error, {"error": float(error.detach())}
+        return error, {"error": error.detach()}
 
     def validate(self, averages: Mapping[str, nn.Module]) -> dict[str, Any]:
         """Root mean squared error at the one noise level, with fixed noise."""

@@ -58,14 +58,15 @@ class Plan:
 class Moment:
     """Where a training stands after a step.
 
-    `progress`: from 0 to 1; `seconds`: spent in all; `loss`: of this step; `columns`: scores and mean losses at a validation, else empty;
+    `progress`: from 0 to 1; `seconds`: spent in all; `loss`: of this step, a scalar on the networks' device, which is waited for when it
+    is read; `columns`: scores and mean losses at a validation, else empty;
     `saved`: whether a checkpoint was written.
     """
 
     progress: float
     step: int
     seconds: float
-    loss: float
+    loss: Tensor
     columns: Mapping[str, float]
     saved: bool
 
@@ -84,8 +85,11 @@ class Recipe(Protocol):
     @property
     def rates(self) -> Mapping[str, float]: ...
 
-    def loss(self, *, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a fresh batch, and the figures for the curves. All draws come from torch's global generator."""
+    def loss(self, *, step: int, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a fresh batch, and the figures for the curves: scalars without gradients.
+
+        All draws come from torch's global generators.
+        """
 
     def validate(self, averages: Mapping[str, nn.Module]) -> dict[str, Any]:
         """Scores of the averaged networks, on fixed draws of its own generator."""
@@ -104,9 +108,10 @@ def train(recipe: Recipe, plan: Plan, *, show: Callable[[Moment], None] = lambda
         [{"params": list(recipe.networks[role].parameters()), "share": recipe.rates[role]} for role in roles],
         plan.peak_rate,
         weight_decay=plan.weight_decay,
+        fused=True,
     )
     step, before = 0, 0.0
-    recent: list[dict[str, float]] = []
+    recent: list[dict[str, Tensor]] = []
     if plan.resume:
         step, before, recent = _restore(load_checkpoint(plan.out / CHECKPOINT), recipe, averages, optimizer)
     elif workers.first:
@@ -120,7 +125,7 @@ def train(recipe: Recipe, plan: Plan, *, show: Callable[[Moment], None] = lambda
         for group in optimizer.param_groups:
             group["lr"] = group["share"] * plan.learning_rate(step=step, progress=progress)
         loss, figures = recipe.loss(step=step, progress=progress)
-        optimizer.zero_grad()
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         workers.average_gradients(recipe.networks.values())
         for network in recipe.networks.values():
@@ -131,7 +136,7 @@ def train(recipe: Recipe, plan: Plan, *, show: Callable[[Moment], None] = lambda
             averages[role].update(recipe.networks[role], step=step)
         seconds = before + time.monotonic() - start
         progress = workers.agree(plan.progress(step=step, seconds=seconds))
-        recent.append({"loss": float(loss.detach()), **figures})
+        recent.append({"loss": loss.detach(), **figures})
         columns: dict[str, float] = {}
         if validates := workers.first and (step % plan.validate_every == 0 or progress >= 1):
             columns = _validated(recipe, plan, averages, step=step, seconds=seconds, recent=recent)
@@ -140,7 +145,7 @@ def train(recipe: Recipe, plan: Plan, *, show: Callable[[Moment], None] = lambda
         if saves:
             save_checkpoint(plan.out / CHECKPOINT, _state(recipe, averages, optimizer, step=step, seconds=seconds, recent=recent))
             saved = time.monotonic()
-        show(Moment(progress, step, seconds, float(loss.detach()), columns, saves))
+        show(Moment(progress, step, seconds, loss.detach(), columns, saves))
 
 
 def _validated(
@@ -150,11 +155,11 @@ def _validated(
     *,
     step: int,
     seconds: float,
-    recent: Sequence[Mapping[str, float]],
+    recent: Sequence[Mapping[str, Tensor]],
 ) -> dict[str, float]:
     """Score the averaged weights, write them, and add a line to the curves: mean losses and scores, which are returned."""
     scores = recipe.validate({role: average.network for role, average in averages.items()})
-    means = {name: round(float(np.mean([entry[name] for entry in recent])), 5) for name in recent[0]}
+    means = {name: round(value, 5) for name, value in zip(recent[0], _figures(recent).mean(0).tolist(), strict=True)}
     columns = {**means, **columns_of(scores, plan.record.get("structures", ()))}
     append_curves(plan.out / CURVES, {"step": step, "seconds": round(seconds), **columns})
     record = {**plan.record, "steps": step, "seconds": round(seconds), **scores}
@@ -170,12 +175,13 @@ def _state(
     *,
     step: int,
     seconds: float,
-    recent: Sequence[Mapping[str, float]],
+    recent: Sequence[Mapping[str, Tensor]],
 ) -> dict[str, Any]:
+    columns = list(recent[0]) if recent else []
     return {
         "step": step,
         "seconds": seconds,
-        "recent": [dict(figures) for figures in recent],
+        "recent": [dict(zip(columns, figures, strict=True)) for figures in _figures(recent).tolist()] if recent else [],
         "networks": {role: network.state_dict() for role, network in recipe.networks.items()},
         "averages": {role: average.network.state_dict() for role, average in averages.items()},
         "optimizer": optimizer.state_dict(),
@@ -184,7 +190,7 @@ def _state(
 
 def _restore(
     state: Mapping[str, Any], recipe: Recipe, averages: Mapping[str, AveragedWeights], optimizer: torch.optim.Optimizer
-) -> tuple[int, float, list[dict[str, float]]]:
+) -> tuple[int, float, list[dict[str, Tensor]]]:
     """Put everything back; (steps done, seconds spent, the losses since the last validation). UsageError for another network's state."""
     try:
         for role, network in recipe.networks.items():
@@ -195,4 +201,11 @@ def _restore(
         raise UsageError(
             "the checkpoint is of another network: give the options with which that training began, or leave --resume out to start anew"
         ) from error
-    return int(state["step"]), float(state["seconds"]), list(state.get("recent", ()))
+    recent = [{name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()} for figures in state.get("recent", ())]
+    return int(state["step"]), float(state["seconds"]), recent
+
+
+def _figures(recent: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """The figures of each step, (steps, figures) float64 on the CPU: the device is waited for once."""
+    device = next(iter(recent[-1].values())).device
+    return torch.stack([torch.stack([figure.to(device, torch.float64) for figure in figures.values()]) for figures in recent]).cpu()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from torch.nn import functional
 from torch.optim.swa_utils import update_bn
 
 from certdicom.certification.schedule import LinearSchedule
+from certdicom.certification.window import Moments
+from certdicom.errors import UsageError
 from certdicom.models.networks.adapter import coarsely
 from certdicom.models.networks.coarse import block_means
 from certdicom.research.training.augmentation import augment
@@ -58,7 +60,8 @@ class SegmenterRecipe:
     augmentation's strength goes from the first to the second of `strength`. `factor`: how many times coarser the network's grid is than
     that of films, noise and denoiser, as in `models.networks.coarse.coarsely`. `recount`: recompute the averaged weights' batch-norm
     statistics over unaugmented images (Izmailov et al., UAI 2018). It matters where a few features are very large, as behind
-    ResUNet++'s attention.
+    ResUNet++'s attention. `consistency`: weight of the disagreement between two draws of noise on one film, for half of the noised films.
+    `moments`: as in `augment`. `preference` (films,): how often each is drawn, up to a factor; by default `annotated_first`.
     """
 
     def __init__(
@@ -74,6 +77,9 @@ class SegmenterRecipe:
         denoising: Denoising | None = None,
         factor: int = 1,
         recount: bool = False,
+        consistency: float = 0.0,
+        moments: Moments | None = None,
+        preference: Tensor | None = None,
     ) -> None:
         self.device = next(network.parameters()).device
         self.networks: dict[str, nn.Module] = {"segmenter": network}
@@ -84,17 +90,19 @@ class SegmenterRecipe:
             self.descriptions["denoiser"] = denoising.description
             self.rates["denoiser"] = 0.5
         self._diffusion = Diffusion(LinearSchedule(), device=self.device)
-        self._train, self._val = train, val
-        self._preference = annotated_first(train)
+        self._train, self._val = train.on(self.device), val
+        self._preference = (annotated_first(train) if preference is None else preference).to(self.device)
         self._batch, self._strength, self._noise, self._denoising, self._factor = batch, strength, noise, denoising, factor
-        self._recounts = recount
+        self._recounts, self._consistency, self._moments = recount, consistency, moments
+        noised = batch if noise else 0 if denoising is None else round(denoising.share * batch)
+        self._pairs = noised // 2 if consistency else 0
+        if consistency and not self._pairs:
+            raise UsageError("consistency is that of two draws of noise: give --denoiser or --noise, and a batch of two images or more")
 
-    def loss(self, *, step: int, progress: float) -> tuple[Tensor, dict[str, float]]:
-        """Of a batch in which films with every structure annotated come more often."""
-        chosen = torch.multinomial(self._preference, self._batch, replacement=True)
-        strength = (1 - progress) * self._strength[0] + progress * self._strength[1]
-        image, masks = (x.to(self.device) for x in augment(self._train.images[chosen], self._train.masks[chosen], strength=strength))
-        figures: dict[str, float] = {}
+    def loss(self, *, step: int, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Of a batch in which films with every structure annotated come more often, unless a preference was given."""
+        image, masks, unsure, weights = self._drawn(progress)
+        figures: dict[str, Tensor] = {}
         extra: Tensor | float = 0.0
         if (denoising := self._denoising) is None:
             image, *_ = self._seen(image, None)
@@ -102,12 +110,29 @@ class SegmenterRecipe:
             learns = denoising.every > 0 and step % denoising.every == 0
             with torch.set_grad_enabled(learns):
                 image, error, denoiser_loss = self._seen(image, denoising.network)
-            figures["error"] = float(error)
+            figures["error"] = error
             extra = denoising.weight * denoiser_loss if learns else 0.0
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             logits = coarsely(self.networks["segmenter"], image, factor=self._factor)
-        segmentation = segmentation_loss(logits.float(), masks, self._train.known[chosen].to(self.device))
-        return segmentation + extra, {"segmentation": float(segmentation.detach()), **figures}
+        logits = logits.float()
+        segmentation = segmentation_loss(logits, masks, weights, unsure)
+        figures["segmentation"] = segmentation.detach()
+        if self._pairs:
+            difference = disagreement(*logits[: 2 * self._pairs].split(self._pairs))
+            extra = extra + self._consistency * difference
+            figures["difference"] = difference.detach()
+        return segmentation + extra, figures
+
+    def _drawn(self, progress: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """A batch of augmented images, masks, unsure pixels and weights; with consistency, the first images come twice."""
+        chosen = torch.multinomial(self._preference, self._batch - self._pairs, replacement=True)
+        strength = (1 - progress) * self._strength[0] + progress * self._strength[1]
+        films = self._train
+        planes = torch.cat([films.masks[chosen], films.unsure[chosen]], 1)
+        image, planes = augment(films.images[chosen], planes, strength=strength, moments=self._moments)
+        image, planes, weights = (torch.cat([x[: self._pairs], x]) for x in (image, planes, films.weights[chosen]))
+        masks, unsure = planes.chunk(2, 1)
+        return image, masks, unsure, weights
 
     def validate(self, averages: Mapping[str, nn.Module]) -> dict[str, Any]:
         """Mean Dice per data set and structure, and the denoiser's errors when it learns.
@@ -139,7 +164,9 @@ class SegmenterRecipe:
             image = image + self._noise * torch.randn_like(image)
         if denoiser is not None and self._denoising is not None:
             noised = round(self._denoising.share * len(image))
-            clean, error, loss = self._diffusion.loss(denoiser, image[:noised], most_sigma=self._denoising.most_sigma)
+            t = self._diffusion.draw_steps(noised, most_sigma=self._denoising.most_sigma)
+            t[self._pairs : 2 * self._pairs] = t[: self._pairs]
+            clean, error, loss = self._diffusion.loss(denoiser, image[:noised], t)
             image = torch.cat([to_unit(clean), image[noised:]])
         return image, error.detach(), loss
 
@@ -167,22 +194,33 @@ class SegmenterRecipe:
         return scores
 
 
-def segmentation_loss(logits: Tensor, masks: Tensor, known: Tensor) -> Tensor:
-    """Soft Dice plus cross-entropy over the structures whose masks are known; logits and masks (B, structures, G, G)."""
-    p = logits.sigmoid()
+def segmentation_loss(logits: Tensor, masks: Tensor, weights: Tensor, unsure: Tensor) -> Tensor:
+    """Soft Dice plus cross-entropy, without `unsure` pixels; all (B, structures, G, G) but the `weights` (B, structures)."""
+    sure = 1 - unsure
+    p, masks = logits.sigmoid() * sure, masks * sure
     dice = 1 - (2 * (p * masks).sum((2, 3)) + 1) / ((p + masks).sum((2, 3)) + 1)
-    entropy = functional.binary_cross_entropy_with_logits(logits, masks, reduction="none").mean((2, 3))
-    return (known * (dice + 3 * entropy)).sum() / known.sum()
+    entropy = (functional.binary_cross_entropy_with_logits(logits, masks, reduction="none") * sure).mean((2, 3))
+    return (weights * (dice + 3 * entropy)).sum() / weights.sum()
+
+
+def disagreement(one: Tensor, other: Tensor) -> Tensor:
+    """One less the soft Dice of two draws' logits (B, structures, G, G), after consistency regularisation (Jeong & Shin, NeurIPS 2020)."""
+    p, q = one.sigmoid(), other.sigmoid()
+    return (1 - (2 * (p * q).sum((2, 3)) + 1) / ((p**2 + q**2).sum((2, 3)) + 1)).mean()
 
 
 def mean_dice(decisions: Tensor, masks: Tensor, known: Tensor) -> list[float]:
     """Dice per structure averaged over the films where it is known and present; NaN where there is none."""
     overlap = 2 * (decisions & masks).sum((2, 3)).double()
     score = overlap / (decisions.sum((2, 3)) + masks.sum((2, 3))).clamp(min=1)
-    use = known.bool()
-    return [round(float(score[use[:, c], c].mean()), 4) for c in range(masks.shape[1])]
+    return [round(float(score[known[:, c], c].mean()), 4) for c in range(masks.shape[1])]
 
 
 def annotated_first(films: FilmSet) -> Tensor:
     """How often each film is drawn, up to a factor: those with every structure annotated more than others."""
-    return 0.5 + films.known.mean(1) ** 2
+    return 0.5 + films.weights.mean(1) ** 2
+
+
+def drawn_by_shares(films: Sequence[FilmSet], shares: Sequence[float]) -> Tensor:
+    """How often each film of the joined sets is drawn, up to a factor: each set by its share, and within it each film alike."""
+    return torch.cat([torch.full((len(one),), share / len(one)) for one, share in zip(films, shares, strict=True)])

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from certdicom.errors import UsageError, one_line
 from certdicom.files import write_atomically
@@ -34,9 +35,8 @@ class AveragedWeights:
     @torch.no_grad()
     def update(self, network: nn.Module, *, step: int) -> None:
         """Take in the weights after `step` (from 1); early steps count more, so that the start is soon forgotten."""
-        decay = min(self._decay, (1 + step) / (10 + step))
-        for average, current in zip(self.network.parameters(), network.parameters(), strict=True):
-            average.lerp_(current.detach(), 1 - decay)
+        average = get_ema_multi_avg_fn(min(self._decay, (1 + step) / (10 + step)))
+        average(list(self.network.parameters()), [weight.detach() for weight in network.parameters()], step)
         for statistic, now in zip(self.network.buffers(), network.buffers(), strict=True):
             statistic.copy_(now)  # running means and variances of a batch norm are averages already
 

@@ -37,7 +37,7 @@ def trained(description: dict[str, object], **record: object) -> Trained:
 def films(*shape: int, channels: int = 1, structures: int = 2) -> FilmSet:
     images = torch.rand(2, channels, *shape, generator=torch.Generator().manual_seed(1))
     masks = (images[:, :1] > 0.5).repeat(1, structures, 1, 1).to(torch.uint8)
-    return FilmSet(images=images, masks=masks, known=torch.ones(2, structures), names=("a", "b"))
+    return FilmSet(images=images, masks=masks, unsure=torch.zeros_like(masks), weights=torch.ones(2, structures), names=("a", "b"))
 
 
 def test_the_commands_lead_from_films_to_a_bundle_whose_card_says_how(data: Path, tmp_path: Path) -> None:

@@ -18,15 +18,24 @@ import torch
 from safetensors.torch import load_file
 
 from certdicom.certification.schedule import LinearSchedule
+from certdicom.certification.window import Moments
 from certdicom.cli.main import main
 from certdicom.errors import UsageError
+from certdicom.imaging.displayed import displayed_window
 from certdicom.models.networks import build_network
-from certdicom.research.training.augmentation import augment
+from certdicom.research.training.augmentation import augment, displayed, rewindow
 from certdicom.research.training.curves import CURVES, read_curves
 from certdicom.research.training.data import STRUCTURES, join, load_films, spread
 from certdicom.research.training.denoiser import DENOISER, DenoiserRecipe, Diffusion
 from certdicom.research.training.loop import CHECKPOINT, Moment, Plan, train
-from certdicom.research.training.segmenter import SEGMENTER, Denoising, SegmenterRecipe, segmentation_loss
+from certdicom.research.training.segmenter import (
+    SEGMENTER,
+    Denoising,
+    SegmenterRecipe,
+    disagreement,
+    drawn_by_shares,
+    segmentation_loss,
+)
 from certdicom.research.training.weights import AveragedWeights, load_network, save_network
 
 SMALL_SEGMENTER = {**SEGMENTER, "features": [8, 16, 16], "strides": [2, 2]}
@@ -37,7 +46,9 @@ def test_films_are_read_with_their_sides_merged(data: Path) -> None:
     films = load_films(data, "train", grid=64)
     assert films.images.shape == (3, 1, 64, 64)
     assert films.masks.shape == (3, 3, 64, 64)
-    assert films.known.tolist() == [[1, 1, 1]] * 3
+    assert films.weights.tolist() == [[1, 1, 1]] * 3
+    assert films.known.all()
+    assert not films.unsure.any()
     assert 0.1 < float(films.masks[:, 0].float().mean()) < 0.5
     assert len(join([films, films])) == 6
 
@@ -179,10 +190,72 @@ def test_a_turned_rectangle_keeps_its_shape() -> None:
 
 def test_structures_without_masks_do_not_count_in_the_loss() -> None:
     logits, masks = torch.randn(2, 3, 8, 8), torch.ones(2, 3, 8, 8)
-    known = torch.tensor([[1.0, 1, 0], [1, 1, 0]])
+    weights, unsure = torch.tensor([[1.0, 1, 0], [1, 1, 0]]), torch.zeros(2, 3, 8, 8)
     changed = logits.clone()
     changed[:, 2] += 5
-    assert torch.equal(segmentation_loss(logits, masks, known), segmentation_loss(changed, masks, known))
+    assert torch.equal(segmentation_loss(logits, masks, weights, unsure), segmentation_loss(changed, masks, weights, unsure))
+
+
+def test_unsure_pixels_do_not_count_in_the_loss_and_pseudo_labels_count_half() -> None:
+    torch.manual_seed(0)
+    logits, masks = torch.randn(2, 1, 8, 8), torch.ones(2, 1, 8, 8)
+    unsure = (torch.rand(2, 1, 8, 8) > 0.5).float()
+    both, pseudo = torch.ones(2, 1), torch.tensor([[1.0], [0.5]])
+    changed = logits + 7 * unsure
+    assert torch.equal(segmentation_loss(logits, masks, both, unsure), segmentation_loss(changed, masks, both, unsure))
+    first, second = (segmentation_loss(logits[i : i + 1], masks[i : i + 1], both[:1], unsure[i : i + 1]) for i in range(2))
+    torch.testing.assert_close(segmentation_loss(logits, masks, pseudo, unsure), (first + 0.5 * second) / 1.5)
+
+
+def test_two_draws_that_say_the_same_do_not_disagree() -> None:
+    sure = torch.tensor([30.0, -30.0]).view(1, 1, 1, 2)
+    assert float(disagreement(sure, sure)) == pytest.approx(0, abs=1e-6)
+    assert float(disagreement(sure, -sure)) == pytest.approx(2 / 3)
+    unequal = torch.tensor([1.0, -30.0]).view(1, 1, 1, 2)
+    assert 0 < float(disagreement(sure, unequal)) < float(disagreement(sure, -sure))
+
+
+def test_with_consistency_half_of_the_noised_films_are_drawn_twice_at_one_noise_level(data: Path) -> None:
+    denoising = _denoiser()
+    recipe = _segmenter_recipe(data, denoising=denoising, consistency=2.0)
+    seen = []
+    for network in (denoising.network, recipe.networks["segmenter"]):
+        network.register_forward_hook(lambda _network, given, _answer: seen.append(given))
+    torch.manual_seed(0)
+    loss, figures = recipe.loss(step=1, progress=0.0)
+    (noised, t), (segmented,) = seen
+    assert (len(noised), len(segmented)) == (3, 4)
+    assert t[0] == t[1]
+    assert not torch.equal(noised[0], noised[1])
+    assert float(loss.detach()) == pytest.approx(float(figures["segmentation"] + 2 * figures["difference"]), rel=1e-5)
+
+
+def test_films_are_drawn_by_the_shares_of_their_sets(data: Path) -> None:
+    films = load_films(data, "train", grid=32)
+    preference = drawn_by_shares([films, spread(films, 2)], [3.0, 1.0])
+    assert preference.tolist() == pytest.approx([1, 1, 1, 0.5, 0.5])
+
+
+def test_the_displayed_window_of_a_batch_is_that_of_each_film(data: Path) -> None:
+    images = load_films(data, "train", grid=128).images * torch.tensor([1.0, 0.5, 0.8]).view(3, 1, 1, 1)
+    shown = displayed(images, Moments())
+    for image, seen in zip(images, shown, strict=True):
+        lo, hi = displayed_window(image.double().numpy(), Moments())
+        np.testing.assert_allclose(seen, np.clip((image.numpy() - lo) / (hi - lo), 0, 1), atol=1e-4)
+    few_bright = (torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0)) > 0.97).float()
+    assert torch.equal(displayed(few_bright, Moments()), few_bright), "no window gives it this mean and deviation"
+
+
+def test_films_are_shown_under_three_kinds_of_windows(data: Path) -> None:
+    torch.manual_seed(0)
+    image = load_films(data, "train", grid=64).images[:1].repeat(60, 1, 1, 1)
+    shown = rewindow(image, Moments())
+    full, by_moments = (image == shown).flatten(1).all(1), (displayed(image, Moments()) == shown).flatten(1).all(1)
+    counts = [int(full.sum()), int(by_moments.sum()), int((~full & ~by_moments).sum())]
+    assert sum(counts) == 60
+    assert min(counts) > 10
+    others = shown[~full & ~by_moments]
+    assert len({round(float(other.mean()), 4) for other in others}) == len(others)
 
 
 def test_the_learning_rate_warms_up_and_falls_with_the_budget(tmp_path: Path) -> None:
@@ -384,6 +457,8 @@ def test_the_command_trains_a_named_network_and_tells_what_it_did(data: Path, tm
     [
         (["segmenter", "--noise", "0.25", "--denoiser", "d.safetensors"], "two ways"),
         (["segmenter", "--denoiser-every", "2"], "give --denoiser"),
+        (["segmenter", "--consistency", "1"], "give --denoiser or --noise"),
+        (["segmenter", "--shares", "1", "2"], "--shares wants a number above 0 for each of the 1 --data folders"),
         (["segmenter", "--network", "{"], "--network is neither"),
         (["segmenter", "--network", '{"architecture": "Nothing"}'], "unknown network"),
         (["segmenter", "--structures", "liver"], "liver is wanted"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,20 +21,21 @@ MaskFiles = Mapping[str, tuple[Path, ...]]
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Reads one image file with its mask files; `channels` 1 reads it as gray, 3 as RGB."""
+    """Reads one image file with its mask files; `channels` 1 reads it as gray, 3 as RGB; `unsure`: of masks that are pseudo-labels."""
 
     image: Path
     masks: MaskFiles
     channels: int
+    unsure: MaskFiles = field(default_factory=dict)
 
     def __call__(self) -> Picture:
-        masks = {structure: read_masks(paths) for structure, paths in self.masks.items()}
+        masks, unsure = ({structure: read_masks(paths) for structure, paths in files.items()} for files in (self.masks, self.unsure))
         with Image.open(self.image) as picture:
             if self.channels == 3:
-                return colour_picture(np.asarray(picture.convert("RGB")), masks)
+                return colour_picture(np.asarray(picture.convert("RGB")), masks, unsure)
             sixteen_bits = picture.mode.startswith("I")  # Pillow's modes of 16-bit gray: I and I;16
             levels = np.asarray(picture if sixteen_bits else picture.convert("L"), dtype=np.int32)
-            return gray_picture(levels, masks, bits=16 if sixteen_bits else 8)
+            return gray_picture(levels, masks, unsure, bits=16 if sixteen_bits else 8)
 
 
 def read_masks(paths: Iterable[Path]) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Plain folders: `images/ID.*`, optionally `masks/STRUCTURE/ID.*` or `masks/ID.*`, and `split.csv`."""
+"""Plain folders: `images/ID.*`, optionally `masks/STRUCTURE/ID.*` or `masks/ID.*`, `unsure/STRUCTURE/ID.*` and `split.csv`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from certdicom.research.datasets.dataset import Dataset, Sample
 from certdicom.research.datasets.layouts.files import PictureFiles, group_masks, left_out, pictures
 from certdicom.research.datasets.structures import FOREGROUND, structure_of
 
+UNSURE = "unsure"
+"""The folder of the pixels about which a pseudo-label says nothing."""
+
 _GROUPS = ("group", "patient", "video")
 
 _GRAY_WITHIN = 12
@@ -22,7 +25,8 @@ _GRAY_WITHIN = 12
 def load_plain(folder: Path) -> Dataset | None:
     """`split.csv` has the columns id and split, and may have one of group, patient or video, which a seeded split keeps whole.
 
-    With it, only the images that it lists are there. Without `masks/` it is a data set of images alone, for denoisers.
+    With it, only the images that it lists are there. Without `masks/` it is a data set of images alone, for denoisers. A mask with a file
+    in `unsure/` is a pseudo-label (`certdicom train pseudo-labels`).
     Images are gray or colour as the first one is.
     """
     if not (folder / "images").is_dir():
@@ -39,11 +43,15 @@ def load_plain(folder: Path) -> Dataset | None:
     kinds = {} if alone else {kind.name: pictures(kind) for kind in sorted(place.iterdir()) if kind.is_dir()}
     if not alone and (unnamed := pictures(place)):
         kinds[FOREGROUND] = unnamed
+    doubts = folder / UNSURE
+    unsure = {kind.name: pictures(kind) for kind in sorted(doubts.iterdir()) if kind.is_dir()} if doubts.is_dir() else {}
     samples = []
     for name, row in rows.items():
         masks = group_masks((kind, files[name]) for kind, files in kinds.items() if name in files)
         if masks or alone:
-            samples.append(Sample(name, _group(row, name), PictureFiles(images[name], masks, channels), part=row.get("split") or None))
+            open_to_doubt = group_masks((kind, files[name]) for kind, files in unsure.items() if name in files)
+            reader = PictureFiles(images[name], masks, channels, open_to_doubt)
+            samples.append(Sample(name, _group(row, name), reader, part=row.get("split") or None))
     if not samples:
         raise UsageError(f"{folder} has {len(images)} images but no mask of the same name in {place}")
     structures = tuple(dict.fromkeys(structure_of(kind) for kind in kinds))
