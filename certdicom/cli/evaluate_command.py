@@ -52,6 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("fixed", "displayed"),
         help="gray images: pictures by the full range of their format and films by their header, or all by the displayed window",
     )
+    parser.add_argument(
+        "--equal-radius",
+        action="store_true",
+        help="with --window displayed: as much noise on each image as gives sigma's radius in stored values under the fixed window",
+    )
     parser.add_argument("--sigma", type=float, nargs="+", help="noise levels (default: 0.072 0.144 0.289 0.5; of the paper 0.25 0.5 1)")
     add_smoothing_arguments(parser.add_argument_group("certificate", "With anything but n0, n, tau and alpha, tables say so."))
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep per-image results, tables and figures; a second start goes on")
@@ -132,6 +137,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     from certdicom.research.evaluation.protocol import SIGMAS
 
     bundles = [load_bundle(name) for name in arguments.bundle]
+    if arguments.equal_radius and arguments.window != "displayed":
+        raise UsageError("--equal-radius compares the displayed window with the fixed one: give --window displayed as well")
     dataset = load_dataset(arguments.data)
     samples = select(dataset, arguments.split, listing=arguments.split_list, seed=arguments.split_seed)
     sigmas = tuple(arguments.sigma or SIGMAS[arguments.protocol])
@@ -145,6 +152,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         parameters=smoothing_parameters(arguments, sigma=sigmas[0]),
         fallback=tuple(arguments.fallback),
         window=WindowRule("displayed" if arguments.window == "displayed" else "header-or-displayed"),
+        equal_radius=arguments.equal_radius,
     )
 
 

@@ -25,7 +25,9 @@ class Plan:
     """What is evaluated: `samples` of `dataset` (its part `part`), by `candidates`, at every sigma of `sigmas`.
 
     `parameters`: the others of smoothing; its sigma and unions are not used. `fallback`: groups of structures ("lungs,heart"), whose
-    unions are certified in the same family; `window`: by default that of the data set's files, which is the full range of their format.
+    unions are certified in the same family; `window`: by default that of the data set's files, which is the full range of their format;
+    `equal_radius`: under another window, each image's noise is that which keeps the native radius that sigma has under the files' window,
+    as far as the bundle's range of noise goes.
     """
 
     dataset: Dataset
@@ -37,6 +39,7 @@ class Plan:
     parameters: SmoothingParameters = field(default_factory=SmoothingParameters)
     fallback: tuple[str, ...] = ()
     window: WindowRule = field(default_factory=WindowRule)
+    equal_radius: bool = False
 
     def parameters_for(self, bundle: Bundle, *, sigma: float) -> SmoothingParameters:
         """What a bundle is asked for at one noise level. UsageError for a fallback to structures that it has not."""
@@ -79,7 +82,7 @@ class Plan:
         asked = self.parameters
         test = f"n0 = {asked.n0}, n = {asked.n}, alpha = {asked.alpha:g}, tau = {asked.tau:g}"
         what = f"{self.dataset.name} {self.part}, {len(self.samples)} images, protocol {self.protocol}"
-        window = ["displayed window"] if self.window.kind == "displayed" else []
+        window = ["displayed window" + self.equal_radius * ", at the native radius of the files' window"] if self._rewindowed else []
         return "; ".join([what, test, *window, *self.beyond])
 
     def settings(self) -> dict[str, Any]:
@@ -88,7 +91,11 @@ class Plan:
         unions = sorted(sorted(name.strip() for name in group.split(",")) for group in self.fallback)
         asked = {**smoothing, "looks": list(self.parameters.looks), "unions": unions}
         common = {"data": self.dataset.name, "part": self.part, "protocol": self.protocol, "smoothing": asked}
-        return common if self.window.kind == "header-or-displayed" else {**common, "window": asdict(self.window)}
+        return {**common, "window": asdict(self.window), "equal_radius": self.equal_radius} if self._rewindowed else common
+
+    @property
+    def _rewindowed(self) -> bool:
+        return self.window.kind == "displayed"
 
     def require_certifiable(self) -> None:
         """Raise UsageError, before any slow work, when something cannot be certified at all."""

@@ -33,6 +33,9 @@ from certdicom.version import METHOD_VERSION
 SETTINGS = "run.json"
 ROWS = "per_image.csv"
 
+_EQUALISING_STEPS = 8
+"""The displayed window's native radius grows nearly as sigma does, so that each step leaves a small part of the difference."""
+
 
 def evaluate(
     plan: Plan,
@@ -57,8 +60,9 @@ def evaluate(
     tasks = tasks_of(plan)
     groups = _groups(tasks, plan)
     total, done = len(tasks) * len(plan.samples), 0
-    for first in range(0, len(plan.samples), images_at_once):
-        together = _Together(plan, plan.samples[first : first + images_at_once])
+    at_once = 1 if plan.equal_radius else images_at_once
+    for first in range(0, len(plan.samples), at_once):
+        together = _Together(plan, plan.samples[first : first + at_once])
         for group in groups:
             missing = [task for task in group if any(task.key(sample) not in rows for sample in together.samples)]
             if missing:
@@ -90,7 +94,7 @@ class _Together:
         self._views: dict[tuple[NoiseGrid, str], list[GridPicture]] = {}
 
     @cached_property
-    def _pictures(self) -> list[Picture]:
+    def pictures(self) -> list[Picture]:
         return [sample.read() for sample in self.samples]
 
     def views(self, task: Task) -> list[GridPicture]:
@@ -101,7 +105,7 @@ class _Together:
             names = self.plan.names_of(bundle)
             self._views[key] = [
                 picture.on_grid(noise_grid.grid, channels=noise_grid.channels, structures=names, rule=self.plan.window)
-                for picture in self._pictures
+                for picture in self.pictures
             ]
         return self._views[key]
 
@@ -110,6 +114,9 @@ def _compute(together: _Together, tasks: Sequence[Task], *, backend: Backend, ba
     plan, samples, sigma = together.plan, together.samples, tasks[0].sigma
     views = [together.views(task) for task in tasks]
     noise_grid = plan.noise_grid_of(tasks[0].candidate)
+    if plan.equal_radius and sigma:
+        (view,) = views[0]
+        sigma = _equal_sigma(together, tasks[0], view)
     segmenters = [base_segmenter(backend, task.candidate, noise_grid, sigma=sigma) for task in tasks]
     images = [view.u for view in views[0]]
     started = time.perf_counter()
@@ -121,10 +128,24 @@ def _compute(together: _Together, tasks: Sequence[Task], *, backend: Backend, ba
         outcomes = [[without_noise(s.decide_image(u), own) for s, own in zip(segmenters, unions, strict=True)] for u in images]
     seconds = (time.perf_counter() - started) / (len(samples) * len(tasks))
     return {
-        task.key(sample): _rows(plan, task, sample, view, outcome, seconds)
+        task.key(sample): _rows(plan, task, sample, view, outcome, seconds, sigma=sigma)
         for task, of_task, decided in zip(tasks, views, zip(*outcomes, strict=True), strict=True)
         for sample, view, outcome in zip(samples, of_task, decided, strict=True)
     }
+
+
+def _equal_sigma(together: _Together, task: Task, view: GridPicture) -> float:
+    """The noise on the one image's `view` that has the native radius which the task's has under the window of its file."""
+    noise_grid, bundle = together.plan.noise_grid_of(task.candidate), task.candidate.bundle
+    (picture,) = together.pictures
+    as_filed = picture.on_grid(noise_grid.grid, channels=noise_grid.channels, structures=together.plan.names_of(bundle))
+    radius_per_sigma = together.plan.parameters_for(bundle, sigma=1.0).radius
+    wanted = as_filed.native_radius(task.sigma * radius_per_sigma)
+    low, high = bundle.sigma_range
+    sigma = task.sigma
+    for _ in range(_EQUALISING_STEPS):
+        sigma = min(max(sigma * wanted / view.native_radius(sigma * radius_per_sigma), low), high)
+    return sigma
 
 
 def certified_outcomes(
@@ -149,8 +170,9 @@ def seed_of(name: str) -> bytes:
     return hashlib.sha256(f"evaluation {name}".encode()).digest()
 
 
-def _rows(plan: Plan, task: Task, sample: Sample, view: GridPicture, outcome: Outcome, seconds: float) -> list[Row]:
-    bundle, sigma = task.candidate.bundle, task.sigma
+def _rows(plan: Plan, task: Task, sample: Sample, view: GridPicture, outcome: Outcome, seconds: float, *, sigma: float) -> list[Row]:
+    """`sigma`: of the noise that was drawn, which may be another than the task's."""
+    bundle = task.candidate.bundle
     radius = plan.parameters_for(bundle, sigma=sigma).radius if sigma else 0.0
     rows = []
     for plane, (name, members) in enumerate(plan.planes_of(bundle)):
@@ -165,7 +187,7 @@ def _rows(plan: Plan, task: Task, sample: Sample, view: GridPicture, outcome: Ou
                 bundle=bundle.name,
                 bundle_sha256=bundle.sha256,
                 method=task.key(sample)[2],
-                sigma=sigma,
+                sigma=task.sigma,
                 structure=name,
                 radius=radius,
                 native_radius=view.native_radius(radius) if radius else 0.0,

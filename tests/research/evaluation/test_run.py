@@ -21,6 +21,7 @@ from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.sampling import certify_grid
 from certdicom.certification.scores import score
 from certdicom.certification.unions import fallback
+from certdicom.certification.window import WindowRule
 from certdicom.cli.main import main
 from certdicom.errors import UsageError
 from certdicom.models.backends.denoisers import MultiStepDenoiser
@@ -77,6 +78,20 @@ def test_rows_say_everything_about_every_image(plan: Plan, backend: TorchBackend
 def test_images_in_one_batch_or_alone_give_the_same(plan: Plan, backend: TorchBackend) -> None:
     alone, together = evaluate(plan, backend=backend), evaluate(plan, backend=backend, images_at_once=2)
     assert without_seconds(alone) == without_seconds(together)
+
+
+def test_another_window_may_be_given_the_noise_that_keeps_the_native_radius(plan: Plan, backend: TorchBackend) -> None:
+    displayed = replace(plan, window=WindowRule("displayed"))
+    fixed, equal_sigma, equal_radius = (
+        [row for row in evaluate(one, backend=backend, images_at_once=2) if row.method != "clean"]
+        for one in (plan, displayed, replace(displayed, equal_radius=True))
+    )
+    for as_filed, same_sigma, same_radius in zip(fixed, equal_sigma, equal_radius, strict=True):
+        assert same_sigma.radius == as_filed.radius
+        assert same_sigma.native_radius != pytest.approx(as_filed.native_radius, rel=0.05)
+        assert same_radius.native_radius == pytest.approx(as_filed.native_radius, rel=1e-3)
+        assert same_radius.sigma == 0.1
+    assert "at the native radius of the files' window" in replace(displayed, equal_radius=True).caption
 
 
 def test_structures_without_a_mask_have_no_score(plan: Plan, backend: TorchBackend) -> None:
