@@ -216,7 +216,7 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
     record = {
         "what": arguments.what,
         "data": {name: {"train": len(films[name]), "val": len(val[name]) if name in val else 0} for name in films},
-        "shares": arguments.shares,
+        "shares": arguments.shares and ", ".join(f"{share:g}" for share in arguments.shares),
         "windows": "full range, displayed and random ones" if moments else "full range",
         "grid": list(grid),
         "structures": list(structures),

@@ -181,8 +181,8 @@ def _stages(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _plain(value: Any) -> str:
-    """A setting in words: "0.5 to 0.3", "192 × 256", "lungs, heart", "0.4, 0.3, 0.3"."""
+    """A setting in words: "0.5 to 0.3", "192 × 256", "lungs, heart"."""
     if not isinstance(value, list):
         return str(value)
-    between = " to " if len(value) == 2 and all(isinstance(item, float) for item in value) else " × " if all(isinstance(item, int) for item in value) else ", "
+    between = " to " if all(isinstance(item, float) for item in value) else " × " if all(isinstance(item, int) for item in value) else ", "
     return between.join(str(item) for item in value)
