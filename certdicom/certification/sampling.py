@@ -163,8 +163,8 @@ class BaseSegmenter:
 
     `logits`: noisy images (B, channels, H, W) float32 → (B, structures, H, W) float32, or for an `exclusive` (softmax) network
     (B, 1 + structures, H, W) with the background first. What it says of an image must depend on neither the others in the batch nor their
-    number: whoever implements it fixes the shape of its calls, `images_a_call`. `count_where_computed`: the same votes, if a device can draw
-    and count where it computes: given a batch, and a function from logits on the device to planes of decisions there.
+    number: whoever implements it fixes the shape of its calls, `images_a_call`. `count_where_computed`: the same votes, if a device
+    can draw and count where it computes: given a batch, and a function from logits on the device to planes of decisions there.
     """
 
     logits: Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -222,8 +222,8 @@ def certify_grids(
     `images` of one shape; `parameters`: of each segmenter, alike but for the unions. Draw `d` of image `i` is the noise of `seeds[i]` and
     `d` (`noise.derive_seed`), the same for all segmenters. The first n0 draws select, the following ones test, look by look; an image
     and segmenter that have stopped at a look count no more, and draws go on until all have stopped. `batch_size`: how many draws are in
-    memory at once, made whole calls of all segmenters' networks, and as many again whose noise is drawn ahead; it changes no bit. A call that
-    draws of all images leave unfilled takes draws whose turn is later. `after_selection` sees each selected decision,
+    memory at once, made whole calls of all segmenters' networks, and as many again whose noise is drawn ahead; it changes no bit.
+    A call that draws of all images leave unfilled takes draws whose turn is later. `after_selection` sees each selected decision,
     bool (structures, H, W), before the long count and may raise. UsageError for parameters under which nothing can be certified,
     BundleError for logits that are not finite; nothing is returned then.
     """
@@ -431,6 +431,7 @@ class _Family:
         self._cells = shape[-2] * shape[-1]
         self._ends = _ends(parameters)
         self._votes: dict[int, Array] = {}
+        self._started = False
         self.goes_on = True
         if segmenter.structures is not None:
             self._require_certifiable(segmenter.structures)
@@ -444,8 +445,9 @@ class _Family:
         """Count how often each plane was present in draws of one stage, unless the test has stopped."""
         if not self.goes_on:
             return
-        if not hasattr(self, "_structures"):
+        if not self._started:
             self._require_certifiable(len(present) - len(self.unions))
+            self._started = True
         stage = bisect_right(self._ends, draws.start)
         self._votes[stage] = self._votes[stage] + present if stage in self._votes else present
 

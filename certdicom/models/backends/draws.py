@@ -62,7 +62,10 @@ def _philox(keys: Tensor, *, blocks: int) -> tuple[Tensor, Tensor]:
     """Words 0 and 2, and words 1 and 3, of each block from the first on, two tensors (2, B, blocks)."""
     multipliers = torch.tensor([_signed(value) for value in _MULTIPLIERS], device=keys.device).view(2, 1, 1)
     counter = torch.arange(1, blocks + 1, device=keys.device)
-    even, odd = torch.stack((counter, torch.zeros_like(counter))).unsqueeze(1), torch.zeros(2, 1, blocks, dtype=torch.int64, device=keys.device)
+    even, odd = (
+        torch.stack((counter, torch.zeros_like(counter))).unsqueeze(1),
+        torch.zeros(2, 1, blocks, dtype=torch.int64, device=keys.device),
+    )
     for key in keys:
         high, low = _product(even, multipliers)
         even, odd = high.flip(0) ^ odd ^ key, low.flip(0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from certdicom.errors import UsageError
 from certdicom.models.backends.calls import fixed_calls
 from certdicom.models.backends.denoisers import OneShotDenoiser, Prediction
 from certdicom.models.backends.torch import choose_device
+from certdicom.models.backends.ways import way_of
 from certdicom.progress import moved
 
 Segmenter = Callable[[Tensor], Tensor]
@@ -56,12 +58,13 @@ class Smoothed:
         self.sigma = SmoothingParameters(sigma=sigma).sigma
         self._device = choose_device(device)
         self._softmax, self._threshold = softmax, threshold
-        self._segment = fixed_calls(_on(segmenter, self._device), self._device)
+        way = replace(way_of(self._device), layout="as built")
+        self._segment = fixed_calls(_on(segmenter, self._device), way)
         self._clean: Callable[[Tensor], Tensor] | None = None
         if denoiser is not None and schedule is not None:
             predict = _tensors(_on(denoiser, self._device))
             one_shot = OneShotDenoiser(predict, schedule=schedule, sigma=sigma, dtype=torch.float32, prediction=prediction)
-            self._clean = fixed_calls(one_shot, self._device)
+            self._clean = fixed_calls(one_shot, way)
 
     def __repr__(self) -> str:
         return f"Smoothed(sigma={self.sigma:g}, {'one-shot denoiser' if self._clean else 'no denoiser'}, {self._device})"
