@@ -1,7 +1,8 @@
 """Testing the same hypotheses at several numbers of draws, fixed beforehand (docs/certificate.md has the proof).
 
 A look tests what no earlier look certified, on the votes of all draws so far, and spends its part of alpha. A hypothesis
-that was certified once stays so, and leaves the family. Votes may be arrays or tensors on any device: a look brings their histogram to the host.
+that was certified once stays so, and leaves the family. Votes may be arrays, or tensors on any device: a look takes their histogram to the
+host.
 """
 
 from __future__ import annotations

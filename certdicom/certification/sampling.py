@@ -236,12 +236,11 @@ def certify_grids(
     families = [[_Family(segmenter, own, u.shape) for segmenter, own in zip(segmenters, parameters, strict=True)] for u in checked]
     row = _Row([Part(index, u, seed, range(0)) for index, (u, seed) in enumerate(zip(checked, seeds, strict=True))], shared)
     call = math.lcm(*(segmenter.images_a_call for segmenter in segmenters))
-    on_host = not all(segmenter.draws_itself for segmenter in segmenters)
     done = 0
     for stage, end in enumerate(row.ends):
         going = [any(family.goes_on for family in of_image) for of_image in families]
         batches = _batches(row.wanted(stage, going, call=call), sigma=shared.sigma, size=-(-batch_size // call) * call)
-        for batch in _drawn_ahead(batches) if on_host else batches:
+        for batch in _drawn_ahead(batches, segmenters):
             for segmenter, asked in zip(segmenters, zip(*(families[part.image] for part in batch.parts), strict=True), strict=True):
                 _count(batch, segmenter, asked)
             done += len(batch.draws)
@@ -260,7 +259,8 @@ def select_grid(u: Image, segmenter: VoteCounter, parameters: SmoothingParameter
     image = _checked_image(u)
     selected: list[NDArray[np.bool_]] = []
     family = _Family(segmenter, parameters, image.shape)
-    for batch in _drawn_ahead(_batches([Part(0, image, seed, range(parameters.n0))], sigma=parameters.sigma, size=batch_size)):
+    first = _batches([Part(0, image, seed, range(parameters.n0))], sigma=parameters.sigma, size=batch_size)
+    for batch in _drawn_ahead(first, [segmenter]):
         _count(batch, segmenter, [family])
     family.select(selected.append)
     return selected[0]
@@ -404,8 +404,14 @@ def _batches(wanted: Iterable[Part], *, sigma: float, size: int) -> Iterator[Bat
         yield Batch(sigma, tuple(together))
 
 
-def _drawn_ahead(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The batches in order; the noise of the next is drawn in threads of its own while the networks run on this one."""
+def _drawn_ahead(batches: Iterable[Batch], segmenters: Sequence[VoteCounter]) -> Iterator[Batch]:
+    """The batches in order; the noise of the next is drawn in threads of its own while the networks run on this one.
+
+    Nothing is drawn where all segmenters do that themselves.
+    """
+    if all(segmenter.draws_itself for segmenter in segmenters):
+        yield from batches
+        return
     with ThreadPoolExecutor(_NOISE_THREADS, thread_name_prefix="certdicom-noise") as threads:
         waiting: Batch | None = None
         for batch in batches:
