@@ -35,6 +35,7 @@ from certdicom.models.backends.torch import PRECISIONS, TorchBackend, load_netwo
 from certdicom.models.backends.ways import LARGE_GPU, SMALL_GPU, Way, way_of
 from certdicom.models.bundle import DEFAULT_BUNDLE, load_bundle
 from certdicom.models.networks.layout import laid_out
+from certdicom.research.training.weights import save_network
 
 SIGMA = 0.25
 LAYOUTS = ("channels-first", "channels-last", "as built")
@@ -355,7 +356,7 @@ def adm(run: Run) -> dict[str, Any]:
             "tflops": batch * tflop / seconds,
             "share_of_product": batch * tflop / seconds / peak,
         }
-        run.say(f"ADM, {layout}, {batch} images: {seconds:.3f} s, {found[layout]['share_of_product']:.1%} of {peak:.0f} TFLOP/s")
+        run.say(f"ADM, {layout}, {batch} images: {seconds:.3f} s, {found[layout]['share_of_product']:.1%} of {short(peak)} TFLOP/s")
     return found
 
 
@@ -365,11 +366,14 @@ def training(run: Run) -> dict[str, Any]:
         run.say("training: no films were packed")
         return {"left out": "no films"}
     seconds = min(run.arguments.train_seconds, run.seconds_left - 20)
+    shipped = load_bundle()
     with tempfile.TemporaryDirectory() as folder:
+        denoiser = Path(folder, "denoiser.safetensors")
+        save_network(load_network(shipped, "denoiser"), denoiser, description=shipped.networks["denoiser"])
         options = {
             "--data": run.data,
             "--out": Path(folder, "out"),
-            "--denoiser": run.bundle.folder / "denoiser.safetensors",
+            "--denoiser": denoiser,
             "--factor": 2,
             "--grid": 256 if run.on_gpu else 64,
             "--network": json.dumps({"architecture": "UNet", "width": 16, "padding": "zero", "norm": "batch", "dropout": 0.2}),
