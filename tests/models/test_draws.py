@@ -47,6 +47,7 @@ def test_a_million_values_are_the_same_here_and_on_the_device() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_hundred_million_values_are_the_same_here_and_on_the_device() -> None:
     assert differing(100_000_000) == 0
 

@@ -15,7 +15,7 @@ from certdicom.errors import BundleError
 from certdicom.models.backends.calls import FixedBatches, PerImage, fixed_calls
 from certdicom.models.backends.torch import TorchBackend
 from certdicom.models.backends.ways import LARGE_GPU, PROCESSOR, Way
-from certdicom.models.bundle import Bundle
+from certdicom.models.bundle import Bundle, load_bundle
 from tests.tiny import write_tiny_bundle
 
 PARAMETERS = SmoothingParameters(sigma=0.1, n0=5, n=60)
@@ -129,6 +129,16 @@ def test_float32_is_float32() -> None:
     assert not torch.backends.cuda.matmul.allow_tf32
     assert torch.get_float32_matmul_precision() == "highest"
     assert backend.name == f"PyTorch {torch.__version__}"
+
+
+def test_weights_that_a_precision_cannot_hold_are_refused() -> None:
+    """Variances of a batch norm above 65,504 would be infinite in float16, and silence a channel without any other sign."""
+    skin = load_bundle("skin-rgb-192x256")
+    backend = TorchBackend(device="cpu", precision="float16")
+    with pytest.raises(
+        BundleError, match="segmenter of bundle skin-rgb-192x256 has weights too large for float16: use --precision bfloat16"
+    ):
+        backend.base_segmenter(skin, sigma=0.25).logits(np.zeros((1, 3, 192, 256), np.float32))
 
 
 def test_gpus_are_called_with_one_batch(bundle: Bundle) -> None:

@@ -96,13 +96,22 @@ def _own(bundle: Bundle, role: str) -> nn.Module:
     return network
 
 
+def _placed(bundle: Bundle, role: str, *, device: torch.device, precision: str, layout: Layout) -> nn.Module:
+    """`load_network` on a device in one precision. BundleError for weights that the precision cannot hold: a channel would fall silent."""
+    network = load_network(bundle, role, layout=layout).to(device=device, dtype=PRECISIONS[precision])
+    values = (value for value in network.state_dict().values() if value.is_floating_point())
+    if not all(bool(torch.isfinite(value).all()) for value in values):
+        raise BundleError(f"the {role} of bundle {bundle.name} has weights too large for {precision}: use --precision bfloat16 or float32")
+    return network
+
+
 def load_denoiser(bundle: Bundle, *, sigma: float, device: torch.device, precision: str, layout: Layout = "as built") -> Denoise:
     """The bundle's way to denoise images of its grid with noise `sigma`. BundleError when it was not made for that noise."""
     denoising, dtype = bundle.denoising, PRECISIONS[precision]
     if denoising.method == "segcertify":
         return unchanged
     role = bundle.direct_role(sigma) if denoising.method == "direct" else DENOISER
-    network = load_network(bundle, role, layout=layout).to(device=device, dtype=dtype)
+    network = _placed(bundle, role, device=device, precision=precision, layout=layout)
     denoise: Denoise
     if denoising.method == "direct":
         denoise = DirectDenoiser(network, dtype=dtype)
@@ -152,7 +161,7 @@ class TorchBackend(Backend):
     ) -> BaseSegmenter:
         def load() -> BatchFunction:
             dtype = PRECISIONS[precision]
-            network = load_network(bundle, SEGMENTER, layout=self.way.layout).to(device=self.device, dtype=dtype)
+            network = _placed(bundle, SEGMENTER, device=self.device, precision=precision, layout=self.way.layout)
             return fixed_calls(lambda images: network(images.to(dtype)).float(), self.way)
 
         logits = self._stages.stage(self._stages.network(("segmenter", bundle.sha256, precision), load), after=clean)
