@@ -9,16 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_, or_
-from typing import Any
 
 import numpy as np
 
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.certification.statistics import require_attainable
+from certdicom.certification.statistics import Array, require_attainable
 from certdicom.errors import UsageError
-
-Array = Any
-"""A NumPy array or a tensor."""
 
 
 @dataclass(frozen=True)

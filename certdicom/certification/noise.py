@@ -22,7 +22,8 @@ from certdicom.certification.certificate import SeedKind
 STEPS_PER_UNIT = 2.0**16
 """Noisy images are whole multiples of one over this; such a value below 256 is exact in float32."""
 
-_UNIFORM = 2.0**-53
+UNIFORM = 2.0**-53
+"""Uniform values are whole multiples of this."""
 
 
 def derive_seed(site_key: bytes | None, *, pixels_sha256: bytes, parameters: dict[str, object]) -> tuple[bytes, SeedKind]:
@@ -45,8 +46,8 @@ def standard_normal(seed: bytes, draw: int, shape: tuple[int, ...]) -> NDArray[n
     """
     size = math.prod(shape)
     words = _words(seed, draw, size + size % 2).reshape(-1, 2) >> np.uint64(11)
-    radius = np.sqrt(-2.0 * np.log((words[:, 0] + np.uint64(1)) * _UNIFORM))
-    angle = words[:, 1] * (2.0 * math.pi * _UNIFORM)
+    radius = np.sqrt(-2.0 * np.log((words[:, 0] + np.uint64(1)) * UNIFORM))
+    angle = words[:, 1] * (2.0 * math.pi * UNIFORM)
     normal = np.empty((len(words), 2))
     np.multiply(radius, np.cos(angle), out=normal[:, 0])
     np.multiply(radius, np.sin(angle), out=normal[:, 1])
@@ -60,6 +61,11 @@ def noisy_image(u: ArrayLike, sigma: float, *, seed: bytes, draw: int) -> NDArra
     return np.asarray(np.rint(noisy * STEPS_PER_UNIT) / STEPS_PER_UNIT, np.float32)
 
 
+def key_words(seed: bytes, draw: int) -> tuple[int, int]:
+    """The two words of 64 bits that key the generator of one draw, low one first."""
+    key = int.from_bytes(hmac.new(seed, draw.to_bytes(8, "big"), hashlib.sha256).digest()[:16], "big")
+    return key & (2**64 - 1), key >> 64
+
+
 def _words(seed: bytes, draw: int, count: int) -> NDArray[np.uint64]:
-    key = hmac.new(seed, draw.to_bytes(8, "big"), hashlib.sha256).digest()[:16]
-    return np.asarray(np.random.Philox(key=int.from_bytes(key, "big")).random_raw(count))
+    return np.asarray(np.random.Philox(key=np.array(key_words(seed, draw), np.uint64)).random_raw(count))

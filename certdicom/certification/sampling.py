@@ -6,23 +6,25 @@ and unions of structures. NumPy alone: what runs the networks stands behind `Bas
 
 from __future__ import annotations
 
+import math
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT, UnionLayer
-from certdicom.certification.hypotheses import Array, Hypotheses, decide
+from certdicom.certification.hypotheses import Hypotheses, decide
 from certdicom.certification.looks import LookByLook
 from certdicom.certification.noise import noisy_image
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.rounding import rounded_down
+from certdicom.certification.statistics import Array
 from certdicom.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
@@ -118,10 +120,19 @@ class Batch:
         """BundleError, naming the draw, unless the logits of every draw are finite; `finite` (B,)."""
         if not finite.all():
             _, draw = self.draws[int(np.argmin(finite))]
-            raise BundleError(
-                f"the networks gave logits that are not finite in draw {draw}: their weights are damaged, or too large for this precision; "
-                "try --precision float32, or another bundle"
-            )
+            raise BundleError(not_finite(f"draw {draw}"))
+
+
+def not_finite(where: str) -> str:
+    """What is said of logits that are not finite."""
+    return (
+        f"the networks gave logits that are not finite in {where}: their weights are damaged, or too large for this precision; "
+        "try --precision float32, or another bundle"
+    )
+
+
+NOT_FINITE = -(2**20)
+"""Votes of a part with logits that are not finite, where a device does not wait to be asked: however many are added, they stay negative."""
 
 
 class VoteCounter(Protocol):
@@ -131,8 +142,19 @@ class VoteCounter(Protocol):
     def structures(self) -> int | None:
         """How many structures it decides about; None where only its first answer will tell."""
 
-    def count(self, batch: Batch, unions: tuple[tuple[int, ...], ...]) -> NDArray[np.int32]:
-        """(parts, structures + unions, H, W), unions last."""
+    @property
+    def images_a_call(self) -> int:
+        """How many images its networks are always called with; batches are made whole multiples of it."""
+
+    @property
+    def draws_itself(self) -> bool:
+        """Whether it draws a batch's noise where it computes, so that nobody need draw it here beforehand."""
+
+    def count(self, batch: Batch, unions: tuple[tuple[int, ...], ...]) -> Array:
+        """(parts, structures + unions, H, W) int32, unions last; an array, or a tensor where it was counted.
+
+        BundleError, or NOT_FINITE in the whole part, for logits that are not finite.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,18 +163,23 @@ class BaseSegmenter:
 
     `logits`: noisy images (B, channels, H, W) float32 → (B, structures, H, W) float32, or for an `exclusive` (softmax) network
     (B, 1 + structures, H, W) with the background first. What it says of an image must depend on neither the others in the batch nor their
-    number: whoever implements it fixes the shape of its calls. `count_where_computed`: the same votes, if a device can count
-    them where it computes: given a batch, and a function from logits on the device to planes of decisions there.
+    number: whoever implements it fixes the shape of its calls, `images_a_call`. `count_where_computed`: the same votes, if a device
+    can draw and count where it computes: given a batch, and a function from logits on the device to planes of decisions there.
     """
 
     logits: Callable[[NDArray[np.float32]], NDArray[np.float32]]
     thresholds: tuple[float, ...]
     exclusive: bool = False
-    count_where_computed: Callable[[Batch, Callable[[Array], list[Array]]], NDArray[np.int32]] | None = None
+    count_where_computed: Callable[[Batch, Callable[[Array], list[Array]]], Array] | None = None
+    images_a_call: int = 1
 
     @property
     def structures(self) -> int:
         return len(self.thresholds)
+
+    @property
+    def draws_itself(self) -> bool:
+        return self.count_where_computed is not None
 
     def decide(self, logits: Array) -> list[Array]:
         """The decisions of each structure, bool (B, H, W). BundleError for another number of logits."""
@@ -167,7 +194,7 @@ class BaseSegmenter:
             raise BundleError("the networks gave logits that are not finite for an image without noise: their weights are damaged")
         return np.concatenate(self.decide(logits))
 
-    def count(self, batch: Batch, unions: tuple[tuple[int, ...], ...]) -> NDArray[np.int32]:
+    def count(self, batch: Batch, unions: tuple[tuple[int, ...], ...]) -> Array:
         hypotheses = Hypotheses(self.structures, unions)
 
         def planes(logits: Array) -> list[Array]:
@@ -195,7 +222,8 @@ def certify_grids(
     `images` of one shape; `parameters`: of each segmenter, alike but for the unions. Draw `d` of image `i` is the noise of `seeds[i]` and
     `d` (`noise.derive_seed`), the same for all segmenters. The first n0 draws select, the following ones test, look by look; an image
     and segmenter that have stopped at a look count no more, and draws go on until all have stopped. `batch_size`: how many draws are in
-    memory at once, and as many again whose noise is drawn ahead; it changes no bit. `after_selection` sees each selected decision,
+    memory at once, made whole calls of all segmenters' networks, and as many again whose noise is drawn ahead; it changes no bit.
+    A call that draws of all images leave unfilled takes draws whose turn is later. `after_selection` sees each selected decision,
     bool (structures, H, W), before the long count and may raise. UsageError for parameters under which nothing can be certified,
     BundleError for logits that are not finite; nothing is returned then.
     """
@@ -206,21 +234,23 @@ def certify_grids(
         raise UsageError("base segmenters that share their draws must be asked for the same parameters, unions apart")
     checked = [_checked_image(u) for u in images]
     families = [[_Family(segmenter, own, u.shape) for segmenter, own in zip(segmenters, parameters, strict=True)] for u in checked]
-    whole = [Part(index, u, seed, range(0)) for index, (u, seed) in enumerate(zip(checked, seeds, strict=True))]
+    row = _Row([Part(index, u, seed, range(0)) for index, (u, seed) in enumerate(zip(checked, seeds, strict=True))], shared)
+    call = math.lcm(*(segmenter.images_a_call for segmenter in segmenters))
     done = 0
-    for draws in (range(shared.n0), *_ranges(shared)):
-        going = [part for part in whole if any(family.goes_on for family in families[part.image])]
-        for batch in _drawn_ahead(_batches(going, draws, sigma=shared.sigma, size=batch_size)):
+    for stage, end in enumerate(row.ends):
+        going = [any(family.goes_on for family in of_image) for of_image in families]
+        batches = _batches(row.wanted(stage, going, call=call), sigma=shared.sigma, size=-(-batch_size // call) * call)
+        for batch in _drawn_ahead(batches, segmenters):
             for segmenter, asked in zip(segmenters, zip(*(families[part.image] for part in batch.parts), strict=True), strict=True):
                 _count(batch, segmenter, asked)
             done += len(batch.draws)
             if progress is not None:
-                progress(done, len(images) * (shared.n0 + shared.n))
+                progress(done, len(images) * row.ends[-1])
         for family in (family for of_image in families for family in of_image if family.goes_on):
-            if draws.start < shared.n0:
+            if stage == 0:
                 family.select(after_selection)
             else:
-                family.look(draws.stop - shared.n0)
+                family.look(end - shared.n0)
     return [[family.result() for family in of_image] for of_image in families]
 
 
@@ -229,7 +259,8 @@ def select_grid(u: Image, segmenter: VoteCounter, parameters: SmoothingParameter
     image = _checked_image(u)
     selected: list[NDArray[np.bool_]] = []
     family = _Family(segmenter, parameters, image.shape)
-    for batch in _drawn_ahead(_batches([Part(0, image, seed, range(0))], range(parameters.n0), sigma=parameters.sigma, size=batch_size)):
+    first = _batches([Part(0, image, seed, range(parameters.n0))], sigma=parameters.sigma, size=batch_size)
+    for batch in _drawn_ahead(first, [segmenter]):
         _count(batch, segmenter, [family])
     family.select(selected.append)
     return selected[0]
@@ -238,8 +269,8 @@ def select_grid(u: Image, segmenter: VoteCounter, parameters: SmoothingParameter
 def _count(batch: Batch, segmenter: VoteCounter, families: Sequence[_Family]) -> None:
     """Count a batch for one segmenter, unless it has stopped for all of its images; `families`: of each part."""
     if any(family.goes_on for family in families):
-        for family, present in zip(families, segmenter.count(batch, families[0].unions), strict=True):
-            family.add(present)
+        for part, family, present in zip(batch.parts, families, segmenter.count(batch, families[0].unions), strict=True):
+            family.add(part.draws, present)
 
 
 def certify_grid(
@@ -284,6 +315,8 @@ class _DecisionFunction:
     structures: int | None
     arrays: Literal["torch", "numpy"]
     device: Any
+    images_a_call: int = 1
+    draws_itself: bool = False
 
     def count(self, batch: Batch, unions: tuple[tuple[int, ...], ...]) -> NDArray[np.int32]:
         noisy = batch.noisy
@@ -320,27 +353,65 @@ def _checked_image(u: NDArray[Any]) -> Image:
     return u
 
 
-def _ranges(parameters: SmoothingParameters) -> list[range]:
-    """The draws that each look adds, after the n0 that select."""
-    ends = [parameters.n0 + draws for draws in parameters.planned_looks]
-    return [range(start, end) for start, end in zip([parameters.n0, *ends], ends, strict=False)]
+def _ends(parameters: SmoothingParameters) -> list[int]:
+    """How many draws there are in all after the n0 that select, and at each look."""
+    return [parameters.n0, *(parameters.n0 + draws for draws in parameters.planned_looks)]
 
 
-def _batches(parts: Sequence[Part], draws: range, *, sigma: float, size: int) -> Iterator[Batch]:
-    """The same draws of all images in order, `size` at a time."""
-    every = ((part, draw) for part in parts for draw in draws)
-    while together := list(islice(every, size)):
-        cut: list[Part] = []
-        for part, draw in together:
-            if cut and cut[-1].image == part.image:
-                cut[-1] = Part(part.image, part.u, part.seed, range(cut[-1].draws.start, draw + 1))
-            else:
-                cut.append(Part(part.image, part.u, part.seed, range(draw, draw + 1)))
-        yield Batch(sigma, tuple(cut))
+class _Row:
+    """The draws of all images, stage by stage: selection, then each look; some are made before their turn."""
+
+    def __init__(self, parts: Sequence[Part], parameters: SmoothingParameters) -> None:
+        self._parts = parts
+        self._made = [0] * len(parts)
+        self.ends = _ends(parameters)
+
+    def wanted(self, stage: int, going: Sequence[bool], *, call: int) -> Iterator[Part]:
+        """What the images that go on lack up to the end of a stage, and of later stages as many draws as fill the last call."""
+        parts = [part for part, goes_on in zip(self._parts, going, strict=True) if goes_on]
+        wanted = [self._next(part, stage, most=self.ends[stage]) for part in parts]
+        missing = -sum(len(part.draws) for part in wanted) % call
+        yield from (part for part in wanted if part.draws)
+        for part in parts:
+            for later in range(stage + 1, len(self.ends)):
+                extra = self._next(part, later, most=missing)
+                missing -= len(extra.draws)
+                if extra.draws:
+                    yield extra
+
+    def _next(self, part: Part, stage: int, *, most: int) -> Part:
+        """At most so many of the draws that come next for an image, up to the end of a stage."""
+        made = self._made[part.image]
+        draws = range(made, self.ends[stage])[:most]
+        self._made[part.image] = made + len(draws)
+        return replace(part, draws=draws)
 
 
-def _drawn_ahead(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The batches in order; the noise of the next is drawn in threads of its own while the networks run on this one."""
+def _batches(wanted: Iterable[Part], *, sigma: float, size: int) -> Iterator[Batch]:
+    """The draws of all parts in order, `size` at a time."""
+    together: list[Part] = []
+    room = size
+    for part in wanted:
+        draws = part.draws
+        while draws:
+            taken, draws = draws[:room], draws[room:]
+            together.append(replace(part, draws=taken))
+            room -= len(taken)
+            if not room:
+                yield Batch(sigma, tuple(together))
+                together, room = [], size
+    if together:
+        yield Batch(sigma, tuple(together))
+
+
+def _drawn_ahead(batches: Iterable[Batch], segmenters: Sequence[VoteCounter]) -> Iterator[Batch]:
+    """The batches in order; the noise of the next is drawn in threads of its own while the networks run on this one.
+
+    Nothing is drawn where all segmenters do that themselves.
+    """
+    if all(segmenter.draws_itself for segmenter in segmenters):
+        yield from batches
+        return
     with ThreadPoolExecutor(_NOISE_THREADS, thread_name_prefix="certdicom-noise") as threads:
         waiting: Batch | None = None
         for batch in batches:
@@ -355,8 +426,8 @@ def _drawn_ahead(batches: Iterable[Batch]) -> Iterator[Batch]:
 class _Family:
     """One segmenter's hypotheses about one image: running counts, what was selected, what is certified so far."""
 
-    _present: NDArray[np.int32]
-    _selected: NDArray[np.bool_]
+    _present: Array
+    _selected: Array
     _structures: int
     _test: LookByLook
 
@@ -364,6 +435,8 @@ class _Family:
         self._parameters = parameters
         self.unions = parameters.unions
         self._cells = shape[-2] * shape[-1]
+        self._ends = _ends(parameters)
+        self._votes: dict[int, Array] = {}
         self._started = False
         self.goes_on = True
         if segmenter.structures is not None:
@@ -374,35 +447,47 @@ class _Family:
         self._test = LookByLook(self._parameters, structures=structures)
         self._structures = structures
 
-    def add(self, present: NDArray[np.int32]) -> None:
-        """Count how often each plane was present in some draws, unless the test has stopped."""
+    def add(self, draws: range, present: Array) -> None:
+        """Count how often each plane was present in draws of one stage, unless the test has stopped."""
         if not self.goes_on:
             return
         if not self._started:
             self._require_certifiable(len(present) - len(self.unions))
-            self._present, self._started = np.zeros_like(present), True
-        self._present += present
+            self._started = True
+        stage = bisect_right(self._ends, draws.start)
+        self._votes[stage] = self._votes[stage] + present if stage in self._votes else present
 
     def select(self, after_selection: Callable[[NDArray[np.bool_]], None] | None) -> None:
         """Take the majority of the n0 draws; what has selected is never counted again."""
-        self._selected = 2 * self._present > self._parameters.n0  # a tie goes to "absent"
-        self._present[:] = 0
+        present = self._votes_of(0)
+        self._selected = 2 * present > self._parameters.n0  # a tie goes to "absent"
+        self._present = 0 * present
         if after_selection is not None:
-            after_selection(self._selected[: self._structures])
+            after_selection(_as_numpy(self._selected[: self._structures]))
 
     def look(self, draws: int) -> None:
         """Test on the votes of `draws` fresh draws."""
-        counts = np.where(self._selected, self._present, draws - self._present).astype(np.int32)
+        self._present = self._present + self._votes_of(bisect_right(self._ends, self._parameters.n0 + draws - 1))
+        counts = self._present * self._selected + (draws - self._present) * ~self._selected
         self.goes_on = not self._test.look(counts, n=draws)
+
+    def _votes_of(self, stage: int) -> Array:
+        """BundleError where logits were not finite."""
+        votes = self._votes.pop(stage)
+        if int(votes.min()) < 0:
+            raise BundleError(not_finite(f"one of the draws {self._ends[stage - 1] if stage else 0} to {self._ends[stage] - 1}"))
+        return votes
 
     def result(self) -> GridResult:
         test, leaves = self._test, self._structures
-        decisions = decisions_of(self._selected, test.certified)
+        packed = _as_numpy((test.counts * 2 + self._selected) * 2 + test.certified)  # so that one array leaves the device
+        counts, selected, certified = packed >> 2, packed & 2 > 0, packed & 1 > 0
+        decisions = decisions_of(selected, certified)
         return GridResult(
             decisions=decisions[:leaves],
-            counts=test.counts[:leaves],
-            selected=self._selected[:leaves],
+            counts=counts[:leaves],
+            selected=selected[:leaves],
             draws=test.draws,
             parameters=self._parameters,
-            unions=UnionLayer(self.unions, decisions[leaves:], test.counts[leaves:]) if self.unions else None,
+            unions=UnionLayer(self.unions, decisions[leaves:], counts[leaves:]) if self.unions else None,
         )

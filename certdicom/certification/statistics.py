@@ -6,12 +6,16 @@ Counts are small integers, so nothing here works per pixel: one table of n + 1 e
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainc, betaincinv
 
 from certdicom.errors import UsageError
+
+Array = Any
+"""A NumPy array or a tensor on any device."""
 
 
 def p_values(*, n: int, tau: float) -> NDArray[np.float64]:
@@ -52,19 +56,32 @@ def holm_reject(counts: ArrayLike, *, n: int, tau: float, alpha: float) -> NDArr
     votes = np.asarray(counts)
     if not np.issubdtype(votes.dtype, np.integer):
         raise UsageError(f"counts must be integers, not {votes.dtype}")
-    if votes.size and (votes.min() < 0 or votes.max() > n):
-        raise UsageError(f"counts must lie in 0 … n = {n}, found {votes.min()} … {votes.max()}")
-    histogram = np.bincount(votes.ravel(), minlength=n + 1)
+    return votes >= holm_least(histogram(votes, n=n), tau=tau, alpha=alpha)
+
+
+def histogram(counts: Array, *, n: int) -> NDArray[np.int64]:
+    """How many of `counts`, whole numbers in an array or a tensor, are 0, 1 … n: (n + 1,), on the host. UsageError for any other."""
+    votes = counts.reshape(-1)
+    if len(votes) and not 0 <= int(votes.min()) <= int(votes.max()) <= n:
+        raise UsageError(f"counts must lie in 0 … n = {n}, found {int(votes.min())} … {int(votes.max())}")
+    if hasattr(votes, "bincount"):  # a tensor, which is counted where it lies
+        return np.asarray(votes.bincount(minlength=n + 1).cpu())
+    return np.bincount(votes, minlength=n + 1)
+
+
+def holm_least(histogram: NDArray[np.int64], *, tau: float, alpha: float) -> int:
+    """The smallest count that Holm's test rejects, out of `n`, or n + 1 where it rejects none; `histogram` (n + 1,) of all counts."""
+    n = len(histogram) - 1
     p = p_values(n=n, tau=tau)
-    rejected, least = 0, n + 1
+    left, least = int(histogram.sum()), n + 1
     for count in range(n, -1, -1):
         if histogram[count] == 0:
             continue
-        if p[count] > alpha / (votes.size - rejected):
+        if p[count] > alpha / left:
             break
-        rejected += int(histogram[count])
+        left -= int(histogram[count])
         least = count
-    return votes >= least
+    return least
 
 
 def simultaneous_lower_bounds(counts: ArrayLike, *, n: int, alpha: float) -> NDArray[np.float64]:

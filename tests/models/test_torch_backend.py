@@ -12,13 +12,14 @@ import torch
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.certification.sampling import certify_grids
 from certdicom.errors import BundleError
-from certdicom.models.backends import calls
 from certdicom.models.backends.calls import FixedBatches, PerImage, fixed_calls
 from certdicom.models.backends.torch import TorchBackend
-from certdicom.models.bundle import Bundle
+from certdicom.models.backends.ways import LARGE_GPU, PROCESSOR, Way
+from certdicom.models.bundle import Bundle, load_bundle
 from tests.tiny import write_tiny_bundle
 
 PARAMETERS = SmoothingParameters(sigma=0.1, n0=5, n=60)
+ON_DEVICE = Way(images_a_call=11)
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +50,8 @@ def test_a_function_is_called_with_one_number_of_images_whatever_it_is_handed() 
         assert torch.equal(FixedBatches(note, size=4)(batch), batch + 1)
     assert set(sizes) == {4}
     assert len(sizes) == 1 + 1 + 2 + 4
-    assert isinstance(fixed_calls(note, torch.device("cpu")), PerImage)
-    assert isinstance(fixed_calls(note, torch.device("cuda")), FixedBatches)
+    assert isinstance(fixed_calls(note, PROCESSOR), PerImage)
+    assert isinstance(fixed_calls(note, LARGE_GPU), FixedBatches)
 
 
 def test_what_is_said_of_an_image_depends_on_no_batch(bundle: Bundle) -> None:
@@ -67,11 +68,9 @@ def test_votes_counted_on_the_device_are_those_counted_here(bundle: Bundle, tmp_
     softmax = write_tiny_bundle(tmp_path / "softmax", activation="softmax")
     for kind in (replace(bundle, thresholds=((0.1, (0.02, -0.03)),)), replace(softmax, thresholds=((0.1, (-0.01, 0.01)),))):
         found = []
-        for on_device in (False, True):
-            backend = TorchBackend(device="cpu", precision="float32")
-            backend.counts_on_device = on_device
-            segmenter = backend.base_segmenter(kind, sigma=0.1)
-            assert (segmenter.count_where_computed is not None) is on_device
+        for way in (PROCESSOR, ON_DEVICE):
+            segmenter = TorchBackend(device="cpu", precision="float32", way=way).base_segmenter(kind, sigma=0.1)
+            assert segmenter.draws_itself is way.on_device
             united = replace(PARAMETERS, unions=((0, 1),))
             found.append(certify_grids([image(0), image(1)], [segmenter], [united], seeds=[b"a", b"b"], batch_size=7))
         for here, there in zip(*found, strict=True):
@@ -80,15 +79,14 @@ def test_votes_counted_on_the_device_are_those_counted_here(bundle: Bundle, tmp_
             assert np.array_equal(here[0].unions.counts, there[0].unions.counts)
 
 
-@pytest.mark.parametrize("on_device", [False, True])
-def test_logits_that_are_not_finite_are_refused_wherever_they_are_counted(bundle: Bundle, on_device: bool) -> None:
-    backend = TorchBackend(device="cpu", precision="float32")
-    backend.counts_on_device = on_device
+@pytest.mark.parametrize(("way", "where"), [(PROCESSOR, "draw 0"), (ON_DEVICE, "one of the draws 0 to 4")])
+def test_logits_that_are_not_finite_are_refused_wherever_they_are_counted(bundle: Bundle, way: Way, where: str) -> None:
+    backend = TorchBackend(device="cpu", precision="float32", way=way)
     huge = replace(bundle, name="huge")
     backend._stages._loaded["segmenter", huge.sha256, "float32"] = lambda clean: torch.where(clean > 0.9, torch.inf, clean).expand(
         -1, 2, -1, -1
     )
-    with pytest.raises(BundleError, match="not finite in draw 0"):
+    with pytest.raises(BundleError, match=f"not finite in {where}"):
         certify_grids([image()], [backend.base_segmenter(huge, sigma=0.1)], [PARAMETERS], seeds=[b"x"], batch_size=7)
 
 
@@ -133,13 +131,20 @@ def test_float32_is_float32() -> None:
     assert backend.name == f"PyTorch {torch.__version__}"
 
 
-def test_gpus_are_called_with_one_batch(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_a_precision_cannot_hold_are_refused() -> None:
+    """Variances of a batch norm above 65,504 would be infinite in float16, and silence a channel without any other sign."""
+    skin = load_bundle("skin-rgb-192x256")
+    backend = TorchBackend(device="cpu", precision="float16")
+    with pytest.raises(
+        BundleError, match="segmenter of bundle skin-rgb-192x256 has weights too large for float16: use --precision bfloat16"
+    ):
+        backend.base_segmenter(skin, sigma=0.25).logits(np.zeros((1, 3, 192, 256), np.float32))
+
+
+def test_gpus_are_called_with_one_batch(bundle: Bundle) -> None:
     """The way of a GPU, walked on the CPU: the last call is filled up, and --batch bounds memory alone."""
-    monkeypatch.setattr("certdicom.models.backends.torch.fixed_calls", lambda function, _: FixedBatches(function, size=calls.DEVICE_BATCH))
     counts = []
     for batch_size in (1, 7, 10, 64):
-        backend = TorchBackend(device="cpu", precision="float32")
-        backend.counts_on_device = True
-        base = backend.base_segmenter(bundle, sigma=0.1)
+        base = TorchBackend(device="cpu", precision="float32", way=ON_DEVICE).base_segmenter(bundle, sigma=0.1)
         counts.append(certify_grids([image()], [base], [PARAMETERS], seeds=[b"x"], batch_size=batch_size)[0][0].counts)
     assert all(np.array_equal(counts[0], other) for other in counts)

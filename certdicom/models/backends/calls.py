@@ -14,15 +14,16 @@ from threading import Barrier, Lock
 import torch
 from torch import Tensor
 
+from certdicom.models.backends.ways import Way
+
 BatchFunction = Callable[[Tensor], Tensor]
 
-DEVICE_BATCH = 10
-"""Images in every call of a network on a GPU."""
 
-
-def fixed_calls(function: BatchFunction, device: torch.device) -> BatchFunction:
-    """`function` of a batch (B, …) in calls of one shape: image by image on CPUs, DEVICE_BATCH images elsewhere."""
-    return PerImage(function) if device.type == "cpu" else FixedBatches(function, size=DEVICE_BATCH)
+def fixed_calls(function: BatchFunction, way: Way) -> BatchFunction:
+    """`function` of a batch (B, …) in calls of one shape: image by image, or so many images as the way says."""
+    if way.compiled:
+        function = torch.compile(function, fullgraph=True, dynamic=False)
+    return FixedBatches(function, size=way.images_a_call) if way.on_device else PerImage(function)
 
 
 class FixedBatches:
@@ -34,7 +35,8 @@ class FixedBatches:
 
     @torch.inference_mode()
     def __call__(self, batch: Tensor) -> Tensor:
-        return torch.cat([self._filled(part) for part in batch.split(self._size)])
+        answers = [self._filled(part) for part in batch.split(self._size)]
+        return answers[0] if len(answers) == 1 else torch.cat(answers)
 
     def _filled(self, part: Tensor) -> Tensor:
         surplus = self._size - len(part)

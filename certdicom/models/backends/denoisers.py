@@ -50,16 +50,16 @@ class OneShotDenoiser:
         self._dtype = dtype
         self._prediction = prediction
         self.t = schedule.time_step(sigma)
-        self._alpha_bars = schedule.alpha_bars()
+        self._alpha_bars: list[float] = schedule.alpha_bars().tolist()  # numbers, which a compiler can trace
 
     @torch.inference_mode()
     def __call__(self, noisy: Tensor) -> Tensor:
-        x_t = float(self._alpha_bars[self.t]) ** 0.5 * (2.0 * noisy - 1.0)
+        x_t = self._alpha_bars[self.t] ** 0.5 * (2.0 * noisy - 1.0)
         return (self._clean(x_t, self.t) + 1.0) / 2.0
 
     def _clean(self, x_t: Tensor, t: int) -> Tensor:
         """x̂₀ in [-1, 1] from `x_t` at step `t`."""
-        alpha_bar = float(self._alpha_bars[t])
+        alpha_bar = self._alpha_bars[t]
         steps = torch.full((len(x_t),), t, device=x_t.device)
         predicted = self._predict(x_t.to(self._dtype), steps).float()
         return clean_image(x_t, predicted, root_alpha_bar=alpha_bar**0.5, root_rest=(1.0 - alpha_bar) ** 0.5, prediction=self._prediction)
@@ -109,10 +109,10 @@ class MultiStepDenoiser(OneShotDenoiser):
     @torch.inference_mode()
     def __call__(self, noisy: Tensor) -> Tensor:
         keys = [hashlib.sha256(image.cpu().numpy().tobytes()).digest() for image in noisy] if self._eta else []
-        x_t = float(self._alpha_bars[self.t]) ** 0.5 * (2.0 * noisy - 1.0)
+        x_t = self._alpha_bars[self.t] ** 0.5 * (2.0 * noisy - 1.0)
         for t, following in zip(self.time_steps, self.time_steps[1:], strict=False):
             clean = self._clean(x_t, t)
-            alpha_bar, alpha_bar_next = float(self._alpha_bars[t]), float(self._alpha_bars[following])
+            alpha_bar, alpha_bar_next = self._alpha_bars[t], self._alpha_bars[following]
             noise = (x_t - alpha_bar**0.5 * clean) / (1.0 - alpha_bar) ** 0.5
             variance = self._eta**2 * (1.0 - alpha_bar_next) / (1.0 - alpha_bar) * (1.0 - alpha_bar / alpha_bar_next)
             x_t = alpha_bar_next**0.5 * clean + (1.0 - alpha_bar_next - variance) ** 0.5 * noise

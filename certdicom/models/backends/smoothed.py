@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from certdicom.errors import UsageError
 from certdicom.models.backends.calls import fixed_calls
 from certdicom.models.backends.denoisers import OneShotDenoiser, Prediction
 from certdicom.models.backends.torch import choose_device
+from certdicom.models.backends.ways import way_of
 from certdicom.progress import moved
 
 Segmenter = Callable[[Tensor], Tensor]
@@ -56,12 +58,13 @@ class Smoothed:
         self.sigma = SmoothingParameters(sigma=sigma).sigma
         self._device = choose_device(device)
         self._softmax, self._threshold = softmax, threshold
-        self._segment = fixed_calls(_on(segmenter, self._device), self._device)
+        self._way = replace(way_of(self._device), layout="as built")
+        self._segment = fixed_calls(_on(segmenter, self._device), self._way)
         self._clean: Callable[[Tensor], Tensor] | None = None
         if denoiser is not None and schedule is not None:
             predict = _tensors(_on(denoiser, self._device))
             one_shot = OneShotDenoiser(predict, schedule=schedule, sigma=sigma, dtype=torch.float32, prediction=prediction)
-            self._clean = fixed_calls(one_shot, self._device)
+            self._clean = fixed_calls(one_shot, self._way)
 
     def __repr__(self) -> str:
         return f"Smoothed(sigma={self.sigma:g}, {'one-shot denoiser' if self._clean else 'no denoiser'}, {self._device})"
@@ -95,13 +98,21 @@ class Smoothed:
         with moved(progress) as bar:
             ((result,),) = certify_grids(
                 [image if image.dtype == np.float64 else image.astype(np.float32, copy=False)],
-                [BaseSegmenter(logits=self.logits, thresholds=self._thresholds(image), exclusive=self._softmax)],
+                [self._base_segmenter(image)],
                 [parameters],
                 seeds=[secrets.token_bytes(32) if seed is None else seed],
                 batch_size=batch_size,
                 progress=bar,
             )
         return result
+
+    def _base_segmenter(self, image: NDArray[Any]) -> BaseSegmenter:
+        return BaseSegmenter(
+            logits=self.logits,
+            thresholds=self._thresholds(image),
+            exclusive=self._softmax,
+            images_a_call=self._way.images_a_call,
+        )
 
     def _thresholds(self, image: NDArray[Any]) -> tuple[float, ...]:
         """One threshold for each structure; how many there are, the segmenter's answer to the image itself says."""

@@ -12,16 +12,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from certdicom.certification.sampling import BaseSegmenter, Batch
+from certdicom.certification.sampling import NOT_FINITE, BaseSegmenter, Batch
 from certdicom.errors import BundleError, UsageError
 from certdicom.models.backends.base import Backend, ImageAdapter
 from certdicom.models.backends.calls import BatchFunction, fixed_calls
 from certdicom.models.backends.checks import require_sound
 from certdicom.models.backends.denoisers import CoarseDenoiser, Denoise, DirectDenoiser, MultiStepDenoiser, OneShotDenoiser, unchanged
+from certdicom.models.backends.draws import noisy_batch, noisy_images
 from certdicom.models.backends.stages import Stage, Stages
+from certdicom.models.backends.ways import Way, way_of
 from certdicom.models.description import DENOISER, SEGMENTER
 from certdicom.models.networks import build_network
 from certdicom.models.networks.adapter import SegmenterAdapter
+from certdicom.models.networks.layout import Layout, laid_out
 from certdicom.models.networks.precision import to_float32
 
 if TYPE_CHECKING:
@@ -60,8 +63,8 @@ def choose_precision(request: str, device: torch.device) -> str:
     return request
 
 
-def load_network(bundle: Bundle, role: str) -> nn.Module:
-    """The network of one role with its weights, in eval mode, float32 on the CPU.
+def load_network(bundle: Bundle, role: str, *, layout: Layout = "as built") -> nn.Module:
+    """The network of one role with its weights, in eval mode, float32 on the CPU; `layout`: of networks that certdicom builds itself.
 
     The segmenter takes the bundle's images in [0, 1] and gives its logits, whatever the network in it takes and gives.
     BundleError when it cannot be built, its weights do not fit, or it does not give what its description says (`require_sound`).
@@ -72,7 +75,7 @@ def load_network(bundle: Bundle, role: str) -> nn.Module:
 
         network = load_foreign(description, bundle.files(role))
     else:
-        network = _own(bundle, role)
+        network = laid_out(_own(bundle, role), layout)
     as_it_is = bundle.input_spec.plain and bundle.input_spec.channels == bundle.channels and bundle.output_spec.plain(bundle.activation)
     if role == SEGMENTER and not as_it_is:
         network = SegmenterAdapter(network, input_spec=bundle.input_spec, output_spec=bundle.output_spec, activation=bundle.activation)
@@ -93,13 +96,22 @@ def _own(bundle: Bundle, role: str) -> nn.Module:
     return network
 
 
-def load_denoiser(bundle: Bundle, *, sigma: float, device: torch.device, precision: str) -> Denoise:
+def _placed(bundle: Bundle, role: str, *, device: torch.device, precision: str, layout: Layout) -> nn.Module:
+    """`load_network` on a device in one precision. BundleError for weights that the precision cannot hold: a channel would fall silent."""
+    network = load_network(bundle, role, layout=layout).to(device=device, dtype=PRECISIONS[precision])
+    values = (value for value in network.state_dict().values() if value.is_floating_point())
+    if not all(bool(torch.isfinite(value).all()) for value in values):
+        raise BundleError(f"the {role} of bundle {bundle.name} has weights too large for {precision}: use --precision bfloat16 or float32")
+    return network
+
+
+def load_denoiser(bundle: Bundle, *, sigma: float, device: torch.device, precision: str, layout: Layout = "as built") -> Denoise:
     """The bundle's way to denoise images of its grid with noise `sigma`. BundleError when it was not made for that noise."""
     denoising, dtype = bundle.denoising, PRECISIONS[precision]
     if denoising.method == "segcertify":
         return unchanged
     role = bundle.direct_role(sigma) if denoising.method == "direct" else DENOISER
-    network = load_network(bundle, role).to(device=device, dtype=dtype)
+    network = _placed(bundle, role, device=device, precision=precision, layout=layout)
     denoise: Denoise
     if denoising.method == "direct":
         denoise = DirectDenoiser(network, dtype=dtype)
@@ -129,49 +141,56 @@ class TorchBackend(Backend):
     size (`calls`), so that what it says of an image depends on nothing else.
     """
 
-    def __init__(self, *, device: str = "auto", precision: str = "auto") -> None:
-        """UsageError for a device that is not there, or an unknown precision."""
+    def __init__(self, *, device: str = "auto", precision: str = "auto", way: Way | None = None) -> None:
+        """`way`: None for that of the device's class. UsageError for a device that is not there, or an unknown precision."""
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
-        self.counts_on_device = self.device.type != "cpu"
+        self.way = way or way_of(self.device)
         self._stages: Stages[BatchFunction] = Stages(around=torch.inference_mode())
+        self._draw = torch.compile(noisy_images, fullgraph=True) if self.way.compiled else noisy_images
         _keep_float32_exact()
+        torch.backends.cudnn.deterministic = True
 
     @property
     def name(self) -> str:
-        """What computes, with its version."""
-        return f"PyTorch {torch.__version__}"
+        """What computes, with its version, and in what calls."""
+        return ", ".join(filter(None, (f"PyTorch {torch.__version__}", str(self.way))))
 
     def _assembled(
         self, bundle: Bundle, clean: Stage, precision: str, adapter: ImageAdapter | None, thresholds: tuple[float, ...]
     ) -> BaseSegmenter:
         def load() -> BatchFunction:
             dtype = PRECISIONS[precision]
-            network = load_network(bundle, SEGMENTER).to(device=self.device, dtype=dtype)
-            return fixed_calls(lambda images: network(images.to(dtype)).float(), self.device)
+            network = _placed(bundle, SEGMENTER, device=self.device, precision=precision, layout=self.way.layout)
+            return fixed_calls(lambda images: network(images.to(dtype)).float(), self.way)
 
         logits = self._stages.stage(self._stages.network(("segmenter", bundle.sha256, precision), load), after=clean)
         if adapter is not None:
             logits = self._stages.stage(adapter.from_model, after=logits)
 
-        def count(batch: Batch, planes: Callable[[Tensor], list[Tensor]]) -> NDArray[np.int32]:
-            found = logits(batch.noisy)
-            batch.require_finite(torch.isfinite(found).flatten(1).all(1).cpu().numpy())
+        def count(batch: Batch, planes: Callable[[Tensor], list[Tensor]]) -> Tensor:
+            found = logits(batch)
+            damaged = ~torch.isfinite(found).flatten(1).all(1)
             votes = torch.stack([torch.stack(of_part) for of_part in batch.add_up(planes(found))])
-            return np.asarray(votes.to(torch.int32).cpu().numpy())
+            spoiled = torch.stack([torch.stack(of_part) for of_part in batch.add_up([damaged])]) > 0
+            return torch.where(spoiled[..., None, None], NOT_FINITE, votes).to(torch.int32)
 
         return BaseSegmenter(
             logits=lambda noisy: np.asarray(logits(noisy).cpu().numpy()),
             thresholds=thresholds,
             exclusive=bundle.activation == "softmax",
-            count_where_computed=count if self.counts_on_device else None,
+            count_where_computed=torch.inference_mode()(count) if self.way.on_device else None,
+            images_a_call=self.way.images_a_call,
         )
 
     def _fed(self, adapter: ImageAdapter | None) -> Stage:
-        uploaded = self._stages.stage(self._upload, after=None)
+        uploaded = self._stages.stage(self._given, after=None)
         return uploaded if adapter is None else self._stages.stage(adapter.to_model, after=uploaded)
 
-    def _upload(self, noisy: NDArray[np.float32]) -> Tensor:
+    def _given(self, noisy: Batch | NDArray[np.float32]) -> Tensor:
+        """Noisy images on the device: those that are handed over, or a batch's, drawn there."""
+        if isinstance(noisy, Batch):
+            return noisy_batch(noisy, self.device, draw=self._draw)
         return torch.from_numpy(noisy).to(self.device)
 
     def _denoised(self, bundle: Bundle, sigma: float, adapter: ImageAdapter | None) -> Stage:
@@ -182,7 +201,8 @@ class TorchBackend(Backend):
         key = ("denoiser", bundle.denoising, bundle.schedule, bundle.input_spec.factor, digests, sigma)
 
         def load() -> BatchFunction:
-            return fixed_calls(load_denoiser(bundle, sigma=sigma, device=self.device, precision=self.precision), self.device)
+            denoise = load_denoiser(bundle, sigma=sigma, device=self.device, precision=self.precision, layout=self.way.layout)
+            return fixed_calls(denoise, self.way)
 
         return self._stages.stage(self._stages.network(key, load), after=fed)
 

@@ -23,12 +23,17 @@ class SegmenterAdapter(nn.Module):
     another shape than the description says.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, network: nn.Module, *, input_spec: InputSpec, output_spec: OutputSpec, activation: Activation) -> None:
         super().__init__()
         self.network = network
         self._input_spec = input_spec
         self._output_spec = output_spec
         self._activation = activation
+        for name, values in (("mean", input_spec.mean), ("std", input_spec.std)):  # where the weights lie, and no part of them
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         answer = mirrored(self._logits) if self._input_spec.mirror else self._logits
@@ -46,8 +51,7 @@ class SegmenterAdapter(nn.Module):
         wanted = self._input_spec.channels
         if image.shape[1] != wanted:
             image = image.expand(-1, wanted, -1, -1) if image.shape[1] == 1 else image.mean(1, keepdim=True)
-        mean, std = (image.new_tensor(values).view(1, -1, 1, 1) for values in (self._input_spec.mean, self._input_spec.std))
-        return (image - mean) / std
+        return (image - self.mean) / self.std
 
     def _read(self, output: Tensor) -> Tensor:
         if self._output_spec.kind == "probabilities":

@@ -20,6 +20,8 @@ class PatchSegmenter(nn.Module):
     (B, channels, G, G) images in [0, 1] → (B, structures, G, G) logits, one sigmoid per structure.
     """
 
+    memory_format = torch.channels_last
+
     def __init__(
         self,
         *,
@@ -43,7 +45,7 @@ class PatchSegmenter(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         patches = functional.pixel_unshuffle(2.0 * image - 1.0, self.patch)
-        logits = self.net(patches.contiguous(memory_format=torch.channels_last))
+        logits = self.net(patches.contiguous(memory_format=self.memory_format))
         return functional.pixel_shuffle(logits, self.patch)
 
 
@@ -52,6 +54,8 @@ class PatchDenoiser(nn.Module):
 
     `x_t` (B, channels, G, G) in DDPM units and `t` (B,) integer steps → the predicted noise, same shape as `x_t`.
     """
+
+    memory_format = torch.channels_last
 
     def __init__(self, *, channels: int, patch: int, block_out_channels: list[int], layers_per_block: int, norm_num_groups: int) -> None:
         super().__init__()
@@ -68,5 +72,5 @@ class PatchDenoiser(nn.Module):
         )
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        patches = functional.pixel_unshuffle(x_t, self.patch).contiguous(memory_format=torch.channels_last)
+        patches = functional.pixel_unshuffle(x_t, self.patch).contiguous(memory_format=self.memory_format)
         return functional.pixel_shuffle(self.net(patches, t).sample, self.patch)
