@@ -10,6 +10,7 @@ from typing import Any
 from certdicom.models.bundle import Bundle
 from certdicom.models.description import DENOISER
 from certdicom.research.datasets.terms import terms_of
+from certdicom.research.training.calibration import TOLERATED_LOSS
 
 _METHODS = {
     "one-shot": "noise is taken away by one call of a diffusion model, then the image is segmented (Laousy et al. 2023)",
@@ -155,7 +156,7 @@ def _thresholds(bundle: Bundle, images: int) -> Iterator[str]:
     yield (
         f"**Thresholds.** Smoothing certifies an eroded structure, the more the stronger the noise. On {images} training images a logit "
         "threshold was therefore chosen for each structure and noise level: the one with the best certified Dice that does not lower the "
-        "worst-case Dice by more than .003. Between noise levels they are interpolated."
+        f"worst-case Dice by more than {TOLERATED_LOSS:g}. Between noise levels they are interpolated."
     )
     yield ""
     labels = [structure.label for structure in bundle.structures]
