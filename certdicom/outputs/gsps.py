@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -17,6 +17,7 @@ from highdicom.color import CIELabColor
 from highdicom.pr import GraphicAnnotation, GraphicLayer, GraphicObject, GrayscaleSoftcopyPresentationState, TextObject
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from scipy import ndimage
 
 from certdicom.certification.certificate import Certificate
 from certdicom.errors import UsageError
@@ -36,11 +37,16 @@ from certdicom.outputs.derived import (
 )
 from certdicom.outputs.dicom_file import encoded
 from certdicom.outputs.fit import require_fit
+from certdicom.outputs.labels import inner_places
+from certdicom.outputs.palette import RGB
 from certdicom.outputs.polylines import Polyline, hatching, outlines, pieces
 from certdicom.outputs.segments import AbstainSegments, Segment, segments_of
 from certdicom.outputs.source import describe_source
 from certdicom.outputs.uids import ResultIdentity
 from certdicom.version import VERSION
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
 
 if TYPE_CHECKING:
     from certdicom.outputs.result import Result
@@ -51,16 +57,13 @@ SERIES_NUMBER: Final = 9005
 _MOST_POINTS: Final = 8191
 """Of a polyline: 65,528 bytes, what an element of VR FL can hold in Explicit VR (PS3.5 7.1.2)."""
 
-_HATCH_SHARE: Final = 1 / 120
-_LEAST_PERIOD: Final = 4
-"""The period of hatching is this share of the film's longer side, and never less pixels than this."""
-
-_LINE_LENGTH: Final = 80
 _CODE_STRING: Final = 16
-_WHITE: Final = 0xFFFF
+_LINE_LENGTH: Final = 80
+_LINE_HEIGHT: Final = 0.018
+"""Of the certificate's text, as a share of the displayed area; viewers have fonts of their own."""
 
-_TEXT_BOX: Final = (0.01, 0.93, 0.99, 0.995)
-"""Of the certificate, as shares of the displayed area: left, top, right, bottom."""
+_WHITE: Final = (255, 255, 255)
+_BLACK: Final = (0, 0, 0)
 
 
 def encode(result: Result) -> bytes:
@@ -98,7 +101,8 @@ def build_presentation_state(
         draw_identity=draw_identity,
         abstain=abstain,
     )
-    layers, annotations = _drawn(source.image, segments_of(decisions, certificate, abstain=abstain), certificate)
+    sheet = _Sheet(source.image)
+    _draw(sheet, segments_of(decisions, certificate, abstain=abstain), image.display(), certificate)
     state = GrayscaleSoftcopyPresentationState(
         referenced_images=[source.image],
         series_instance_uid=identity.uid("presentation series"),
@@ -112,8 +116,8 @@ def build_presentation_state(
         content_label="CERTIFIED",
         content_description=clip("Certified outlines; what is hatched is not certified", LONG_STRING),
         content_creator_name="certdicom^",
-        graphic_layers=layers,
-        graphic_annotations=annotations,
+        graphic_layers=sheet.layers,
+        graphic_annotations=sheet.annotations,
         series_description=SERIES_DESCRIPTION,
         contributing_equipment=[contribution(certificate)],
     )
@@ -126,51 +130,110 @@ def build_presentation_state(
     return state
 
 
-def _drawn(film: Dataset, segments: Sequence[Segment], certificate: Certificate) -> tuple[list[GraphicLayer], list[GraphicAnnotation]]:
-    """The layers, abstention undermost and the certificate on top, and what is drawn in each."""
-    period = max(_LEAST_PERIOD, round(_HATCH_SHARE * max(film.Rows, film.Columns)))
-    ordered = sorted(segments, key=lambda segment: not _abstains(segment))
-    names = _layer_names([segment.structure.label for segment in ordered])
-    layers, annotations = [], []
-    for order, (name, segment) in enumerate(zip(names, ordered, strict=True), start=1):
+class _Sheet:
+    """The layers of a film, the first undermost, and what is drawn in them."""
+
+    def __init__(self, film: Dataset) -> None:
+        self.film = film
+        self.layers: list[GraphicLayer] = []
+        self.annotations: list[GraphicAnnotation] = []
+
+    def add(
+        self,
+        name: str,
+        description: str,
+        *,
+        rgb: RGB,
+        gray: RGB = _WHITE,
+        lines: Iterable[Polyline] = (),
+        texts: Sequence[TextObject] = (),
+    ) -> None:
+        """A layer on top of the others; `name` as a code string of its own, `rgb` and, for viewers that know no colour, `gray`."""
+        order = len(self.layers) + 1
+        layer = GraphicLayer(
+            self._code(name, order), order, description=clip(description, LONG_STRING), display_color=CIELabColor.from_rgb(*rgb)
+        )
+        layer.GraphicLayerRecommendedDisplayGrayscaleValue = gray[0] * 0x101
+        self.layers.append(layer)
+        graphics = [GraphicObject("POLYLINE", piece, "PIXEL") for line in lines for piece in pieces(line, most=_MOST_POINTS)]
+        if graphics or texts:
+            self.annotations.append(GraphicAnnotation([self.film], layer, graphic_objects=graphics or None, text_objects=texts or None))
+
+    def _code(self, name: str, order: int) -> str:
+        code = re.sub("[^A-Z0-9]+", " ", name.upper()).strip()[:_CODE_STRING].strip()
+        taken = {layer.GraphicLayer for layer in self.layers}
+        return f"LAYER {order}" if not code or code in taken else code
+
+
+def _draw(sheet: _Sheet, segments: Sequence[Segment], display: NDArray[np.float32], certificate: Certificate) -> None:
+    """Black beneath and between white lines, so that they are seen on black lung and on white bone."""
+    period = _period(certificate, rows=display.shape[0], columns=display.shape[1])
+    width = max(1, round(max(display.shape) / 1000))
+    structures = [segment for segment in segments if segment.structure.code != ABSTAIN_SEGMENT.code]
+    silent = [segment for segment in segments if segment.structure.code == ABSTAIN_SEGMENT.code]
+    casing = [
+        *(line for segment in structures for line in outlines(ndimage.binary_dilation(segment.mask, np.ones((3, 3)), width))),
+        *hatching(silent[-1].mask, period=period, phase=period // 2),
+    ]
+    sheet.add("CASING", "Black between the lines", rgb=_BLACK, gray=_BLACK, lines=casing)
+    for segment in silent:
         label = segment.structure.label
-        what = f"{label}: hatched, not certified" if _abstains(segment) else f"{label}: certified outline"
-        layer = _layer(name, order, what, segment.structure.rgb)
-        layers.append(layer)
-        lines = [piece for line in outlines(segment.mask) for piece in pieces(line, most=_MOST_POINTS)]
-        if _abstains(segment):
-            lines += hatching(segment.mask, period=period)
-        if lines:
-            annotations.append(GraphicAnnotation([film], layer, graphic_objects=[_polyline(line) for line in lines]))
-    layer = _layer("CERTIFICATE", len(layers) + 1, "What is certified, and what is not", (255, 255, 255))
-    text = TextObject("\r\n".join(_wrapped(certificate)), "DISPLAY", bounding_box=_TEXT_BOX, text_justification="LEFT")
-    return [*layers, layer], [*annotations, GraphicAnnotation([film], layer, text_objects=[text])]
+        sheet.add(label, f"{label}: hatched, not certified", rgb=segment.structure.rgb, lines=hatching(segment.mask, period=period))
+    for segment in structures:
+        label, rgb = segment.structure.label, segment.structure.rgb
+        sheet.add(label, f"{label}: certified outline", rgb=rgb, lines=outlines(segment.mask))
+    for segment in structures:
+        label, rgb = segment.structure.label, segment.structure.rgb
+        if boxes := _name_boxes(label, segment.mask):
+            names = [TextObject(label, "PIXEL", bounding_box=box, text_justification="CENTER") for box in boxes]
+            ink = _ink(np.concatenate([_under(box, display, of_pixels=True) for box in boxes]))
+            sheet.add(f"NAME {label}", f"{label}: its name", rgb=rgb, gray=ink, texts=names)
+    lines = textwrap.wrap(statements.at_a_glance(certificate), _LINE_LENGTH)
+    box, ink = _place_for(len(lines), display)
+    text = TextObject("\r\n".join(lines), "DISPLAY", bounding_box=box, text_justification="LEFT")
+    sheet.add("CERTIFICATE", "What is certified, and what is not", rgb=ink, gray=ink, texts=[text])
 
 
-def _abstains(segment: Segment) -> bool:
-    return segment.structure.code == ABSTAIN_SEGMENT.code
+def _period(certificate: Certificate, *, rows: int, columns: int) -> int:
+    """Of the hatching, in pixels of the film: a 128th of its longer side, less where a cell of the grid would slip through; at least 4."""
+    crop = certificate.crop
+    height, width = (rows, columns) if crop is None else (crop.rows, crop.columns)
+    cell = height // certificate.shape[0] + width // certificate.shape[1] - 1
+    return max(4, min(round(max(rows, columns) / 128), cell))
 
 
-def _layer(name: str, order: int, description: str, rgb: tuple[int, int, int]) -> GraphicLayer:
-    layer = GraphicLayer(name, order, description=clip(description, LONG_STRING), display_color=CIELabColor.from_rgb(*rgb))
-    layer.GraphicLayerRecommendedDisplayGrayscaleValue = _WHITE
-    return layer
+def _name_boxes(name: str, mask: NDArray[np.bool_]) -> list[Box]:
+    """Where a structure's name stands, in pixels: in each of its large parts, in a box that it fills, as viewers justify it differently."""
+    rows, columns = mask.shape
+    side = max(rows, columns)
+    half_width, half_height = len(name) * side / 250, side / 100
+    return [
+        (max(0, column - half_width), max(0, row - half_height), min(columns, column + half_width), min(rows, row + half_height))
+        for row, column in inner_places(mask)
+    ]
 
 
-def _polyline(line: Polyline) -> GraphicObject:
-    return GraphicObject("POLYLINE", line, "PIXEL")
+def _place_for(lines: int, display: NDArray[np.float32]) -> tuple[Box, RGB]:
+    """Where on the film, in shares of it, so many lines are read best, and in which gray: at its foot or its head."""
+    height = lines * _LINE_HEIGHT
+    boxes = [(0.04, 0.99 - height, 0.96, 0.99), (0.04, 0.01, 0.96, 0.01 + height)]
+    gray = [_under(box, display) for box in boxes]
+    best = max(range(len(boxes)), key=lambda number: _contrast(gray[number], _ink(gray[number])))
+    return boxes[best], _ink(gray[best])
 
 
-def _layer_names(labels: Sequence[str]) -> Iterator[str]:
-    """A code string of its own for each label, as much like it as can be."""
-    taken = {"CERTIFICATE"}
-    for number, label in enumerate(labels, start=1):
-        name = re.sub("[^A-Z0-9]+", " ", label.upper()).strip()[:_CODE_STRING].strip()
-        if not name or name in taken:
-            name = f"LAYER {number}"
-        taken.add(name)
-        yield name
+def _under(box: Box, display: NDArray[np.float32], *, of_pixels: bool = False) -> NDArray[np.float32]:
+    """What is shown under a box."""
+    rows, columns = (1, 1) if of_pixels else display.shape
+    left, top, right, bottom = box
+    return display[int(top * rows) : int(bottom * rows) + 1, int(left * columns) : int(right * columns) + 1].ravel()
 
 
-def _wrapped(certificate: Certificate) -> list[str]:
-    return textwrap.wrap(statements.at_a_glance(certificate), _LINE_LENGTH)
+def _ink(gray: NDArray[np.float32]) -> RGB:
+    """Black or white, by what is read better over these gray values."""
+    return max(_WHITE, _BLACK, key=lambda ink: _contrast(gray, ink))
+
+
+def _contrast(gray: NDArray[np.float32], ink: RGB) -> float:
+    """How far all but the worst tenth of the gray values are from that of the ink."""
+    return float(np.quantile(np.abs(gray - ink[0] / 255), 0.1))

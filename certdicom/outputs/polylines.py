@@ -59,10 +59,10 @@ def pieces(line: Polyline, *, most: int) -> Iterator[Polyline]:
         yield line[first : first + most]
 
 
-def hatching(mask: NDArray[np.bool_], *, period: int) -> Iterator[Polyline]:
-    """Rising diagonals of 2 points through a mask (rows, columns), every `period` pixels along a row."""
+def hatching(mask: NDArray[np.bool_], *, period: int, phase: int = 0) -> Iterator[Polyline]:
+    """Rising diagonals of 2 points through a mask (rows, columns), every `period` pixels along a row, the first at `phase`."""
     rows, columns = mask.shape
-    for diagonal in range(period // 2, rows + columns - 1, period):
+    for diagonal in range(phase, rows + columns - 1, period):
         lowest, highest = min(diagonal, rows - 1), max(0, diagonal - columns + 1)
         row = np.arange(lowest, highest - 1, -1)
         inside = np.concatenate([[False], mask[row, diagonal - row], [False]])
