@@ -8,16 +8,19 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DSfloat
 
 from certdicom.errors import ImageRefusedError
 from certdicom.imaging import header
 from certdicom.imaging.image import Radiograph
+from certdicom.imaging.pixels import pixel_format
 from certdicom.imaging.plane import spacing_of
 from certdicom.imaging.shutter import shutter_elements
+from certdicom.imaging.voi import LookupTable, read_table
 
-_BLACK = 0
+_BLACK, _FULL = 0, 0xFFFF
 _FINEST = 1000
 """Largest denominator of a pixel aspect ratio."""
 
@@ -53,7 +56,9 @@ def pixel_aspect_ratio(dataset: Dataset) -> tuple[int, int]:
 def _modality(film: Radiograph) -> Dataset:
     elements = Dataset()
     if tables := header.items(film.dataset, "ModalityLUTSequence"):
-        elements.ModalityLUTSequence = [_table(tables[0], film.dataset)]
+        limits = pixel_format(film.dataset).limits
+        table = _read(tables[0], film, name="Modality LUT", lowest=limits.lowest, highest=limits.highest)
+        elements.ModalityLUTSequence = [_item(table.first, table.entries)]
         elements.ModalityLUTSequence[0].ModalityLUTType = header.text(tables[0], "ModalityLUTType") or "US"
         return elements
     slope, intercept = film.presentation.rescale
@@ -74,7 +79,9 @@ def _voi(film: Radiograph) -> Dataset:
         item.VOILUTFunction = "LINEAR"
         return item
     if tables := header.items(film.dataset, "VOILUTSequence"):
-        item.VOILUTSequence = [_table(tables[0], film.dataset)]
+        lowest, highest = _modality_range(film)
+        table = _read(tables[0], film, name="VOI LUT", lowest=lowest, highest=highest)
+        item.VOILUTSequence = [_item(table.first, table.entries * (_FULL / table.reached))]
         return item
     item.WindowCenter, item.WindowWidth = (
         _decimal(header.numbers(film.dataset, keyword, skip_empty=True)[0]) for keyword in ("WindowCenter", "WindowWidth")
@@ -83,7 +90,16 @@ def _voi(film: Radiograph) -> Dataset:
     return item
 
 
+def _modality_range(film: Radiograph) -> tuple[float, float]:
+    """The modality values that can occur."""
+    if (table := film.presentation.levels.table) is not None:
+        return float(table.levels.min()), float(table.levels.max())
+    limits = pixel_format(film.dataset).limits
+    return _in_modality_values(film, (limits.lowest, limits.highest))
+
+
 def _in_modality_values(film: Radiograph, ends: tuple[float, float]) -> tuple[float, float]:
+    """Levels (`imaging.rendering`) as modality values, the smaller first."""
     if film.presentation.levels.table is not None:
         return ends
     slope, intercept = film.presentation.rescale
@@ -97,24 +113,18 @@ def _inverted(film: Radiograph) -> bool:
     return levels.inverted if levels.table is not None else levels.inverted != (film.presentation.rescale[0] < 0)
 
 
-def _table(item: Dataset, dataset: Dataset) -> Dataset:
-    """A lookup table with its entries as little-endian words, which have no limit of length; entries, descriptor and bits as they are."""
-    count, first, bits = (int(value) for value in header.numbers(item, "LUTDescriptor"))
-    data = header.raw(item, "LUTData")
-    if isinstance(data, bytes):
-        words = np.frombuffer(data[: len(data) // 2 * 2], ">u2" if dataset.original_encoding[1] is False else "<u2")
-    else:
-        words = np.array([int(word) & 0xFFFF for word in header.numbers(item, "LUTData")])
-    signed = first < 0
-    table = Dataset()
-    table.add_new("LUTDescriptor", "SS" if signed else "US", [_word(value, signed=signed) for value in (count, first, bits)])
-    table.add_new("LUTData", "OW", words.astype("<u2").tobytes())
-    return table
+def _read(item: Dataset, film: Radiograph, *, name: str, lowest: float, highest: float) -> LookupTable:
+    little_endian = film.dataset.original_encoding[1] is not False
+    return read_table(item, name=name, lowest=lowest, highest=highest, little_endian=little_endian)
 
 
-def _word(value: int, *, signed: bool) -> int:
-    value &= 0xFFFF
-    return value - 0x10000 if signed and value > 0x7FFF else value
+def _item(first: int, entries: NDArray[np.float64]) -> Dataset:
+    """A lookup table of 16-bit entries, the most that a presentation state allows beside 8; as OW, which has no limit of length."""
+    descriptor = np.array([len(entries), first, 16]).astype("<i2" if first < 0 else "<u2")
+    item = Dataset()
+    item.add_new("LUTDescriptor", "SS" if first < 0 else "US", descriptor.tolist())
+    item.add_new("LUTData", "OW", np.rint(entries).astype("<u2").tobytes())
+    return item
 
 
 def _decimal(value: float) -> DSfloat:
