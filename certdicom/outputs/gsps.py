@@ -86,8 +86,8 @@ def build_presentation_state(
     """Build the presentation state of one film.
 
     `decisions` (structures, rows, columns) uint8 of ABSENT, PRESENT, ABSTAIN, of the film's size; `draw_identity`: fingerprint of the noise
-    seed; `abstain`: "per-structure" puts one layer of hatching per structure beside that of all, as the SEG has its segments. UsageError for a
-    colour photograph, to which no grayscale state can refer, and for decisions that do not fit.
+    seed; `abstain`: "per-structure" puts one layer of hatching per structure beside that of all, as the SEG has its segments. UsageError
+    for a colour photograph, to which no grayscale state can refer, and for decisions that do not fit.
     """
     if not isinstance(image, Radiograph):
         raise UsageError("a grayscale presentation state cannot refer to a colour photograph; --sc makes a picture of it")

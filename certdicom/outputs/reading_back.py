@@ -63,7 +63,8 @@ def describe_result(dataset: Dataset) -> ResultDescription | None:
 
 
 def _described(dataset: Dataset, kind: Output) -> ResultDescription:
-    read = {"seg": _of_segmentation, "sr": _of_report, "radius_map": _of_radius_map, "gsps": _of_presentation_state}.get(kind.name, lambda _: {})(dataset)
+    readers = {"seg": _of_segmentation, "sr": _of_report, "radius_map": _of_radius_map, "gsps": _of_presentation_state}
+    read = readers.get(kind.name, lambda _: {})(dataset)
     return ResultDescription(
         kind=kind.name,
         software=f"certdicom {_text(dataset, 'SoftwareVersions')}",

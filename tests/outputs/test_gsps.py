@@ -55,7 +55,7 @@ FILMS = {
     "a useless window": ("DX", {"WindowCenter": "30000", "WindowWidth": "10"}),
     "LINEAR_EXACT": ("DX", {"WindowCenter": "1900.5", "WindowWidth": "2800", "VOILUTFunction": "LINEAR_EXACT"}),
     "SIGMOID": ("DX", {"WindowCenter": "1900", "WindowWidth": "2800", "VOILUTFunction": "SIGMOID"}),
-    "rescaled": ("CR", {"RescaleSlope": "2", "RescaleIntercept": "-1000", "RescaleType": "US", "WindowCenter": "2800", "WindowWidth": "6000"}),
+    "rescaled": ("CR", {"RescaleSlope": "2", "RescaleIntercept": "-1000", "WindowCenter": "2800", "WindowWidth": "6000"}),
     "falling slope, no window": ("CR", {"RescaleSlope": "-1", "RescaleIntercept": "4095", "WindowCenter": None, "WindowWidth": None}),
     "Modality LUT": (
         "CR",
@@ -66,7 +66,10 @@ FILMS = {
         {"RescaleSlope": "1", "RescaleIntercept": "-2048", "RescaleType": "US", "WindowCenter": None, "WindowWidth": None,
          "VOILUTSequence": [table(-2048, CURVE, 12)]},
     ),
-    "65536 entries": ("DX", {"WindowCenter": None, "WindowWidth": None, "VOILUTSequence": [table(0, np.minimum(16 * np.arange(65536), 65535), 16)]}),
+    "65536 entries": (
+        "DX",
+        {"WindowCenter": None, "WindowWidth": None, "VOILUTSequence": [table(0, np.minimum(16 * np.arange(65536), 65535), 16)]},
+    ),
     "rectangular shutter": (
         "DX",
         {"ShutterShape": "RECTANGULAR", "ShutterLeftVerticalEdge": "11", "ShutterRightVerticalEdge": "100",
