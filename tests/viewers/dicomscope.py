@@ -65,6 +65,7 @@ def show(film: Path, state: Path, folder: Path) -> Picture:
                 _mouse(environment, "mousemove", *map(str, place), "click", "1")
                 time.sleep(2)
             _mouse(environment, "click", "--repeat", "2", "--delay", "120", "1")
+            _mouse(environment, "mousemove", str(WIDTH - 1), str(HEIGHT - 1))
             time.sleep(3)
             return _settled(screen)[VIEW]
 
