@@ -82,7 +82,7 @@ def test_outside_every_structure_abstains_and_is_not_counted(result) -> None:
         assert sum(structure[f"{name}_px"] for name in ("certified_present", "certified_absent", "abstain")) == 70 * 64
 
 
-@pytest.mark.parametrize("kind", ["seg", "sr", "sc", "radius_map", "preview", "nifti", "nrrd", "report"])
+@pytest.mark.parametrize("kind", ["seg", "sr", "sc", "radius_map", "gsps", "preview", "nifti", "nrrd", "report"])
 def test_every_output_can_be_made(result, kind: str) -> None:
     assert len(result.encode(kind)) > 100
 

@@ -18,31 +18,46 @@ def shutter_of(dataset: Dataset, *, rows: int, columns: int) -> tuple[NDArray[np
 
     A pixel is shown where all of the shutter's shapes show it. ImageRefusedError for a shutter that shows nothing.
     """
+    usable, notes = _usable_shapes(dataset, rows, columns)
     shown = np.ones((rows, columns), bool)
-    notes = []
+    for mask in usable.values():
+        shown &= mask
+    if not shown.any():
+        raise ImageRefusedError("the display shutter hides the whole image: correct the Shutter attributes")
+    if shown.all():
+        return None, notes
+    return ~shown, (*notes, f"{1 - shown.mean():.1%} of the pixels lie behind the display shutter and were held black")
+
+
+def shutter_elements(dataset: Dataset, *, rows: int, columns: int) -> Dataset:
+    """The attributes of the shutter's usable shapes, in whole pixels as the standard has them; empty where there are none."""
+    elements = Dataset()
+    if usable := _usable_shapes(dataset, rows, columns)[0]:
+        elements.ShutterShape = list(usable)
+        for keyword in (keyword for shape in usable for keyword in _KEYWORDS[shape]):
+            setattr(elements, keyword, [round(value) for value in header.numbers(dataset, keyword)])
+    return elements
+
+
+def _usable_shapes(dataset: Dataset, rows: int, columns: int) -> tuple[dict[str, NDArray[np.bool_]], tuple[str, ...]]:
+    """What each shape shows (rows, columns), and a note of each that cannot be used."""
+    usable, notes = {}, []
     for shape in header.texts(dataset, "ShutterShape"):
         make = _SHAPES.get(shape)
         try:
             if make is not None:
-                shown &= make(dataset, rows, columns)
+                usable[shape] = make(dataset, rows, columns)
                 continue
             reason = f"{header.told(shape)} is not RECTANGULAR, CIRCULAR or POLYGONAL"
         except (ImageRefusedError, ValueError):
             reason = f"its attributes make no {shape.lower()} shape"
         notes.append(f"the display shutter was not used: {reason}")
-    if not shown.any():
-        raise ImageRefusedError("the display shutter hides the whole image: correct the Shutter attributes")
-    if shown.all():
-        return None, tuple(notes)
-    return ~shown, (*notes, f"{1 - shown.mean():.1%} of the pixels lie behind the display shutter and were held black")
+    return usable, tuple(notes)
 
 
 def _rectangle(dataset: Dataset, rows: int, columns: int) -> NDArray[np.bool_]:
     """The edges are rows and columns that are shown, counted from 1."""
-    left, right, upper, lower = (
-        _numbers(dataset, f"Shutter{edge}Edge", count=1)[0]
-        for edge in ("LeftVertical", "RightVertical", "UpperHorizontal", "LowerHorizontal")
-    )
+    left, right, upper, lower = (_numbers(dataset, keyword, count=1)[0] for keyword in _KEYWORDS["RECTANGULAR"])
     if left > right or upper > lower:
         raise ValueError("the edges are exchanged")
     row, column = _pixels(rows, columns)
@@ -93,3 +108,10 @@ _SHAPES: Final[Mapping[str, Callable[[Dataset, int, int], NDArray[np.bool_]]]] =
     "CIRCULAR": _circle,
     "POLYGONAL": _polygon,
 }
+
+_KEYWORDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "RECTANGULAR": tuple(f"Shutter{edge}Edge" for edge in ("LeftVertical", "RightVertical", "UpperHorizontal", "LowerHorizontal")),
+    "CIRCULAR": ("CenterOfCircularShutter", "RadiusOfCircularShutter"),
+    "POLYGONAL": ("VerticesOfThePolygonalShutter",),
+}
+"""Of which attributes each shape is made."""

@@ -116,6 +116,14 @@ OUTPUTS: tuple[Output, ...] = (
         file_name="radius.dcm",
         sop_class="1.2.840.10008.5.1.4.1.1.30",
     ),
+    Output(
+        name="gsps",
+        suffix=".gsps.dcm",
+        help="a DICOM presentation state (GSPS) that draws outlines and hatching over the film, for archives that know no SEG",
+        module="certdicom.outputs.gsps",
+        file_name="gsps.dcm",
+        sop_class="1.2.840.10008.5.1.4.1.1.11.1",
+    ),
     PREVIEW,
     Output(
         name="nrrd",

@@ -1,4 +1,4 @@
-"""What a result says of itself: SEG, SR, picture and radius map read back, for whoever receives one.
+"""What a result says of itself: SEG, SR, picture, radius map and presentation state read back, for whoever receives one.
 
 Everything is taken from the object, nothing is computed anew but shares of its pixels. Objects of other software are not read.
 """
@@ -63,7 +63,8 @@ def describe_result(dataset: Dataset) -> ResultDescription | None:
 
 
 def _described(dataset: Dataset, kind: Output) -> ResultDescription:
-    read = {"seg": _of_segmentation, "sr": _of_report, "radius_map": _of_radius_map}.get(kind.name, lambda _: {})(dataset)
+    readers = {"seg": _of_segmentation, "sr": _of_report, "radius_map": _of_radius_map, "gsps": _of_presentation_state}
+    read = readers.get(kind.name, lambda _: {})(dataset)
     return ResultDescription(
         kind=kind.name,
         software=f"certdicom {_text(dataset, 'SoftwareVersions')}",
@@ -104,7 +105,7 @@ def _references(dataset: Dataset, keyword: str) -> Iterator[Dataset]:
     for item in header.items(dataset, keyword):
         if "ReferencedSOPInstanceUID" in item:
             yield item
-        for deeper in ("ReferencedSeriesSequence", "ReferencedInstanceSequence", "ReferencedSOPSequence"):
+        for deeper in ("ReferencedSeriesSequence", "ReferencedInstanceSequence", "ReferencedImageSequence", "ReferencedSOPSequence"):
             yield from _references(item, deeper)
 
 
@@ -161,3 +162,8 @@ def _code(dataset: Dataset, keyword: str) -> tuple[str, str, str]:
 def _of_radius_map(dataset: Dataset) -> dict[str, Any]:
     radii = np.asarray(dataset.pixel_array)
     return {"radii": (float(radii.min()), float(np.median(radii)), float(radii.max())), "shares": {"radius 0": float((radii == 0).mean())}}
+
+
+def _of_presentation_state(dataset: Dataset) -> dict[str, Any]:
+    """Its claim, for which a presentation state has no comments: what the contribution says."""
+    return {"claim": next((_text(item, "ContributionDescription") for item in header.items(dataset, "ContributingEquipmentSequence")), "")}

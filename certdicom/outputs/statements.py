@@ -104,6 +104,15 @@ def plain(certificate: Certificate) -> tuple[str, str, str]:
     )
 
 
+def at_a_glance(certificate: Certificate) -> str:
+    """`plain` with the radius, for where there is room for a few lines and the whole claim stands elsewhere in the object."""
+    return (
+        f"Not hatched: stable. With {confidence(certificate)} confidence no change of the {certificate.medium} up to "
+        f"{radius_phrase(certificate)} turns what the model says here into its opposite. Hatched: no answer, not a finding. "
+        f"{STABILITY} {RESEARCH_USE}"
+    )
+
+
 def draws(certificate: Certificate) -> str:
     """`100`; after a test with several looks `300 of looks 100, 300, 1000`."""
     looks = certificate.parameters.planned_looks

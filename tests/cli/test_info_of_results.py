@@ -1,4 +1,4 @@
-"""`certdicom info RESULT` says what a SEG, SR, picture or radius map certifies, as its report does."""
+"""`certdicom info RESULT` says what a SEG, SR, picture, radius map or presentation state certifies, as its report does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def results(tiny_bundle: Path, film: Path, tmp_path_factory: pytest.TempPathFact
     from certdicom.cli.main import main
 
     folder = tmp_path_factory.mktemp("results")
-    kinds = [word for kind in ("sr", "sc", "radius-map", "report") for word in (f"--{kind}", str(folder))]
+    kinds = [word for kind in ("sr", "sc", "radius-map", "gsps", "report") for word in (f"--{kind}", str(folder))]
     words = [str(film), "-o", f"{folder}/", *kinds, *FAST, "--abstain", "per-structure", "--bundle", str(tiny_bundle)]
     assert main(words) == 0
     return folder
@@ -33,7 +33,7 @@ def report(results: Path) -> dict:
     return json.loads((results / "film.json").read_text())
 
 
-@pytest.mark.parametrize("kind", ["seg", "sr", "sc", "radius"])
+@pytest.mark.parametrize("kind", ["seg", "sr", "sc", "radius", "gsps"])
 def test_every_result_names_claim_bundle_software_and_film(certdicom, results: Path, film: Path, kind: str) -> None:
     fields, expected = told(certdicom, results / f"film.{kind}.dcm"), report(results)
     assert fields["bundle"] == "tiny"
@@ -95,7 +95,7 @@ def test_results_of_others_and_damaged_ones(certdicom, results: Path, tmp_path: 
 
 
 def test_a_result_is_not_certified_again(certdicom, results: Path, tmp_path: Path) -> None:
-    for kind in ("seg", "sr", "sc", "radius"):
+    for kind in ("seg", "sr", "sc", "radius", "gsps"):
         outcome = certdicom(results / f"film.{kind}.dcm", "-o", tmp_path / "s.dcm", "--accept-any", "--quiet")
         assert outcome.code == 3
         assert "certdicom info" in outcome.err

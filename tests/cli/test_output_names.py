@@ -18,6 +18,7 @@ FAST = ("--n", "80", "--quiet")
     ("name", "kind"),
     [
         ("seg.dcm", "seg"), ("a.seg.dcm", "seg"), ("a.SR.dcm", "sr"), ("a.sc.dcm", "sc"), ("a.radius.dcm", "radius_map"),
+        ("a.gsps.dcm", "gsps"),
         ("p.png", "preview"),        ("p.jpg", "preview"), ("why.png", "preview"),
         ("a.why.png", "explain"), ("r.json", "report"), ("s.nrrd", "nrrd"),
         ("s.seg.nrrd", "nrrd"), ("s.nii", "nifti"), ("s.nii.gz", "nifti"),

@@ -150,26 +150,26 @@ def test_all_results_that_are_asked_for_are_delivered_committed_and_then_cleaned
     peer = Archive(commitment=lambda number: True).start()
     toml = tmp_path / "node.toml"
     toml.write_text(
-        f"[results]\nsr = true\nsc = true\nradius_map = true\n"
+        f"[results]\nsr = true\nsc = true\nradius_map = true\ngsps = true\n"
         f'[[destination]]\nae_title = "ARCHIVE"\nport = {peer.port}\nstorage_commitment = true\n',
         encoding="utf-8",
     )
     configuration = configure(path=toml)
     certifier = CheapCertifier()
     certifier.outputs = outputs_of(configuration)
-    # Breaks off at the third of four: all are sent again, the same bytes under the same UIDs.
+    # Breaks off at the third of five: all are sent again, the same bytes under the same UIDs.
     peer.behaviour = lambda number: None if number == 3 else 0x0000
     node = run_node(configuration, certifier)
     peer.report_to = ("CERTDICOM", node.scp.port)
     film = make_film()
     assert send(node, film) == [0]
     wait_until(lambda: states(node) == ["done"])
-    assert peer.requests == 7
+    assert peer.requests == 8
     assert all(len(contents) == 1 for contents in peer.instances.values())
     found = [dcmread(DicomBytesIO(next(iter(contents))), force=True) for contents in peer.instances.values()]
-    assert {"SEG", "SR"} < {dataset.Modality for dataset in found}
+    assert {"SEG", "SR", "PR"} < {dataset.Modality for dataset in found}
     assert {dataset.StudyInstanceUID for dataset in found} == {dcmread(film).StudyInstanceUID}
-    assert len(peer.committed) == 4
+    assert len(peer.committed) == 5
     wait_until(lambda: not list(node.spool.film_ids()), what="the film's removal")
     peer.stop()
 

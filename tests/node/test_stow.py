@@ -194,14 +194,14 @@ def test_the_doctor_asks_a_web_archive(configure, web_archive, tmp_path):
 def test_all_results_are_stored_by_orthanc_and_found_by_qido(node_with, make_film, send, tmp_path):
     orthanc = Orthanc(tmp_path / "orthanc", node_port=free_port())
     try:
-        node = node_with(f"{orthanc.address}/dicom-web", results="[results]\nsr = true\nsc = true\nradius_map = true")
+        node = node_with(f"{orthanc.address}/dicom-web", results="[results]\nsr = true\nsc = true\nradius_map = true\ngsps = true")
         film = make_film()
         assert send(node, film) == [0]
         wait_until(lambda: outcome(node)[0] == "done", 120)
         study = str(dcmread(film).StudyInstanceUID)
         (segmentation,) = orthanc.found(study, "SEG")
         assert len(orthanc.found(study, "SR")) == 1
-        assert len(orthanc.ask(f"/dicom-web/studies/{study}/instances")) == 4
+        assert len(orthanc.ask(f"/dicom-web/studies/{study}/instances")) == 5
         (job,) = node.ledger.jobs()
         kept = dcmread(node.spool.result(job.job_id) / "seg.dcm", stop_before_pixels=True)
         assert segmentation["00080018"]["Value"] == [kept.SOPInstanceUID]

@@ -55,7 +55,7 @@ def test_the_terms_name_the_window_and_padding_where_it_is_declared(certificate,
     assert said.endswith("with the same pixels declared as padding") == padded
 
 
-@pytest.mark.parametrize("kind", ["seg", "sr", "sc", "radius_map"])
+@pytest.mark.parametrize("kind", ["seg", "sr", "sc", "radius_map", "gsps"])
 def test_dicom_objects_make_the_claim_on_its_terms(result, certificate, kind: str) -> None:
     texts = texts_of(dcmread(BytesIO(result.encode(kind))))
     claims = [text for text in texts if "under any change of the film" in text]
@@ -70,8 +70,8 @@ def test_dicom_objects_make_the_claim_on_its_terms(result, certificate, kind: st
     assert statements.RESEARCH_USE in whole
 
 
-def test_seg_sr_and_capture_state_both_radii_rounded_down(result) -> None:
-    for kind in ("seg", "sr", "sc"):
+def test_seg_sr_capture_and_presentation_state_state_both_radii_rounded_down(result) -> None:
+    for kind in ("seg", "sr", "sc", "gsps"):
         claims = [text for text in texts_of(dcmread(BytesIO(result.encode(kind)))) if "under any change of the film" in text]
         assert all("L2 norm R = 0.1686 on the model grid (= 211.7 stored values)" in text for text in claims)
 

@@ -29,22 +29,22 @@ def certificate(make_certificate):
 
 
 def test_they_lie_in_one_study_in_series_of_their_own(certificate, film, tmp_path):
-    targets = {name: tmp_path / f"{name}.dcm" for name in ("seg", "sr", "sc", "radius_map")}
+    targets = {name: tmp_path / f"{name}.dcm" for name in ("seg", "sr", "sc", "radius_map", "gsps")}
     result = Result(film, certificate)
     write_outputs(result, {output_named(name): path for name, path in targets.items()})
     written = {name: pydicom.dcmread(path) for name, path in targets.items()}
-    assert [written[name].Modality for name in targets] == ["SEG", "SR", "OT", "OT"]
-    assert len({item.SeriesInstanceUID for item in (film.dataset, *written.values())}) == 5
+    assert [written[name].Modality for name in targets] == ["SEG", "SR", "OT", "OT", "PR"]
+    assert len({item.SeriesInstanceUID for item in (film.dataset, *written.values())}) == 6
     assert {item.StudyInstanceUID for item in written.values()} == {film.dataset.StudyInstanceUID}
     assert all("research use" in item.SeriesDescription for item in written.values())
     evidence = written["sr"].CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
     referenced = {instance.ReferencedSOPInstanceUID for series in evidence for instance in series.ReferencedSOPSequence}
     assert written["seg"].SOPInstanceUID in referenced
     assert (written["radius_map"].Rows, written["radius_map"].Columns) == (film.rows, film.columns)
-    assert {"seg_s", "sr_s", "sc_s", "radius_map_s"} <= set(report_of(result)["timing"])
+    assert {"seg_s", "sr_s", "sc_s", "radius_map_s", "gsps_s"} <= set(report_of(result)["timing"])
 
 
-@pytest.mark.parametrize("name", ["sr", "sc", "radius_map"])
+@pytest.mark.parametrize("name", ["sr", "sc", "radius_map", "gsps"])
 def test_each_is_written_alone_too(certificate, film, tmp_path, name):
     path = tmp_path / "alone.dcm"
     Result(film, certificate).save(path, kind=name)

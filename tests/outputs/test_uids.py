@@ -12,6 +12,9 @@ from pydicom.uid import UID
 
 from certdicom.certification.certificate import Window
 from certdicom.certification.parameters import SmoothingParameters
+from certdicom.imaging.reading import image_of
+from certdicom.imaging.synthetic import film_bytes
+from certdicom.outputs.gsps import build_presentation_state
 from certdicom.outputs.radius_map import build_radius_map
 from certdicom.outputs.secondary_capture import build_secondary_capture
 from certdicom.outputs.seg import build_segmentation
@@ -88,10 +91,13 @@ def built(film, certificate, **options):
     identity = {"file_sha256": options.get("file_sha256", "ef" * 32), "draw_identity": certificate.draw_identity}
     layout = {name: value for name, value in options.items() if name in ("geometry", "abstain")}
     segmentation = build_segmentation(film, decisions, certificate, **identity, **layout)
+    image = replace(image_of(film_bytes(film), accept_any=True), file_sha256=identity["file_sha256"])
+    abstain = {name: value for name, value in layout.items() if name == "abstain"}
     made = {
         "seg": segmentation,
         "sr": build_measurement_report(film, segmentation, decisions, certificate),
         "sc": build_secondary_capture(film, np.zeros((8, 8, 3), np.uint8), certificate, **identity),
+        "gsps": build_presentation_state(image, decisions, certificate, draw_identity=certificate.draw_identity, **abstain),
         "map": build_radius_map(film, np.zeros((rows, columns), np.float32), certificate, **identity),
     }
     return {name: (str(data.SOPInstanceUID), str(data.SeriesInstanceUID)) for name, data in made.items()}
@@ -109,7 +115,8 @@ def test_no_object_keeps_its_uid_when_an_ingredient_changes(make_film, make_cert
             assert not set(pair) & set(first[name]), f"{name} keeps a UID under another {ingredient}"
     for layout in ({"geometry": "none"}, {"abstain": "per-structure"}):
         uids = built(film, certificate, **layout)
-        assert all(not set(uids[name]) & set(first[name]) for name in ("seg", "sr")), layout
+        changed = ("seg", "sr", "gsps") if "abstain" in layout else ("seg", "sr")
+        assert all(not set(uids[name]) & set(first[name]) for name in changed), layout
 
 
 def test_roles_do_not_share_a_uid():
