@@ -12,6 +12,13 @@ from tests.viewers.browser import Browser
 _BUTTON = "[...document.querySelectorAll('button')].find(element => element.innerText.trim() === arguments[0])"
 
 
+def film_is_seen(viewport: np.ndarray) -> bool:
+    """Whether a viewport's pixels are a film: neither dark nor one shade over its middle, where films are drawn."""
+    rows, columns = viewport.shape[:2]
+    middle = viewport[rows // 4 : -rows // 4, columns // 3 : -columns // 3].astype(float).mean(axis=2)
+    return bool(middle.mean() > 30 and middle.std() > 10)
+
+
 class Ohif:
     """OHIF at `site` in `browser`."""
 
@@ -35,6 +42,16 @@ class Ohif:
 
     def viewport(self) -> str:
         return str(self.browser.run("return services.viewportGridService.getActiveViewportId()"))
+
+    def viewport_pixels(self, picture: Path) -> np.ndarray:
+        """What stands in the active viewport, (rows, columns, 3) uint8; the screenshot of the whole window is kept at `picture`."""
+        left, top, width, height = self.browser.run(
+            """const box = services.cornerstoneViewportService.getCornerstoneViewport(arguments[0]).element.getBoundingClientRect();
+               return [box.x, box.y, box.width, box.height];""",
+            self.viewport(),
+        )
+        shot = self.browser.picture(picture)
+        return shot[round(top) : round(top + height), round(left) : round(left + width)]
 
     def open_series(self, description: str) -> None:
         """Double click on the series in the list."""
