@@ -18,27 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import certdicom
-from certdicom import Computation, SmoothingParameters, load_bundle
+from certdicom import Computation, SmoothingParameters
 from certdicom.certification.certificate import ABSTAIN, PRESENT
 from certdicom.cli.certify_command import add_arguments
 from certdicom.imaging.grid import spread_on
 from certdicom.imaging.synthetic import synthetic_film, write_film
-from certdicom.models.backends.export import export_bundle
 from certdicom.outputs.radius_map import joint_radii
 from tests.slicer.conftest import MODULE
-from tests.tiny import write_tiny_bundle
 
 PROGRAM = str(Path(sys.executable).with_name("certdicom"))
 KEY = b"the key of Slicer's tests"
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    """Untrained networks as programs, which a process loads in a moment."""
-    folder = tmp_path_factory.mktemp("bundles") / "tiny"
-    write_tiny_bundle(folder)
-    export_bundle(folder)
-    return load_bundle(folder)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from PIL import Image
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT
 from certdicom.imaging.synthetic import film_bytes, synthetic_film
+from certdicom.models.backends.export import export_bundle
 from certdicom.outputs.nrrd import encode_seg_nrrd
 from tests.tiny import write_tiny_bundle
 
@@ -62,6 +63,15 @@ def test_slicer_lays_every_segment_where_it_is_on_the_film(make_certificate, sli
     np.testing.assert_array_equal(tinted, np.logical_or.reduce(masks))
 
 
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    """Untrained networks as programs, which a process loads in a moment."""
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    write_tiny_bundle(folder)
+    export_bundle(folder)
+    return folder
+
+
 PLANE = {
     "PixelSpacing": [0.2, 0.2],
     "ImageOrientationPatient": [1, 0, 0, 0, 0, -1],
@@ -77,17 +87,16 @@ FILMS = {
 
 
 @pytest.mark.parametrize("name", FILMS)
-def test_the_module_certifies_a_loaded_film_and_puts_its_results_on_it_pixel_on_pixel(slicer_python, tmp_path, name):
+def test_the_module_certifies_a_loaded_film_and_puts_its_results_on_it_pixel_on_pixel(slicer_python, bundle, tmp_path, name):
     options = dict(FILMS[name])
     changes = options.pop("changes", {})
     film, _ = synthetic_film(rows=96, columns=80, **options)
     for keyword, value in changes.items():
         setattr(film, keyword, value)
     (tmp_path / "film.dcm").write_bytes(film_bytes(film))
-    write_tiny_bundle(tmp_path / "tiny")
     program = Path(sys.executable).with_name("certdicom")
 
-    command = [slicer_python, MODULE_SCRIPT, MODULE, program, tmp_path / "tiny", tmp_path / "film.dcm"]
+    command = [slicer_python, MODULE_SCRIPT, MODULE, program, bundle, tmp_path / "film.dcm"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
