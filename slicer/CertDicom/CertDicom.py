@@ -10,14 +10,13 @@ from pathlib import Path
 import ctk
 import qt
 import slicer
+from CertDicomLib import asking, certifying, results, scene
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
-
-from CertDicomLib import asking, certifying, results, scene
 
 NOTICE = "Stability under bounded perturbation, not correctness. Research use only, not a medical device."
 _LOOK_MS = 200
@@ -251,7 +250,7 @@ class CertDicomLogic(ScriptedLoadableModuleLogic):
         return certifying.find_program(self.environment())
 
     def storescu(self) -> str:
-        """dcmtk's storescu, which Slicer brings."""
+        """The storescu of dcmtk, which Slicer brings."""
         return shutil.which("storescu", path=str(Path(slicer.app.slicerHome) / "bin")) or shutil.which("storescu") or "storescu"
 
     def film_of(self, volume) -> Path:
@@ -328,7 +327,9 @@ class CertDicomLogic(ScriptedLoadableModuleLogic):
         segments = scene.add_segmentation(slicer.mrmlScene, segmentation, name=f"{name}: certified", film=volume)
         radius_map = None
         if map_file.exists():
-            radius_map = scene.add_radius_map(slicer.mrmlScene, results.read_radius_map(map_file), name=f"{name}: certified radius", film=volume)
+            radius_map = scene.add_radius_map(
+                slicer.mrmlScene, results.read_radius_map(map_file), name=f"{name}: certified radius", film=volume
+            )
         table = scene.add_table(slicer.mrmlScene, shares, name=f"{name}: shares")
         return Shown(volume, segments, radius_map, table, claim)
 

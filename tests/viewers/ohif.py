@@ -67,13 +67,15 @@ class Ohif:
         )
         self.browser.press(*place, times=2)
 
-    def answer(self, label: str) -> None:
+    def answer(self, label: str, *, seconds: float = 240) -> None:
         """Press the button once it is there."""
-        self.browser.wait(f"const button = {_BUTTON}; if (button) button.click(); return !!button", label, what=f"the button {label}")
+        script = f"const button = {_BUTTON}; if (button) button.click(); return !!button"
+        self.browser.wait(script, label, seconds=seconds, what=f"the button {label}")
 
-    def load_segmentation(self, description: str) -> None:
+    def load_segmentation(self, description: str, *, seconds: float = 240) -> None:
+        """Open a SEG and say that it is wanted; TimeoutError when it is not read within `seconds`."""
         self.open_series(description)
-        self.answer("Yes")
+        self.answer("Yes", seconds=seconds)
         self.browser.wait("return services.segmentationService.getSegmentations().length > 0", what="the segmentation")
         self.browser.run("document.querySelector('[data-cy=panelSegmentation-btn]').click()")
         self.browser.wait("return document.querySelectorAll('[data-cy=data-row-title]').length > 0", what="the list of segments")

@@ -47,7 +47,7 @@ class AskingError(Exception):
 
 @dataclass(frozen=True)
 class Node:
-    """A node and its archive. `archive`: the root of its DICOMweb service, http://…/dicom-web; `storescu`: dcmtk's program, which Slicer has."""
+    """A node and its archive. `archive`: the root of its DICOMweb service, http://…/dicom-web; `storescu`: the program of dcmtk."""
 
     host: str
     port: int
@@ -182,7 +182,8 @@ def _got(address: str, accept: str) -> tuple[bytes, str]:
             return b"", ""
         raise AskingError(f"the archive answers {error.code} to {address}") from error
     except OSError as error:
-        raise AskingError(f"the archive at {address.split('/studies')[0]} does not answer: {getattr(error, 'reason', error)}") from error
+        root = address.partition("/studies")[0]
+        raise AskingError(f"the archive at {root} does not answer: {getattr(error, 'reason', error)}") from error
 
 
 def _described(film: Path) -> _Film:

@@ -1,4 +1,4 @@
-"""certdicom as a program of its own: the command, the environment that it needs, its progress and its end. The standard library suffices."""
+"""certdicom as a program of its own: the command, its environment, its progress and its end. The standard library suffices."""
 
 from __future__ import annotations
 
@@ -96,9 +96,8 @@ class Run:
         self._reader.start()
 
     def _read(self) -> None:
-        assert self._process.stderr is not None
         with self._process.stderr as stream:
-            while chunk := stream.read1(4096):  # type: ignore[attr-defined]
+            while chunk := stream.read1(4096):
                 self._said = (self._said + chunk.decode(errors="replace"))[-20_000:]
 
     @property
@@ -139,6 +138,6 @@ def read_report(path: Path) -> dict:
     """The JSON report. ValueError for one that this module does not know."""
     report = json.loads(path.read_bytes())
     version = str(report.get("schema_version", ""))
-    if version.split(".")[0] != "1":
+    if version.partition(".")[0] != "1":
         raise ValueError(f"{path.name} has schema version {version or 'none'}; this module reads version 1")
     return report

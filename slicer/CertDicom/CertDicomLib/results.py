@@ -69,13 +69,11 @@ def read_segmentation(path: Path) -> Segmentation:
     if dataset.SOPClassUID != SEG_STORAGE or dataset.SegmentationType != "BINARY":
         raise ValueError(f"{path.name} is no binary DICOM SEG")
     frames = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns).astype(np.uint8)
-    numbers = [
-        int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber) for groups in dataset.PerFrameFunctionalGroupsSequence
-    ]
+    numbers = [int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber) for groups in dataset.PerFrameFunctionalGroupsSequence]
     segments = []
     for item in dataset.SegmentSequence:
         mask = np.zeros((dataset.Rows, dataset.Columns), np.uint8)
-        for number, frame in zip(numbers, frames):  # noqa: B905  # Python 3.9 knows no `strict`
+        for number, frame in zip(numbers, frames):
             if number == int(item.SegmentNumber):
                 mask |= frame
         segments.append(Segment(str(item.SegmentLabel), rgb_of(item.RecommendedDisplayCIELabValue), _terminology_of(item), mask))

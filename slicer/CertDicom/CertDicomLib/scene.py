@@ -70,11 +70,11 @@ def add_table(scene: slicer.vtkMRMLScene, shares: Sequence[Share], *, name: str)
     names = vtkStringArray()
     names.SetName("structure")
     columns = [vtkDoubleArray() for _ in range(3)]
-    for column, title in zip(columns, ("certified present, %", "certified absent, %", "abstained, %")):  # noqa: B905  # Python 3.9
+    for column, title in zip(columns, ("certified present, %", "certified absent, %", "abstained, %")):
         column.SetName(title)
     for share in shares:
         names.InsertNextValue(share.structure)
-        for column, value in zip(columns, (share.present, share.absent, share.abstained)):  # noqa: B905
+        for column, value in zip(columns, (share.present, share.absent, share.abstained)):
             column.InsertNextValue(float("nan") if value is None else round(100 * value, 2))
     for column in (names, *columns):
         node.AddColumn(column)
