@@ -44,7 +44,15 @@ class Ohif:
         return str(self.browser.run("return services.viewportGridService.getActiveViewportId()"))
 
     def viewport_pixels(self, picture: Path) -> np.ndarray:
-        """What stands in the active viewport, (rows, columns, 3) uint8; the screenshot of the whole window is kept at `picture`."""
+        """What stands in the active viewport, (rows, columns, 3) uint8; the screenshot of the whole window is kept at `picture`.
+
+        A viewport that has become narrower, beside a panel that opened, shows what it was before, squeezed, until it is drawn anew.
+        """
+        self.browser.wait(
+            """return [...document.querySelectorAll('canvas')].filter(canvas => canvas.clientWidth > 200)
+                 .every(canvas => Math.abs(canvas.width / canvas.clientWidth - canvas.height / canvas.clientHeight) < 0.01);""",
+            what="a viewport of its own shape",
+        )
         left, top, width, height = self.browser.run(
             """const box = services.cornerstoneViewportService.getCornerstoneViewport(arguments[0]).element.getBoundingClientRect();
                return [box.x, box.y, box.width, box.height];""",
