@@ -100,37 +100,38 @@ def draw_photograph(rows: int, columns: int) -> np.ndarray:
     return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
 
 
-@pytest.fixture
-def make_photograph():
+def photograph(kind: str = "XC", *, rows: int = 96, columns: int = 128, **changes) -> FileDataset:
     """A synthetic RGB photograph, uncompressed, of the SOP class "XC", "ES" or "SC"; keyword arguments set or remove attributes."""
     classes = {"XC": VLPhotographicImageStorage, "ES": VLEndoscopicImageStorage, "SC": SecondaryCaptureImageStorage}
+    made = FileDataset("", {}, preamble=b"\0" * 128, is_implicit_VR=False, is_little_endian=True)
+    made.file_meta = FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = classes[kind]
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = "2.25.201"
+    made.StudyInstanceUID, made.SeriesInstanceUID = "2.25.202", "2.25.203"
+    made.Modality = {"XC": "XC", "ES": "ES", "SC": "OT"}[kind]
+    made.SpecificCharacterSet = "ISO_IR 192"
+    made.PatientName, made.PatientID = "Synthetic^Photograph", "SYNTHETIC"
+    made.PatientBirthDate, made.PatientSex = "", "O"
+    made.StudyDate = made.ContentDate = made.AcquisitionDate = "20200101"
+    made.StudyTime = made.ContentTime = made.AcquisitionTime = "120000"
+    made.StudyID, made.AccessionNumber, made.ReferringPhysicianName = "1", "A1", ""
+    made.SeriesNumber, made.InstanceNumber, made.Manufacturer = 1, 1, "tests"
+    made.ImageType, made.BurnedInAnnotation, made.LossyImageCompression = ["ORIGINAL", "PRIMARY"], "NO", "00"
+    made.PatientOrientation = ""
+    made.AcquisitionContextSequence = []
+    if kind == "SC":
+        made.ConversionType = "DI"
+        del made.AcquisitionContextSequence
+    made.Rows, made.Columns, made.SamplesPerPixel, made.PlanarConfiguration = rows, columns, 3, 0
+    made.PhotometricInterpretation = "RGB"
+    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 8, 8, 7, 0
+    data = draw_photograph(rows, columns).tobytes()
+    made.add_new("PixelData", "OB", data + b"\0" * (len(data) % 2))
+    return _changed(made, changes)
 
-    def make(kind: str = "XC", *, rows: int = 96, columns: int = 128, **changes) -> FileDataset:
-        photograph = FileDataset("", {}, preamble=b"\0" * 128, is_implicit_VR=False, is_little_endian=True)
-        photograph.file_meta = FileMetaDataset()
-        photograph.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        photograph.file_meta.MediaStorageSOPClassUID = photograph.SOPClassUID = classes[kind]
-        photograph.file_meta.MediaStorageSOPInstanceUID = photograph.SOPInstanceUID = "2.25.201"
-        photograph.StudyInstanceUID, photograph.SeriesInstanceUID = "2.25.202", "2.25.203"
-        photograph.Modality = {"XC": "XC", "ES": "ES", "SC": "OT"}[kind]
-        photograph.SpecificCharacterSet = "ISO_IR 192"
-        photograph.PatientName, photograph.PatientID = "Synthetic^Photograph", "SYNTHETIC"
-        photograph.PatientBirthDate, photograph.PatientSex = "", "O"
-        photograph.StudyDate = photograph.ContentDate = photograph.AcquisitionDate = "20200101"
-        photograph.StudyTime = photograph.ContentTime = photograph.AcquisitionTime = "120000"
-        photograph.StudyID, photograph.AccessionNumber, photograph.ReferringPhysicianName = "1", "A1", ""
-        photograph.SeriesNumber, photograph.InstanceNumber, photograph.Manufacturer = 1, 1, "tests"
-        photograph.ImageType, photograph.BurnedInAnnotation, photograph.LossyImageCompression = ["ORIGINAL", "PRIMARY"], "NO", "00"
-        photograph.PatientOrientation = ""
-        photograph.AcquisitionContextSequence = []
-        if kind == "SC":
-            photograph.ConversionType = "DI"
-            del photograph.AcquisitionContextSequence
-        photograph.Rows, photograph.Columns, photograph.SamplesPerPixel, photograph.PlanarConfiguration = rows, columns, 3, 0
-        photograph.PhotometricInterpretation = "RGB"
-        photograph.BitsAllocated, photograph.BitsStored, photograph.HighBit, photograph.PixelRepresentation = 8, 8, 7, 0
-        data = draw_photograph(rows, columns).tobytes()
-        photograph.add_new("PixelData", "OB", data + b"\0" * (len(data) % 2))
-        return _changed(photograph, changes)
 
-    return make
+@pytest.fixture
+def make_photograph():
+    """`photograph`."""
+    return photograph

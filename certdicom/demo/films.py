@@ -21,7 +21,7 @@ SAMPLE = "RG1_UNCR.dcm"
 
 @dataclass(frozen=True)
 class DemoFilm:
-    """A film to be sent: what people call it, its file and its UIDs."""
+    """A film to be sent: what people call it, its file and its UIDs; `black_in_ohif`: OHIF 3.13 draws nothing of it."""
 
     name: str
     path: Path
@@ -29,6 +29,7 @@ class DemoFilm:
     sop_instance_uid: str
     study_instance_uid: str
     transfer_syntax_uid: str
+    black_in_ohif: bool = False
 
 
 def demo_films(folder: Path) -> list[DemoFilm]:
@@ -79,6 +80,13 @@ def describe(path: Path, *, name: str) -> DemoFilm:
             sop_instance_uid=str(header.SOPInstanceUID),
             study_instance_uid=str(header.StudyInstanceUID),
             transfer_syntax_uid=str(header.file_meta.TransferSyntaxUID),
+            black_in_ohif=_states_no_distance(header),
         )
     except (OSError, InvalidDicomError, AttributeError) as error:
         raise UnreadableError(f"{path} cannot be sent: {getattr(error, 'strerror', None) or 'it is no complete DICOM file'}") from error
+
+
+def _states_no_distance(film: Dataset) -> bool:
+    """Whether its PixelSpacing is 0."""
+    spacing = film.get("PixelSpacing")
+    return bool(spacing) and any(float(value) == 0 for value in spacing)

@@ -134,6 +134,8 @@ def _say_where(place: _Place, running: Node, films: Sequence[DemoFilm], jobs: Se
         console.print(f"    picture and certificate  {running.page}jobs/{job.job_id}", soft_wrap=True)
         if place.viewer is not None:
             console.print(f"    film and SEG in OHIF     {_study(place.viewer, film)}", soft_wrap=True)
+            if film.black_in_ohif:
+                console.print("    OHIF draws this film black, because its PixelSpacing is 0; the picture shows it", soft_wrap=True)
     if place.viewer is not None:
         console.print('In OHIF, double-click the series "Certified segmentation" and answer "Yes".')
     if place.folder is not None:

@@ -154,6 +154,15 @@ def test_the_films_are_a_digital_one_an_inverted_plate_and_the_real_one_where_it
     assert (plate.Modality, plate.PhotometricInterpretation) == ("CR", "MONOCHROME1")
 
 
+def test_a_film_that_ohif_draws_black_is_known(tmp_path):
+    for name, spacing in {"black": [0, 0], "seen": [0.2, 0.2]}.items():
+        film, _ = synthetic_film(rows=160, columns=128)
+        film.PixelSpacing = spacing
+        write_film(film, tmp_path / f"{name}.dcm")
+    assert [film.black_in_ohif for film in own_films([tmp_path / "black.dcm", tmp_path / "seen.dcm"])] == [True, False]
+    assert not any(film.black_in_ohif for film in demo_films(tmp_path))
+
+
 def test_what_is_no_film_is_refused_before_anything_starts(tmp_path, capsys):
     note = tmp_path / "note.txt"
     note.write_text("no film")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,9 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-_SIZE = {"width": 1500, "height": 1000}
+WINDOW = (1500, 1000)
+"""Width and height of a browser's window, in pixels, where nobody asks for another."""
+
 _FLAGS = (
     *("--no-sandbox", "--disable-dev-shm-usage", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--proxy-bypass-list=<-loopback>"),
@@ -52,6 +55,10 @@ class Browser:
         """Click, or double click, at a place in the window."""
         self._page.mouse.click(x, y, click_count=times)
 
+    def resize(self, width: int, height: int) -> None:
+        """Give the window another size, in pixels."""
+        self._page.set_viewport_size({"width": width, "height": height})
+
     def picture(self, path: Path | None = None) -> np.ndarray:
         """The window as (rows, columns, 3) uint8, also saved to `path`."""
         with Image.open(io.BytesIO(self._page.screenshot(path=path, timeout=120_000))) as image:
@@ -63,12 +70,17 @@ class Browser:
         return found
 
 
+def find_chromium() -> str | None:
+    """The browser's program (Debian: chromium); None where it is not installed."""
+    return next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
+
+
 @contextlib.contextmanager
 def chromium(binary: str) -> Iterator[Browser]:
     """A browser with an empty profile; it is closed when the block is left."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=binary, args=_FLAGS, timeout=180_000)
         try:
-            yield Browser(browser.new_page(viewport=_SIZE))
+            yield Browser(browser.new_page(viewport={"width": WINDOW[0], "height": WINDOW[1]}))
         finally:
             browser.close()

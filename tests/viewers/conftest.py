@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,15 +11,8 @@ import pytest
 
 from certdicom.demo.orthanc import find_orthanc, orthanc
 from certdicom.demo.viewer_site import find_ohif, viewer_site
-from tests.viewers.browser import chromium
+from tests.viewers.browser import chromium, find_chromium
 from tests.viewers.ohif import Ohif
-
-
-def _installed(*names: str) -> str:
-    found = next((path for path in map(shutil.which, names) if path), None)
-    if found is None:
-        pytest.skip(f"{names[0]} is not installed (Debian: apt install orthanc orthanc-dicomweb chromium)")
-    return found
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +29,9 @@ def page(archive: str) -> Iterator[Ohif]:
     dist = find_ohif()
     if dist is None:
         pytest.skip("OHIF is not there (scripts/fetch_ohif)")
-    binary = _installed("chromium", "chromium-browser", "google-chrome")
+    binary = find_chromium()
+    if binary is None:
+        pytest.skip("Chromium is not installed (Debian: apt install chromium)")
     with viewer_site(dist, archive) as site, chromium(binary) as browser:
         yield Ohif(browser, site)
 

@@ -12,6 +12,13 @@ from tests.viewers.browser import Browser
 _BUTTON = "[...document.querySelectorAll('button')].find(element => element.innerText.trim() === arguments[0])"
 
 
+def film_is_seen(viewport: np.ndarray) -> bool:
+    """Whether a viewport's pixels are a film: neither dark nor one shade over its middle, where films are drawn."""
+    rows, columns = viewport.shape[:2]
+    middle = viewport[rows // 4 : -rows // 4, columns // 3 : -columns // 3].astype(float).mean(axis=2)
+    return bool(middle.mean() > 30 and middle.std() > 10)
+
+
 class Ohif:
     """OHIF at `site` in `browser`."""
 
@@ -36,6 +43,24 @@ class Ohif:
     def viewport(self) -> str:
         return str(self.browser.run("return services.viewportGridService.getActiveViewportId()"))
 
+    def viewport_pixels(self, picture: Path) -> np.ndarray:
+        """What stands in the active viewport, (rows, columns, 3) uint8; the screenshot of the whole window is kept at `picture`.
+
+        A viewport that has become narrower, beside a panel that opened, shows what it was before, squeezed, until it is drawn anew.
+        """
+        self.browser.wait(
+            """return [...document.querySelectorAll('canvas')].filter(canvas => canvas.clientWidth > 200)
+                 .every(canvas => Math.abs(canvas.width / canvas.clientWidth - canvas.height / canvas.clientHeight) < 0.01);""",
+            what="a viewport of its own shape",
+        )
+        left, top, width, height = self.browser.run(
+            """const box = services.cornerstoneViewportService.getCornerstoneViewport(arguments[0]).element.getBoundingClientRect();
+               return [box.x, box.y, box.width, box.height];""",
+            self.viewport(),
+        )
+        shot = self.browser.picture(picture)
+        return shot[round(top) : round(top + height), round(left) : round(left + width)]
+
     def open_series(self, description: str) -> None:
         """Double click on the series in the list."""
         place = self.browser.wait(
@@ -50,13 +75,15 @@ class Ohif:
         )
         self.browser.press(*place, times=2)
 
-    def answer(self, label: str) -> None:
+    def answer(self, label: str, *, seconds: float = 240) -> None:
         """Press the button once it is there."""
-        self.browser.wait(f"const button = {_BUTTON}; if (button) button.click(); return !!button", label, what=f"the button {label}")
+        script = f"const button = {_BUTTON}; if (button) button.click(); return !!button"
+        self.browser.wait(script, label, seconds=seconds, what=f"the button {label}")
 
-    def load_segmentation(self, description: str) -> None:
+    def load_segmentation(self, description: str, *, seconds: float = 240) -> None:
+        """Open a SEG and say that it is wanted; TimeoutError when it is not read within `seconds`."""
         self.open_series(description)
-        self.answer("Yes")
+        self.answer("Yes", seconds=seconds)
         self.browser.wait("return services.segmentationService.getSegmentations().length > 0", what="the segmentation")
         self.browser.run("document.querySelector('[data-cy=panelSegmentation-btn]').click()")
         self.browser.wait("return document.querySelectorAll('[data-cy=data-row-title]').length > 0", what="the list of segments")

@@ -15,9 +15,11 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from certdicom.certification.certificate import ABSTAIN, PRESENT
+from certdicom.demo.films import demo_films
 from certdicom.imaging.synthetic import compress, film_bytes, synthetic_film
 from certdicom.outputs import radius_map, secondary_capture, seg, sr
 from tests.saving import save
+from tests.viewers.ohif import film_is_seen
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -162,6 +164,22 @@ def test_the_report_opens_on_its_film_with_every_group(page, stored, make_study,
     picture = page.browser.picture(tmp_path / "ohif.png")
     assert picture[100:800, 300:1400].max() > 100  # the film, not a black viewport
     assert page.browser.complaints() == []
+
+
+def test_every_film_of_the_demonstration_is_seen_and_one_with_a_spacing_of_zero_is_not(page, stored, tmp_path):
+    films = demo_films(tmp_path)
+    zero, _ = synthetic_film(rows=ROWS, columns=COLUMNS)
+    zero.PixelSpacing = [0, 0]
+    zero.StudyInstanceUID = generate_uid()
+    (tmp_path / "zero.dcm").write_bytes(film_bytes(zero))
+    stored(*(film.path for film in films), tmp_path / "zero.dcm")
+    for study in [film.study_instance_uid for film in films]:
+        page.open_study(study)
+        time.sleep(3)
+        assert film_is_seen(page.viewport_pixels(tmp_path / "ohif.png"))
+    page.open_study(str(zero.StudyInstanceUID))
+    time.sleep(3)
+    assert not film_is_seen(page.viewport_pixels(tmp_path / "ohif.png"))
 
 
 def test_the_capture_opens_in_its_colours(page, stored, make_study, tmp_path):
