@@ -20,6 +20,7 @@ from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.sop_class import (
     Comprehensive3DSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
     ParametricMapStorage,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
@@ -166,7 +167,10 @@ class Archive:
         self.committed: set[str] = set()
         self.requests = 0
         self.syntaxes = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
-        self.sop_classes = [SegmentationStorage, Comprehensive3DSRStorage, SecondaryCaptureImageStorage, ParametricMapStorage]
+        self.sop_classes = [
+            *(SegmentationStorage, Comprehensive3DSRStorage, SecondaryCaptureImageStorage, ParametricMapStorage),
+            GrayscaleSoftcopyPresentationStateStorage,
+        ]
         self._server = None
         self._threads: list[threading.Thread] = []
 
