@@ -30,13 +30,14 @@ class GroupNorm(nn.GroupNorm):
         mean = x.mean(pixels, dtype=torch.float64).view(of_group).mean(-1, keepdim=True)
         squares = torch.linalg.vector_norm(x, dim=pixels, dtype=torch.float64).square().view(of_group).mean(-1, keepdim=True)
         variance = torch.addcmul(squares / x[0, 0].numel(), mean, mean, value=-1)
-        factor = torch.rsqrt(variance + self.eps).float()
-        if self.affine:
-            factor = factor * self.weight.view(of_group)
-            shift = torch.addcmul(self.bias.view(of_group), mean.float(), factor, value=-1)
+        mean, factor = (
+            values.float().expand(-1, -1, of_group[-1]).reshape(x.shape[:2]) for values in (mean, torch.rsqrt(variance + self.eps))
+        )
+        if self.affine:  # no view of a weight, which the compiler refuses in inference mode
+            factor = factor * self.weight
+            shift = torch.addcmul(self.bias, mean, factor, value=-1)
         else:
-            factor = factor.expand(len(x), *of_group[1:])
-            shift = -mean.float() * factor
+            shift = -mean * factor
         of_channel = (*x.shape[:2], *(1 for _ in pixels))
         scaled = shift.reshape(of_channel), x, factor.reshape(of_channel)
         if torch.compiler.is_compiling():  # which fuses both steps, and refuses `out` in this layout
