@@ -144,6 +144,8 @@ def test_ctrl_c_ends_with_the_table_of_what_was_done(film: Path, openvino_bundle
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
+    left = subprocess.run(["ps", "-ww", "-o", "args=", "--sid", str(process.pid)], capture_output=True, text=True, check=False).stdout
+    assert not left, "processes that outlive it"
     assert "Traceback" not in errors
     assert "not reached" in errors
     assert "--skip-existing" in errors
@@ -160,7 +162,7 @@ def test_a_process_that_is_killed_costs_its_film_alone(film: Path, openvino_bund
     listed = subprocess.run(
         ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True
     ).stdout
-    victim = next(line.split()[0] for line in listed.splitlines() if "spawn_main" in line)
+    victim = next(line.split()[0] for line in listed.splitlines() if "certdicom.pool_process" in line)
     os.kill(int(victim), signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 5

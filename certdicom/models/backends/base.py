@@ -24,10 +24,16 @@ class ImageAdapter(Protocol):
 
 
 class Backend(ABC):
-    """What runs networks behind the sampler's port; `device` and `precision`: as a certificate states them."""
+    """What runs networks behind the sampler's port.
+
+    `device` and `precision`: as a certificate states them; `devices`: how many share a batch, which each has a batch's worth of memory for;
+    `images_at_once`: how many images' draws should share batches to keep them busy.
+    """
 
     device: Any
     precision: str
+    devices: int = 1
+    images_at_once: int = 1
 
     @property
     @abstractmethod

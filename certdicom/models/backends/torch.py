@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+GPU_IMAGES = 8
+"""Images whose draws share batches on a GPU."""
+
 _NOT_ARGUMENTS = frozenset({"input", "output", "file"})
 """Of a network's description, what is not an argument of its constructor."""
 
@@ -134,6 +137,7 @@ class TorchBackend(Backend):
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.counts_on_device = self.device.type != "cpu"
+        self.images_at_once = 1 if self.device.type == "cpu" else GPU_IMAGES
         self._stages: Stages[BatchFunction] = Stages(around=torch.inference_mode())
         _keep_float32_exact()
 
