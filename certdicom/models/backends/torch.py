@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from certdicom.certification.sampling import BaseSegmenter, Batch
 from certdicom.errors import BundleError, UsageError
-from certdicom.models.backends.base import Backend, ImageAdapter
+from certdicom.models.backends.base import ImageAdapter, StagedBackend
 from certdicom.models.backends.calls import BatchFunction, fixed_calls
 from certdicom.models.backends.checks import require_sound
 from certdicom.models.backends.denoisers import CoarseDenoiser, Denoise, DirectDenoiser, MultiStepDenoiser, OneShotDenoiser, unchanged
@@ -125,7 +125,7 @@ def load_denoiser(bundle: Bundle, *, sigma: float, device: torch.device, precisi
     return CoarseDenoiser(denoise, factor=denoising.factor, smooth=bundle.enlarges_smoothly)
 
 
-class TorchBackend(Backend):
+class TorchBackend(StagedBackend):
     """Networks of bundles in PyTorch, on one device and in one precision, behind the sampler's port.
 
     What several base segmenters have in common is computed once for a batch. Every network is called with images in batches of one

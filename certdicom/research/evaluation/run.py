@@ -324,5 +324,6 @@ def machine(backend: Backend) -> str:
     if device.startswith("cuda"):
         import torch
 
-        return f"{torch.cuda.get_device_name(device)}, {backend.name}, {backend.precision}"
+        several = f"{backend.devices} × " if backend.devices > 1 else ""
+        return f"{several}{torch.cuda.get_device_name(device.partition(',')[0])}, {backend.name}, {backend.precision}"
     return f"{cores()} threads of {platform.machine()}, {backend.name}, {backend.precision}"

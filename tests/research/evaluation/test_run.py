@@ -38,7 +38,7 @@ from certdicom.research.evaluation.run import evaluate, seed_of
 from tests.drawing import Segmenter
 from tests.tiny import write_tiny_bundle
 
-FEW = ["--n0", "5", "--n", "60", "--device", "cpu", "--precision", "float32"]
+FEW = ["--n0", "5", "--n", "60", "--device", "cpu", "--precision", "float32", "--jobs", "1"]
 
 
 @pytest.fixture
@@ -382,7 +382,7 @@ def test_several_processes_give_the_same_rows_in_the_same_order(
     assert sorted(kept) == sorted(kept_of_several)
 
 
-def test_a_file_that_is_damaged_ends_several_processes_with_its_name(plan: Plan, drawn: Path, backend: TorchBackend, tmp_path: Path) -> None:
+def test_a_damaged_file_ends_several_processes_with_its_name(plan: Plan, drawn: Path, backend: TorchBackend, tmp_path: Path) -> None:
     folder = tmp_path / "drawn"
     shutil.copytree(drawn, folder)
     (folder / "images" / "F2.png").write_bytes(b"no picture")
