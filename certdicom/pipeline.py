@@ -8,12 +8,15 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +26,14 @@ from certdicom.certification.crop import Crop
 from certdicom.certification.hypotheses import Hypotheses
 from certdicom.certification.noise import derive_seed
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.certification.sampling import Progress, certify_grids
+from certdicom.certification.sampling import GridResult, Progress, certify_grids
 from certdicom.certification.window import WindowRule
 from certdicom.errors import CertdicomError, ImageRefusedError, UnreadableError, UsageError
 from certdicom.models.backends.base import Backend
 from certdicom.models.backends.choice import choose_backend, stated_precision
 from certdicom.models.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
-from certdicom.progress import moved
+from certdicom.pool import Parent, usual_processes, work_in_processes
+from certdicom.progress import FilmLine, FilmsProgress, NoLine, in_words, moved
 from certdicom.suitability import judge_picture, notes_for, require_suitable
 
 if TYPE_CHECKING:
@@ -53,9 +57,10 @@ DEFAULT_BATCH = 10
 class Computation:
     """How to compute, as opposed to what.
 
-    `backend`: auto, openvino or torch; `device`: auto, cpu, cuda or cuda:i; `precision`: auto, float32, bfloat16 or float16;
-    `batch_size`: draws in memory at once, which changes nothing else; `site_key`: makes the draws repeatable by its owner and
-    unpredictable to others; without it the system's entropy is used.
+    `backend`: auto, openvino or torch; `device`: auto, cpu, cuda, cuda:i, or several GPUs that share the draws of each image, as
+    cuda:0,cuda:1 or cuda:all; `precision`: auto, float32, bfloat16 or float16; `batch_size`: draws in memory at once on each device,
+    which changes nothing else; `site_key`: makes the draws repeatable by its owner and unpredictable to others; without it the system's
+    entropy is used.
     """
 
     backend: str = "auto"
@@ -63,6 +68,30 @@ class Computation:
     precision: str = "auto"
     batch_size: int = DEFAULT_BATCH
     site_key: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """What the networks are asked about one image: `u` (channels, H, W) float64 in [0, 1], and the `seed` of its draws."""
+
+    u: NDArray[np.float64]
+    seed: bytes
+    accept_any: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What came of it: the decisions, what is unusual about them, and what computed them."""
+
+    result: GridResult
+    notes: tuple[str, ...]
+    backend: str
+    device: str
+    precision: str
+
+
+Draw: TypeAlias = "Callable[[Drawing, Stopwatch, Progress | None], Drawn]"
+"""Makes the draws of one image, here or where the networks are."""
 
 
 class Certifier:
@@ -91,6 +120,28 @@ class Certifier:
         hypotheses.require_certifiable(self.parameters, cells=self.bundle.cells)
         self._loading = Lock()
         self._loaded: tuple[Backend, BaseSegmenter] | None = None
+        self._draw_elsewhere: Draw | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The request, for another process: networks stay where they are loaded."""
+        return {**self.__dict__, "_loading": None, "_loaded": None, "_draw_elsewhere": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _loading=Lock())
+
+    def drawing_at(self, parent: Parent) -> Certifier:
+        """The same in a process of `parent`, whose `CertifierServer` makes the draws."""
+
+        def draw(asked: Drawing, watch: Stopwatch, _progress: Progress | None) -> Drawn:
+            with watch.stage("waiting"):
+                parent.ask(asked)
+            with watch.stage("draws"):
+                drawn: Drawn = parent.answer()
+            return drawn
+
+        other = copy(self)
+        other._draw_elsewhere = draw
+        return other
 
     def __repr__(self) -> str:
         return f"Certifier({self.bundle.name!r}, sigma={self.parameters.sigma:g})"
@@ -142,21 +193,80 @@ class Certifier:
         crop: CropLike = None,
         progress: Progress | bool | None = None,
         refused: Callable[[AnyImage, CertdicomError], object] | None = None,
+        save: Callable[[AnyImage], Mapping[str, str | Path]] | None = None,
+        force: bool = False,
+        processes: int | None = None,
     ) -> Iterator[Result]:
-        """Certify one image after the other, with the networks loaded once.
+        """Certify many images, with the networks loaded once, in their order.
 
         An image that cannot be read or certified is given to `refused` with its error, and left out; without `refused` the error is
-        raised.
+        raised. `save` names the files to be written of an image before its result is given out, by kind (a name in
+        `certdicom.outputs.OUTPUTS`: {"seg": path}), `force` replaces those that exist. `processes`: so many read the images and write the
+        files while this one certifies; None for as many as keep it busy, 1 for this one alone. `progress`: True for bars, or a function of
+        (draws done, draws in all) of an image. OutputError when a file cannot be written.
         """
-        for image in images:
-            try:
-                result = self.certify(image, accept_any=accept_any, window=window, crop=crop, progress=progress)
-            except (ImageRefusedError, UnreadableError) as error:
-                if refused is None:
-                    raise
-                refused(image, error)
+        if processes is not None and processes < 1:
+            raise UsageError(f"processes must be at least 1, not {processes}")
+        processes = processes or usual_processes()
+        work = _Work(self, {"accept_any": accept_any, "window": window, "crop": crop}, force=force)
+        jobs = (_Job(image, {} if save is None else dict(save(image))) for image in images)
+        with _shown(progress, films=len(images) if isinstance(images, Sized) else None) as (line, passed):
+            if processes == 1:
+                done: Iterable[tuple[_Job, Result | Exception]] = ((job, work.here(job, line(job))) for job in jobs)
             else:
-                yield result
+                done = work_in_processes(jobs, work, CertifierServer(self), processes=processes, line=line)
+            for job, answer in done:
+                passed()
+                if isinstance(answer, (ImageRefusedError, UnreadableError)) and refused is not None:
+                    refused(job.image, answer)
+                elif isinstance(answer, Exception):
+                    raise answer
+                else:
+                    yield answer
+
+    def draw(self, asked: Sequence[Drawing], progress: Progress | None = None) -> list[Drawn | ImageRefusedError]:
+        """The draws of several images, in batches that they share; an error where a picture cannot be certified.
+
+        A picture is judged by the decisions that are selected: one that is alone before the long count, several after it.
+        """
+        backend, segmenter = self.load()
+        judged: list[tuple[str, ...]] = []
+
+        def judge(one: Drawing, selected: NDArray[np.bool_]) -> tuple[str, ...]:
+            return judge_picture(selected, one.u[0], self.bundle, accept_any=one.accept_any)
+
+        try:
+            results = certify_grids(
+                [one.u for one in asked],
+                [segmenter],
+                [self.parameters],
+                seeds=[one.seed for one in asked],
+                batch_size=self.computation.batch_size * backend.devices,
+                after_selection=(lambda selected: judged.append(judge(asked[0], selected))) if len(asked) == 1 else None,
+                progress=progress,
+            )
+        except ImageRefusedError as error:
+            return [error]
+        drawn: list[Drawn | ImageRefusedError] = []
+        for one, (result,) in zip(asked, results, strict=True):
+            try:
+                notes = judged.pop() if judged else judge(one, result.selected)
+            except ImageRefusedError as error:
+                drawn.append(error)
+            else:
+                drawn.append(Drawn(result, notes, backend.name, str(backend.device), stated_precision(backend, self.bundle)))
+        return drawn
+
+    def _draw(self, asked: Drawing, watch: Stopwatch, progress: Progress | None) -> Drawn:
+        if self._draw_elsewhere is not None:
+            return self._draw_elsewhere(asked, watch, progress)
+        with watch.stage("networks"):
+            self.load()
+        with watch.stage("draws"):
+            (drawn,) = self.draw([asked], progress)
+        if isinstance(drawn, ImageRefusedError):
+            raise drawn
+        return drawn
 
     def _rule(self, window: Window) -> WindowRule:
         if window is None:
@@ -169,31 +279,16 @@ class Certifier:
         self, image: SourceImage, rule: WindowRule, crop: Crop | None, *, accept_any: bool, progress: Progress | None, watch: Stopwatch
     ) -> Certificate:
         require_suitable(image, self.bundle, accept_any=accept_any)
-        with watch.stage("networks"):
-            backend, segmenter = self.load()
         with watch.stage("grid"):
             from certdicom.imaging.grid import to_grid
 
             grid = to_grid(image, self.bundle.shape, rule, crop)
         seed, seed_kind = self._seed(image)
-        notes = [*grid.notes, *notes_for(image, self.bundle)]
         repeated = self.bundle.channels // image.channels
         copies = math.sqrt(repeated)  # a change of d on a gray film is one of d·√repeated on its copies
         largest = self.parameters.largest_radius
-
-        def judge(selected: NDArray[np.bool_]) -> None:
-            notes.extend(judge_picture(selected, grid.u[0], self.bundle, accept_any=accept_any))
-
-        with watch.stage("draws"):
-            ((result,),) = certify_grids(
-                [np.concatenate([grid.u] * repeated)],
-                [segmenter],
-                [self.parameters],
-                seeds=[seed],
-                batch_size=self.computation.batch_size,
-                after_selection=judge,
-                progress=progress,
-            )
+        drawn = self._draw(Drawing(np.concatenate([grid.u] * repeated), seed, accept_any), watch, progress)
+        result = drawn.result
         return Certificate(
             decisions=result.decisions,
             counts=result.counts,
@@ -209,13 +304,13 @@ class Certifier:
             bundle_sha256=self.bundle.sha256,
             seed_kind=seed_kind,
             draw_identity=hashlib.sha256(seed).hexdigest(),
-            backend=backend.name,
-            device=str(backend.device),
-            precision=stated_precision(backend, self.bundle),
+            backend=drawn.backend,
+            device=drawn.device,
+            precision=drawn.precision,
             unions=result.unions,
             stopped_at=result.draws if result.draws < self.parameters.n else None,
             medium=image.medium,
-            notes=tuple(notes),
+            notes=(*grid.notes, *notes_for(image, self.bundle), *drawn.notes),
             seconds=dict(watch.seconds),
         )
 
@@ -223,6 +318,84 @@ class Certifier:
         """The seed of this image's draws. It depends on pixels, bundle and parameters, and on nothing by which anybody could draw again."""
         asked = {**self.parameters.as_dict(), "bundle": self.bundle.sha256}
         return derive_seed(self.computation.site_key, pixels_sha256=_digest_of_pixels(image.stored_values), parameters=asked)
+
+
+class CertifierServer:
+    """`pool.Server`: what a certifier computes for the processes that read and write."""
+
+    def __init__(self, certifier: Certifier) -> None:
+        self._certifier = certifier
+
+    def load(self) -> int:
+        backend, _ = self._certifier.load()
+        return backend.images_at_once
+
+    def serve(self, requests: Sequence[Drawing], progress: Progress) -> list[Drawn | ImageRefusedError]:
+        return self._certifier.draw(requests, progress)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """An image, and the files to be written of it, by kind."""
+
+    image: AnyImage
+    files: Mapping[str, str | Path]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is done to each of many images, in whichever process."""
+
+    certifier: Certifier
+    options: Mapping[str, Any]
+    force: bool
+
+    def __call__(self, job: _Job, parent: Parent) -> Result:
+        return self._done(job, self.certifier.drawing_at(parent), parent)
+
+    def here(self, job: _Job, line: FilmLine) -> Result | CertdicomError:
+        """The result, or why there is none, in this process."""
+        try:
+            return self._done(job, self.certifier, line)
+        except (ImageRefusedError, UnreadableError) as error:
+            return error
+        finally:
+            line.end()
+
+    def _done(self, job: _Job, certifier: Certifier, line: FilmLine) -> Result:
+        from certdicom.outputs import output_named
+        from certdicom.outputs.result import Stopwatch
+        from certdicom.outputs.writing import write_outputs
+
+        watch = Stopwatch(watching=lambda stage: line.phase(in_words(stage)))
+        with watch.stage("read"):
+            image = _read(job.image, accept_any=bool(self.options["accept_any"]))
+        result = certifier.certify(image, progress=line.draws, stopwatch=watch, **self.options)
+        if job.files:
+            write_outputs(result, {output_named(kind): Path(path) for kind, path in job.files.items()}, force=self.force)
+        return result
+
+
+class _Line(NoLine):
+    """Of who wants to hear of draws alone."""
+
+    def __init__(self, moves: Progress) -> None:
+        self._moves = moves
+
+    def draws(self, done: int, total: int) -> None:
+        self._moves(done, total)
+
+
+@contextmanager
+def _shown(progress: Progress | bool | None, *, films: int | None) -> Iterator[tuple[Callable[[_Job], FilmLine], Callable[[], object]]]:
+    """What makes the line of each image, and what is told of each that is done."""
+    if progress is True:
+        numbers = count(1)
+        with FilmsProgress(films=films, quiet=False) as display:
+            yield lambda _job: display.film(f"image {next(numbers)}"), display.passed
+    else:
+        line = _Line(progress) if callable(progress) else NoLine()
+        yield lambda _job: line, lambda: None
 
 
 def _crop(crop: CropLike) -> Crop | None:

@@ -35,8 +35,24 @@ def moved(progress: Progress | bool | None) -> Iterator[Progress | None]:
         yield progress
 
 
+_PHASES = {"read": "reading", "networks": "loading networks", "grid": "fitting to the grid", "waiting": "waiting", "draws": "certifying"}
+
+
+def in_words(stage: str) -> str:
+    """What is done to a film in that stage of a `Stopwatch`."""
+    return _PHASES.get(stage, "writing")
+
+
 class FilmLine(Protocol):
     """What is shown of one film: which phase it is in, how many draws of how many are done, and that it is done with."""
+
+    def phase(self, name: str) -> None: ...
+    def draws(self, done: int, total: int) -> None: ...
+    def end(self) -> None: ...
+
+
+class NoLine:
+    """A film of which nothing is shown."""
 
     def phase(self, name: str) -> None: ...
     def draws(self, done: int, total: int) -> None: ...
@@ -46,10 +62,10 @@ class FilmLine(Protocol):
 class FilmsProgress:
     """Films on standard error: how many are done, with the time left, and a line for each that is being worked on. A context manager.
 
-    `films`: how many there are; with one, it has the only line; `quiet`: show nothing.
+    `films`: how many there are, None where nobody knows; with one, it has the only line; `quiet`: show nothing.
     """
 
-    def __init__(self, *, films: int, quiet: bool) -> None:
+    def __init__(self, *, films: int | None, quiet: bool) -> None:
         self._bars = None if quiet else _bars()
         self._films = films
         self._overall: TaskID | None = None
@@ -58,7 +74,7 @@ class FilmsProgress:
     def __enter__(self) -> Self:
         if self._bars is not None:
             self._bars.start()
-            if self._films > 1:
+            if self._films != 1:
                 self._overall = self._bars.add_task("all films", total=self._films)
         return self
 

@@ -76,7 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="B",
         help="draws held in memory at once; changes no result (default %(default)s)",
     )
-    computing.add_argument("--jobs", type=int, default=1, metavar="N", help="films at once, in as many processes (default %(default)s)")
+    computing.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="several films: so many processes read and write while this one certifies; 1: this one alone (default: one a core, 2 to 16)",
+    )
     output = parser.add_argument_group("output")
     output.add_argument(
         "--geometry",
@@ -118,11 +123,11 @@ def run(arguments: argparse.Namespace) -> int:
     named = {kind: getattr(arguments, kind.name) for kind in outputs.OUTPUTS if getattr(arguments, kind.name) is not None}
     several = are_several(arguments.films)
     jobs = film_jobs(arguments.films, wanted_outputs(arguments.output, named, several=several))
-    if arguments.jobs < 1:
+    if arguments.jobs is not None and arguments.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, not {arguments.jobs}")
     certifier = certifier_of(arguments)
     if several:
-        return certify_all(jobs, certifier, arguments, make_certifier=certifier_of)
+        return certify_all(jobs, certifier, arguments)
     (job,) = jobs
     if arguments.skip_existing and job.is_done:
         if not arguments.quiet:

@@ -14,7 +14,12 @@ def add_computing_options(parser: Any) -> None:
         metavar="auto|openvino|torch",
         help="what runs the networks; auto: PyTorch on a GPU, OpenVINO on a processor (default %(default)s)",
     )
-    parser.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="where to compute (default %(default)s)")
+    parser.add_argument(
+        "--device",
+        default="auto",
+        metavar="auto|cpu|cuda[:i]",
+        help="where to compute; cuda:0,cuda:1 or cuda:all: GPUs of one kind that share the draws of each image (default %(default)s)",
+    )
     parser.add_argument(
         "--precision",
         default="auto",

@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from certdicom.cli.computing_options import add_computing_options, computing_fie
 from certdicom.cli.smoothing_options import add_smoothing_arguments, smoothing_parameters
 from certdicom.errors import UsageError
 from certdicom.models.bundle import DEFAULT_BUNDLE, load_bundle
+from certdicom.pipeline import DEFAULT_BATCH
+from certdicom.pool import usual_processes
 from certdicom.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -78,16 +81,30 @@ def add_computing_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images-at-once", type=int, metavar="N", help="images whose draws share batches (default: 1 on a CPU, 8 on a GPU)"
     )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="so many processes read and score while this one makes the draws; 1: this one alone (default: one a core, 2 to 16)",
+    )
 
 
-def sizes(arguments: argparse.Namespace, *, device: str) -> tuple[int, int]:
-    """(batch size, images at once). UsageError below 1."""
-    cuda = device.startswith("cuda")
-    batch, images = arguments.batch_size, arguments.images_at_once
-    chosen = (128 if cuda else 10) if batch is None else batch, (8 if cuda else 1) if images is None else images
-    if min(chosen) < 1:
-        raise UsageError(f"--batch-size and --images-at-once must be at least 1, not {chosen[0]} and {chosen[1]}")
-    return chosen
+@dataclass(frozen=True)
+class Sizes:
+    """How many draws are in memory, how many images share them, and how many processes read and score."""
+
+    batch_size: int
+    images_at_once: int
+    processes: int
+
+
+def sizes(arguments: argparse.Namespace, backend: Backend) -> Sizes:
+    """What was asked for, or suits the backend. UsageError below 1."""
+    batch, images, jobs = arguments.batch_size, arguments.images_at_once, arguments.jobs
+    if min(size for size in (batch, images, jobs, 1) if size is not None) < 1:
+        raise UsageError("--batch-size, --images-at-once and --jobs must be at least 1")
+    usual = 128 if str(backend.device).startswith("cuda") else DEFAULT_BATCH
+    return Sizes(batch or usual * backend.devices, images or backend.images_at_once, jobs or usual_processes())
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -102,13 +119,21 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--json describes one bundle and one method; use --out for several")
     plan = _plan(arguments)
     backend = choose_backend([candidate.denoised() for candidate in plan.candidates], **computing_fields(arguments))
-    batch, together = sizes(arguments, device=str(backend.device))
+    chosen = sizes(arguments, backend)
     for note in plan.dataset.notes:
         print(f"certdicom: {plan.dataset.folder}: {note}", file=sys.stderr)
     for bundle in {candidate.bundle for candidate in plan.candidates if candidate.bundle.notice}:
         print(f"certdicom: bundle {bundle.name}: {bundle.notice}", file=sys.stderr)
     with progress_bar("images × noise levels", quiet=not sys.stderr.isatty()) as progress:
-        rows = evaluate(plan, backend=backend, folder=arguments.out, batch_size=batch, images_at_once=together, progress=progress)
+        rows = evaluate(
+            plan,
+            backend=backend,
+            folder=arguments.out,
+            batch_size=chosen.batch_size,
+            images_at_once=chosen.images_at_once,
+            processes=chosen.processes,
+            progress=progress,
+        )
     summaries = summarise(rows)
     table = summary_table(summaries, caption=plan.caption)
     if arguments.json:
@@ -174,7 +199,8 @@ def _write_json(arguments: argparse.Namespace, plan: Plan, summaries: Sequence[S
     arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-_ELSEWHERE = {"command", "debug", "data", "out", "json", "figures", "backend", "device", "precision", "batch_size", "images_at_once"}
+_SIZES = {"batch_size", "images_at_once", "jobs"}
+_ELSEWHERE = {"command", "debug", "data", "out", "json", "figures", "backend", "device", "precision", *_SIZES}
 """Options that change nothing of the result, or are said otherwise."""
 
 

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from certdicom.cli.films import FilmJob, make_folders, require_writable
 from certdicom.errors import CertdicomError, ImageRefusedError, NoImageError, OutputError, UnreadableError, one_line
-from certdicom.progress import FilmLine
+from certdicom.pool import Parent, ProcessEndedError
+from certdicom.progress import FilmLine, in_words
 
 if TYPE_CHECKING:
     from certdicom.pipeline import Certifier
 
 What = Literal["certified", "exists", "no image", "refused", "not read", "not written", "internal error"]
-
-_PHASES = {"read": "reading", "networks": "loading networks", "grid": "fitting to the grid", "draws": "certifying"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,7 @@ def certify_film(job: FilmJob, certifier: Certifier, arguments: argparse.Namespa
     from certdicom.outputs.result import Stopwatch
     from certdicom.outputs.writing import write_outputs
 
-    stopwatch = Stopwatch(watching=lambda stage: line.phase(_PHASES.get(stage, "writing")))
+    stopwatch = Stopwatch(watching=lambda stage: line.phase(in_words(stage)))
     with stopwatch.stage("read"):
         image = read_image(job.film, accept_any=arguments.accept_any, body_parts=arguments.body_part)
     result = certifier.certify(
@@ -83,3 +82,19 @@ def outcome_of(job: FilmJob, certifier: Certifier, arguments: argparse.Namespace
             traceback.print_exc()
         detail = f"{type(error).__name__}: {one_line(error)}; run it alone with --debug"
         return Outcome(film=job.film, what="internal error", detail=detail, exit_code=CertdicomError.exit_code)
+
+
+@dataclass(frozen=True)
+class FilmWork:
+    """The work on each of many films in a process of its own, which has its draws made where the networks are."""
+
+    certifier: Certifier
+    arguments: argparse.Namespace
+
+    def __call__(self, job: FilmJob, parent: Parent) -> Outcome:
+        return outcome_of(job, self.certifier.drawing_at(parent), self.arguments, parent)
+
+
+def lost(job: FilmJob, error: ProcessEndedError) -> Outcome:
+    """What is said of a film whose process ended in the middle of it."""
+    return Outcome(film=job.film, what="internal error", detail=f"{one_line(error)}; run it alone with --debug", exit_code=error.exit_code)

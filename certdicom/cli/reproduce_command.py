@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"nothing of {arguments.what} can be run: {stock.missing[0]}")
     needed = [entry.candidate.denoised() for entry in stock.entries if entry.candidate]
     backend = choose_backend(needed, **computing_fields(arguments))
-    batch, together = sizes(arguments, device=str(backend.device))
+    chosen = sizes(arguments, backend)
     with _bars() as bar:
         lines = reproduce(
             stock,
@@ -69,8 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
             out=arguments.out,
             images=arguments.images,
             images_seed=arguments.images_seed,
-            batch_size=batch,
-            images_at_once=together,
+            batch_size=chosen.batch_size,
+            images_at_once=chosen.images_at_once,
+            processes=chosen.processes,
             progress=bar,
         )
     told = ("images", "images_seed", "steps")
@@ -98,8 +99,7 @@ def _figure(arguments: argparse.Namespace, bundles: tuple[Bundle, ...]) -> int:
     if arguments.check:
         return 0
     backend = choose_backend(bundles, **computing_fields(arguments))
-    batch, _ = sizes(arguments, device=str(backend.device))
-    figure = draw_figure1(stock, backend=backend, batch_size=batch)
+    figure = draw_figure1(stock, backend=backend, batch_size=sizes(arguments, backend).batch_size)
     arguments.out.mkdir(parents=True, exist_ok=True)
     print("\n".join(str(path) for path in save_figure(figure, arguments.out / "fig1")))
     return 0

@@ -7,21 +7,21 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from certdicom.cli.film_work import Outcome, outcome_of
-from certdicom.cli.film_workers import MakeCertifier, work_in_processes
+from certdicom.cli.film_work import FilmWork, Outcome, lost, outcome_of
 from certdicom.cli.films import SUMMARY_NAME, FilmJob
 from certdicom.cli.summary import print_films
 from certdicom.cli.summary_files import SummaryFiles
-from certdicom.pipeline import Certifier
-from certdicom.progress import FilmsProgress
+from certdicom.pipeline import Certifier, CertifierServer
+from certdicom.pool import ProcessEndedError, usual_processes, work_in_processes
+from certdicom.progress import FilmLine, FilmsProgress
 
 INTERRUPTED = 130
 
 
-def certify_all(jobs: Sequence[FilmJob], certifier: Certifier, arguments: argparse.Namespace, *, make_certifier: MakeCertifier) -> int:
+def certify_all(jobs: Sequence[FilmJob], certifier: Certifier, arguments: argparse.Namespace) -> int:
     """Certify all films, print their table and write the summary files; returns the exit code, the largest of the films'.
 
-    `make_certifier` makes the certifier of another process from `arguments`. Ctrl-C ends the run, with table and summary of what was done.
+    Ctrl-C ends the run, with table and summary of what was done.
     """
     done, todo = _divided(jobs, arguments)
     outcomes: list[Outcome] = []
@@ -30,7 +30,7 @@ def certify_all(jobs: Sequence[FilmJob], certifier: Certifier, arguments: argpar
     code = 0
     try:
         with FilmsProgress(films=len(todo), quiet=arguments.quiet) as display:
-            for outcome in _outcomes(todo, certifier, arguments, make_certifier, display):
+            for outcome in _outcomes(todo, certifier, arguments, display):
                 outcomes.append(outcome)
                 files.add(outcome)
                 display.passed()
@@ -55,16 +55,27 @@ def _divided(jobs: Sequence[FilmJob], arguments: argparse.Namespace) -> tuple[li
     return [Outcome(film=job.film, what="exists") for job in jobs if job not in todo], todo
 
 
-def _outcomes(
-    jobs: Sequence[FilmJob], certifier: Certifier, arguments: argparse.Namespace, make_certifier: MakeCertifier, display: FilmsProgress
-) -> Iterator[Outcome]:
-    if arguments.jobs > 1 and len(jobs) > 1:
-        yield from work_in_processes(jobs, arguments, make_certifier, processes=arguments.jobs, display=display)
+def _outcomes(jobs: Sequence[FilmJob], certifier: Certifier, arguments: argparse.Namespace, display: FilmsProgress) -> Iterator[Outcome]:
+    """The outcomes of all films: read and written in processes and certified in this one, or one after the other in this one alone."""
+
+    def line(job: FilmJob) -> FilmLine:
+        return display.film(job.film.name)
+
+    processes = arguments.jobs or usual_processes()
+    if processes == 1 or len(jobs) == 1:
+        for job in jobs:
+            own = line(job)
+            yield outcome_of(job, certifier, arguments, own)
+            own.end()
         return
-    for job in jobs:
-        line = display.film(job.film.name)
-        yield outcome_of(job, certifier, arguments, line)
-        line.end()
+    work, server = FilmWork(certifier, arguments), CertifierServer(certifier)
+    for job, answer in work_in_processes(jobs, work, server, processes=processes, line=line, in_order=False):
+        if isinstance(answer, ProcessEndedError):
+            yield lost(job, answer)
+        elif isinstance(answer, Exception):
+            raise answer
+        else:
+            yield answer
 
 
 def _summary_place(jobs: Sequence[FilmJob]) -> Path:

@@ -115,7 +115,7 @@ class CertificateSettings(Section):
     backend: Literal["auto", "openvino", "torch"] = Field(
         default="auto", description="what runs the networks; auto: PyTorch on a GPU, OpenVINO on a processor"
     )
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:i")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:i, or GPUs that share the draws: cuda:0,cuda:1 or cuda:all")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="of the networks; auto: float32 on a processor"
     )

@@ -6,7 +6,7 @@ import base64
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cached_property
 from html import escape
@@ -50,6 +50,15 @@ class Stopwatch:
     def total(self) -> float:
         return time.perf_counter() - self._started
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, whose clock is another and who has somebody else watching."""
+        return {"total": self.total, "seconds": self.seconds}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()  # type: ignore[misc]  # what it is from here on
+        self._started -= state["total"]
+        self.seconds = state["seconds"]
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
@@ -83,6 +92,13 @@ class Result:
             raise UsageError(f"geometry must be 'viewer' or 'none', not {self.geometry!r}")
         if self.abstain not in ("union", "per-structure"):
             raise UsageError(f"abstain must be 'union' or 'per-structure', not {self.abstain!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: what was made of it, and can be made again, stays behind."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _made={})
 
     def __repr__(self) -> str:
         labels = ", ".join(structure.label for structure in self.certificate.structures)

@@ -15,7 +15,7 @@ from pydicom import dcmread
 from certdicom import files
 from certdicom.imaging.synthetic import synthetic_film, write_film
 
-FAST = ("--n", "80", "--quiet", "--precision", "float32")
+FAST = ("--n", "80", "--quiet", "--precision", "float32", "--jobs", "1")
 
 
 def lines(text: str) -> list[str]:

@@ -18,7 +18,8 @@ from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from certdicom.imaging.synthetic import synthetic_film, write_film
 
-FAST = ("--n", "80", "--quiet")
+QUICK = ("--n", "80", "--quiet")
+FAST = (*QUICK, "--jobs", "1")
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def rows(folder: Path) -> dict[str, dict[str, str]]:
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_films_are_certified_and_the_rest_is_told(certdicom, openvino_bundle: Path, films: Path, tmp_path: Path, jobs: int) -> None:
     out = tmp_path / "out"
-    outcome = certdicom(films, "-o", f"{out}/", "--jobs", jobs, *FAST, bundle=openvino_bundle)
+    outcome = certdicom(films, "-o", f"{out}/", "--jobs", jobs, *QUICK, bundle=openvino_bundle)
     assert outcome.code == 3  # the lateral view
     assert names(out) == ["IM0001.dcm.seg.dcm", "IM0001.seg.dcm", "certdicom-summary.csv", "certdicom-summary.json"]
     assert "2 certified, " in outcome.err
@@ -144,6 +145,8 @@ def test_ctrl_c_ends_with_the_table_of_what_was_done(film: Path, openvino_bundle
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
+    left = subprocess.run(["ps", "-ww", "-o", "args=", "--sid", str(process.pid)], capture_output=True, text=True, check=False).stdout
+    assert not left, "processes that outlive it"
     assert "Traceback" not in errors
     assert "not reached" in errors
     assert "--skip-existing" in errors
@@ -160,7 +163,7 @@ def test_a_process_that_is_killed_costs_its_film_alone(film: Path, openvino_bund
     listed = subprocess.run(
         ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(process.pid)], capture_output=True, text=True, check=True
     ).stdout
-    victim = next(line.split()[0] for line in listed.splitlines() if "spawn_main" in line)
+    victim = next(line.split()[0] for line in listed.splitlines() if "certdicom.pool_process" in line)
     os.kill(int(victim), signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 5
@@ -179,7 +182,7 @@ def test_a_wrong_request_ends_all_at_once(certdicom, films: Path, tmp_path: Path
     weights = bytearray((broken / "segmenter.safetensors").read_bytes())
     weights[-1] ^= 1
     (broken / "segmenter.safetensors").write_bytes(weights)
-    outcome = certdicom(films, "-o", tmp_path / "out/", "--jobs", jobs, *FAST, bundle=broken)
+    outcome = certdicom(films, "-o", tmp_path / "out/", "--jobs", jobs, *QUICK, bundle=broken)
     assert outcome.code == 2
     assert "damaged" in outcome.err
-    assert certdicom(films, "-o", tmp_path / "out/", "--jobs", 0, *FAST).code == 2
+    assert certdicom(films, "-o", tmp_path / "out/", "--jobs", 0, *QUICK).code == 2

@@ -1,4 +1,4 @@
-"""What every backend is: how it names itself, and base segmenters put together from the stages that it computes in its own way."""
+"""What every backend is: how it names itself, and base segmenters, which most put together from stages computed in their own way."""
 
 from __future__ import annotations
 
@@ -24,21 +24,38 @@ class ImageAdapter(Protocol):
 
 
 class Backend(ABC):
-    """What runs networks behind the sampler's port; `device` and `precision`: as a certificate states them."""
+    """What runs networks behind the sampler's port.
+
+    `device` and `precision`: as a certificate states them; `devices`: how many share the draws of a batch; `images_at_once`: how many
+    images' draws should share batches to keep them busy.
+    """
 
     device: Any
     precision: str
+    devices: int = 1
+    images_at_once: int = 1
 
     @property
     @abstractmethod
     def name(self) -> str:
         """What computes, with its version."""
 
+    @abstractmethod
     def base_segmenter(self, bundle: Bundle, *, sigma: float, adapter: ImageAdapter | None = None) -> BaseSegmenter:
         """The bundle's base segmenter where `sigma` is the noise on its own images, whatever `adapter` stands around it.
 
         BundleError for noise that the bundle was not made for. SegCertify is asked for any noise: the paper judges it beyond its own.
         """
+
+    @abstractmethod
+    def clean_segmenter(self, bundle: Bundle, *, adapter: ImageAdapter | None = None) -> BaseSegmenter:
+        """The bundle's segmenter alone, in float32 and at the middle threshold, for images without noise."""
+
+
+class StagedBackend(Backend):
+    """A backend whose base segmenters are stages, one after the other."""
+
+    def base_segmenter(self, bundle: Bundle, *, sigma: float, adapter: ImageAdapter | None = None) -> BaseSegmenter:
         if bundle.denoising.method != "segcertify":
             bundle.require_sigma(sigma)
         if bundle.notice:
@@ -46,7 +63,6 @@ class Backend(ABC):
         return self._assembled(bundle, self._denoised(bundle, sigma, adapter), self.precision, adapter, bundle.threshold(sigma))
 
     def clean_segmenter(self, bundle: Bundle, *, adapter: ImageAdapter | None = None) -> BaseSegmenter:
-        """The bundle's segmenter alone, in float32 and at the middle threshold, for images without noise."""
         return self._assembled(bundle, self._fed(adapter), "float32", adapter, (0.0,) * len(bundle.structures))
 
     @abstractmethod

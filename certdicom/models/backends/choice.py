@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from certdicom.errors import UsageError
 from certdicom.extras import how_to_get
 from certdicom.models.backends.base import Backend
+from certdicom.models.backends.several import are_several, several_gpus
 
 if TYPE_CHECKING:
     from certdicom.models.bundle import Bundle
@@ -39,6 +40,8 @@ def choose_backend(bundles: Sequence[Bundle], *, backend: str = "auto", device: 
         backend = "openvino" if on_processor and without is None and find_spec("openvino") else "torch"
     if backend == "torch":
         _require_torch(device, None if without is None else without.name)
+        if are_several(device):
+            return several_gpus(device, precision=precision)
         from certdicom.models.backends.torch import TorchBackend
 
         return TorchBackend(device=device, precision=precision)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from certdicom.certification.sampling import BaseSegmenter
 from certdicom.errors import BundleError, UsageError, one_line
-from certdicom.models.backends.base import Backend, ImageAdapter
+from certdicom.models.backends.base import ImageAdapter, StagedBackend
 from certdicom.models.backends.cores import cores
 from certdicom.models.backends.stages import Stage, Stages
 from certdicom.models.description import DENOISER, SEGMENTER
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PRECISIONS = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16, "float16": openvino.Type.f16}
 
 
-class OpenVINOBackend(Backend):
+class OpenVINOBackend(StagedBackend):
     """Exported networks of bundles on the processor, in one precision, behind the sampler's port."""
 
     device = "cpu"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from certdicom.certification.sampling import NOT_FINITE, BaseSegmenter, Batch
 from certdicom.errors import BundleError, UsageError
-from certdicom.models.backends.base import Backend, ImageAdapter
+from certdicom.models.backends.base import ImageAdapter, StagedBackend
 from certdicom.models.backends.calls import BatchFunction, fixed_calls
 from certdicom.models.backends.checks import require_sound
 from certdicom.models.backends.denoisers import CoarseDenoiser, Denoise, DirectDenoiser, MultiStepDenoiser, OneShotDenoiser, unchanged
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from certdicom.models.bundle import Bundle
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+GPU_IMAGES = 8
+"""Images whose draws share batches on a GPU."""
 
 _NOT_ARGUMENTS = frozenset({"input", "output", "file"})
 """Of a network's description, what is not an argument of its constructor."""
@@ -134,7 +137,7 @@ def load_denoiser(bundle: Bundle, *, sigma: float, device: torch.device, precisi
     return CoarseDenoiser(denoise, factor=denoising.factor, smooth=bundle.enlarges_smoothly)
 
 
-class TorchBackend(Backend):
+class TorchBackend(StagedBackend):
     """Networks of bundles in PyTorch, on one device and in one precision, behind the sampler's port.
 
     What several base segmenters have in common is computed once for a batch. Every network is called with images in batches of one
@@ -146,6 +149,7 @@ class TorchBackend(Backend):
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.way = way or way_of(self.device)
+        self.images_at_once = 1 if self.device.type == "cpu" else GPU_IMAGES
         self._stages: Stages[BatchFunction] = Stages(around=torch.inference_mode())
         self._draw = torch.compile(noisy_images, fullgraph=True) if self.way.compiled else noisy_images
         _keep_float32_exact()

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING, Final, Literal
 
-from torch import Tensor
-
 from certdicom.errors import UsageError
-from certdicom.models.networks.coarse import block_means, enlarged
 from certdicom.research.datasets.structures import structure_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from certdicom.models.bundle import Bundle
     from certdicom.research.datasets.dataset import Dataset
 
@@ -59,12 +58,16 @@ class NoiseGridAdapter:
 
     def to_model(self, images: Tensor) -> Tensor:
         """(B, channels, rows, columns) on the noise grid → the model's images, float32."""
+        from certdicom.models.networks.coarse import block_means  # here, because it loads PyTorch
+
         if self.channels_joined > 1:
             images = images.mean(1, keepdim=True)
         return block_means(images, self.factor)
 
     def from_model(self, logits: Tensor) -> Tensor:
         """The model's logits → the noise grid's, linear between the centres of the model's pixels."""
+        from certdicom.models.networks.coarse import enlarged
+
         return enlarged(logits, self.factor)
 
 

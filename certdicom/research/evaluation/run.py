@@ -7,20 +7,24 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from certdicom.certification.certificate import ABSTAIN
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.certification.sampling import BaseSegmenter, certify_grids
+from certdicom.certification.sampling import BaseSegmenter, Progress, certify_grids
 from certdicom.errors import OutputError, UnreadableError, UsageError
 from certdicom.files import write_atomically
 from certdicom.models.backends.base import Backend
 from certdicom.models.backends.cores import cores
+from certdicom.pool import Parent, work_in_processes
+from certdicom.progress import NoLine
 from certdicom.research.datasets.dataset import Sample
 from certdicom.research.datasets.picture import GridPicture, Picture
 from certdicom.research.evaluation.models import base_segmenter
@@ -44,12 +48,14 @@ def evaluate(
     folder: Path | None = None,
     batch_size: int = 10,
     images_at_once: int = 1,
+    processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Row]:
     """All rows of the plan; with a `folder`, those that it holds are not computed again and new ones are kept there.
 
     Draws are seeded by each image's name, so that a run repeats itself. `images_at_once`: how many images' draws may share batches
-    (more keep a large device busy). `progress`: called with (images done, images in all), counted per model and noise level.
+    (more keep a large device busy); `processes`: so many read images and score decisions while this one makes the draws, 1 for this one
+    alone. `progress`: called with (images done, images in all), counted per model and noise level.
     UsageError when the folder holds another run, or something cannot be certified at all.
     """
     plan.require_certifiable()
@@ -57,24 +63,29 @@ def evaluate(
     rows: dict[Key, list[Row]] = {row.key: [] for row in kept.rows} if kept else {}
     for row in kept.rows if kept else ():
         rows[row.key].append(row)
-    tasks = tasks_of(plan)
-    groups = _groups(tasks, plan)
-    total, done = len(tasks) * len(plan.samples), 0
-    at_once = 1 if plan.equal_radius else images_at_once
-    for first in range(0, len(plan.samples), at_once):
-        together = _Together(plan, plan.samples[first : first + at_once])
-        for group in groups:
-            missing = [task for task in group if any(task.key(sample) not in rows for sample in together.samples)]
-            if missing:
-                for key, new in _compute(together, missing, backend=backend, batch_size=batch_size).items():
-                    if key not in rows:
-                        rows[key] = new
-                        if kept is not None:
-                            kept.append(new)
-            done += len(together.samples) * len(group)
-            if progress is not None:
-                progress(done, total)
-    return [row for task in tasks for sample in plan.samples for row in rows[task.key(sample)]]
+    work = _Work(plan)
+    together = 1 if plan.equal_radius else images_at_once
+    jobs = [work.job(first, together, there=rows) for first in range(0, len(plan.samples), together)]
+    device = _Device(work, backend, batch_size, progress, done=sum(work.there(job) for job in jobs))
+
+    for new in _new_rows([job for job in jobs if job.missing], work, device, processes=processes):
+        for key in (key for key in new if key not in rows):
+            rows[key] = new[key]
+            if kept is not None:
+                kept.append(new[key])
+    return [row for task in tasks_of(plan) for sample in plan.samples for row in rows[task.key(sample)]]
+
+
+def _new_rows(jobs: Sequence[_Job], work: _Work, device: _Device, *, processes: int) -> Iterator[dict[Key, list[Row]]]:
+    """What is missing, in the order of the jobs."""
+    if processes == 1 or len(jobs) == 1:
+        for job in jobs:
+            yield from work.rows(job, device.decided)
+        return
+    for _, answer in work_in_processes(jobs, work, device, processes=processes, line=lambda _job: NoLine()):
+        if isinstance(answer, Exception):
+            raise answer
+        yield from answer
 
 
 def _groups(tasks: Sequence[Task], plan: Plan) -> list[list[Task]]:
@@ -110,32 +121,134 @@ class _Together:
         return self._views[key]
 
 
-def _compute(together: _Together, tasks: Sequence[Task], *, backend: Backend, batch_size: int) -> dict[Key, list[Row]]:
-    plan, samples, sigma = together.plan, together.samples, tasks[0].sigma
-    views = [together.views(task) for task in tasks]
-    noise_grid = plan.noise_grid_of(tasks[0].candidate)
-    if plan.equal_radius and sigma:
-        (view,) = views[0]
-        sigma = _equal_sigma(together, tasks[0], view)
-    segmenters = [base_segmenter(backend, task.candidate, noise_grid, sigma=sigma) for task in tasks]
-    images = [view.u for view in views[0]]
-    started = time.perf_counter()
-    if sigma:
-        parameters = [plan.parameters_for(task.candidate.bundle, sigma=sigma) for task in tasks]
-        outcomes = certified_outcomes(images, segmenters, parameters, names=[sample.name for sample in samples], batch_size=batch_size)
-    else:
-        unions = [plan.unions_of(task.candidate.bundle) for task in tasks]
-        outcomes = [[without_noise(s.decide_image(u), own) for s, own in zip(segmenters, unions, strict=True)] for u in images]
-    seconds = (time.perf_counter() - started) / (len(samples) * len(tasks))
-    return {
-        task.key(sample): _rows(plan, task, sample, view, outcome, seconds, sigma=sigma)
-        for task, of_task, decided in zip(tasks, views, zip(*outcomes, strict=True), strict=True)
-        for sample, view, outcome in zip(samples, of_task, decided, strict=True)
-    }
+@dataclass(frozen=True)
+class _Job:
+    """Images that are computed together, by number, and what of them is missing: groups by number, with the numbers of their tasks."""
+
+    samples: range
+    missing: Mapping[int, tuple[int, ...]]
 
 
-def _equal_sigma(together: _Together, task: Task, view: GridPicture) -> float:
-    """The noise on the one image's `view` that has the native radius which the task's has under the window of its file."""
+@dataclass(frozen=True, eq=False)
+class _Request:
+    """What the networks of some tasks of a group are asked about some images, which have names, under noise `sigma`."""
+
+    group: int
+    tasks: tuple[int, ...]
+    sigma: float
+    images: list[NDArray[np.float64]]
+    names: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class _Decided:
+    """For each image and task what the sampler decided, or without noise bool (structures, H, W); and how many seconds each took."""
+
+    results: list[list[Any]]
+    seconds: float
+
+
+class _Work:
+    """From the images of a plan to rows, in whichever process, but for what the networks decide."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.groups = _groups(tasks_of(plan), plan)
+
+    def job(self, first: int, count: int, *, there: Container[Key]) -> _Job:
+        """`count` images from number `first` on."""
+        numbers = range(first, min(first + count, len(self.plan.samples)))
+        samples = [self.plan.samples[number] for number in numbers]
+        missing = {
+            place: tuple(number for number, task in enumerate(group) if any(task.key(sample) not in there for sample in samples))
+            for place, group in enumerate(self.groups)
+        }
+        return _Job(numbers, {place: tasks for place, tasks in missing.items() if tasks})
+
+    def there(self, job: _Job) -> int:
+        """How many images × tasks of the groups of which nothing is missing."""
+        return len(job.samples) * sum(len(group) for place, group in enumerate(self.groups) if place not in job.missing)
+
+    def __call__(self, job: _Job, parent: Parent) -> list[dict[Key, list[Row]]]:
+        def decided(request: _Request) -> _Decided:
+            parent.ask(request)
+            answer: _Decided = parent.answer()
+            return answer
+
+        return list(self.rows(job, decided))
+
+    def rows(self, job: _Job, decided: Callable[[_Request], _Decided]) -> Iterator[dict[Key, list[Row]]]:
+        """The rows of what is missing, group by group."""
+        together = _Together(self.plan, [self.plan.samples[number] for number in job.samples])
+        for place, numbers in job.missing.items():
+            tasks = [self.groups[place][number] for number in numbers]
+            views = [together.views(task) for task in tasks]
+            names = [sample.name for sample in together.samples]
+            sigma = _sigma(together, tasks[0], views[0])
+            found = decided(_Request(place, numbers, sigma, [view.u for view in views[0]], names))
+            yield {
+                task.key(sample): _rows(self.plan, task, sample, view, self._outcome(task, result, sigma), found.seconds, sigma=sigma)
+                for task, of_task, results in zip(tasks, views, zip(*found.results, strict=True), strict=True)
+                for sample, view, result in zip(together.samples, of_task, results, strict=True)
+            }
+
+    def _outcome(self, task: Task, result: Any, sigma: float) -> Outcome:
+        bundle = task.candidate.bundle
+        if not sigma:
+            return without_noise(result, self.plan.unions_of(bundle))
+        return outcome_of(result, self.plan.parameters_for(bundle, sigma=sigma))
+
+
+class _Device:
+    """`pool.Server`: the networks of a plan; `done`: how many images × tasks need none."""
+
+    def __init__(self, work: _Work, backend: Backend, batch_size: int, progress: Callable[[int, int], None] | None, *, done: int) -> None:
+        self._work, self._backend, self._batch_size, self._progress = work, backend, batch_size, progress
+        self._done, self._all = done, sum(map(len, work.groups)) * len(work.plan.samples)
+        self._moved(0)
+
+    def load(self) -> int:
+        """Networks are loaded with the first request for them; one at a time, of as many images as it has."""
+        return 1
+
+    def serve(self, requests: Sequence[_Request], progress: Progress) -> list[_Decided]:
+        return [self.decided(request, progress) for request in requests]
+
+    def decided(self, request: _Request, progress: Progress | None = None) -> _Decided:
+        plan, group = self._work.plan, self._work.groups[request.group]
+        tasks = [group[number] for number in request.tasks]
+        noise_grid, sigma = plan.noise_grid_of(tasks[0].candidate), request.sigma
+        segmenters = [base_segmenter(self._backend, task.candidate, noise_grid, sigma=sigma) for task in tasks]
+        started = time.perf_counter()
+        results: list[list[Any]]
+        if sigma:
+            results = list(
+                certify_grids(
+                    request.images,
+                    segmenters,
+                    [plan.parameters_for(task.candidate.bundle, sigma=sigma) for task in tasks],
+                    seeds=[seed_of(name) for name in request.names],
+                    batch_size=self._batch_size,
+                    progress=progress,
+                )
+            )
+        else:
+            results = [[segmenter.decide_image(u) for segmenter in segmenters] for u in request.images]
+        seconds = (time.perf_counter() - started) / (len(request.images) * len(tasks))
+        self._moved(len(request.images) * len(group))
+        return _Decided(results, seconds)
+
+    def _moved(self, more: int) -> None:
+        self._done += more
+        if self._progress is not None:
+            self._progress(self._done, self._all)
+
+
+def _sigma(together: _Together, task: Task, views: Sequence[GridPicture]) -> float:
+    """The task's noise, or that on the only image's view which has the native radius that the task's has under the window of its file."""
+    if not together.plan.equal_radius or not task.sigma:
+        return task.sigma
+    (view,) = views
     noise_grid, bundle = together.plan.noise_grid_of(task.candidate), task.candidate.bundle
     (picture,) = together.pictures
     as_filed = picture.on_grid(noise_grid.grid, channels=noise_grid.channels, structures=together.plan.names_of(bundle))
@@ -235,5 +348,6 @@ def machine(backend: Backend) -> str:
     if device.startswith("cuda"):
         import torch
 
-        return f"{torch.cuda.get_device_name(device)}, {backend.name}, {backend.precision}"
+        several = f"{backend.devices} × " if backend.devices > 1 else ""
+        return f"{several}{torch.cuda.get_device_name(device.partition(',')[0])}, {backend.name}, {backend.precision}"
     return f"{cores()} threads of {platform.machine()}, {backend.name}, {backend.precision}"

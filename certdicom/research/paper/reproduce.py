@@ -119,6 +119,7 @@ def reproduce(
     images_seed: int | None = None,
     batch_size: int = 10,
     images_at_once: int = 1,
+    processes: int = 1,
     parameters: SmoothingParameters | None = None,
     progress: Callable[[str], Callable[[int, int], None] | None] | None = None,
 ) -> list[dict[str, Any]]:
@@ -144,7 +145,13 @@ def reproduce(
         )
         callback = progress(name) if progress else None
         rows = evaluate(
-            plan, backend=backend, folder=out / f"{name}-{split}", batch_size=batch_size, images_at_once=images_at_once, progress=callback
+            plan,
+            backend=backend,
+            folder=out / f"{name}-{split}",
+            batch_size=batch_size,
+            images_at_once=images_at_once,
+            processes=processes,
+            progress=callback,
         )
         summaries[name] = summarise(rows)
     return [_line(entry, stock, summaries.get(entry.cell.data, [])) for entry in stock.entries]

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from certdicom.certification.scores import score
 from certdicom.certification.unions import fallback
 from certdicom.certification.window import WindowRule
 from certdicom.cli.main import main
-from certdicom.errors import UsageError
+from certdicom.errors import UnreadableError, UsageError
 from certdicom.models.backends.denoisers import MultiStepDenoiser
 from certdicom.models.backends.torch import TorchBackend
 from certdicom.models.bundle import Bundle
@@ -38,7 +39,7 @@ from certdicom.research.evaluation.run import evaluate, seed_of
 from tests.drawing import Segmenter
 from tests.tiny import write_tiny_bundle
 
-FEW = ["--n0", "5", "--n", "60", "--device", "cpu", "--precision", "float32"]
+FEW = ["--n0", "5", "--n", "60", "--device", "cpu", "--precision", "float32", "--jobs", "1"]
 
 
 @pytest.fixture
@@ -375,3 +376,29 @@ def test_contradictions_on_the_command_line_are_told(
     ):
         assert main([*start, *wrong]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_several_processes_give_the_same_rows_in_the_same_order(plan: Plan, sibling: Bundle, backend: TorchBackend, tmp_path: Path) -> None:
+    """And take up what is there: an image of one of the models, which is not computed again."""
+    whole = replace(plan, samples=plan.dataset.samples, candidates=(*plan.candidates, Candidate(sibling, "one-shot")))
+    begun = replace(plan, samples=whole.samples[1:2])
+    found, seen = [], []
+    for name, sizes in (("alone", {}), ("several", {"processes": 2, "images_at_once": 2})):
+        evaluate(begun, backend=backend, folder=tmp_path / name)
+        seen.clear()
+        rows = evaluate(whole, backend=backend, folder=tmp_path / name, progress=lambda done, total: seen.append((done, total)), **sizes)
+        found.append((without_seconds(rows), without_seconds(read_rows(tmp_path / name / "per_image.csv"))))
+        assert seen[-1] == (16, 16)
+        assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    (rows, kept), (rows_of_several, kept_of_several) = found
+    assert rows == rows_of_several
+    assert sorted(kept) == sorted(kept_of_several)
+
+
+def test_a_damaged_file_ends_several_processes_with_its_name(plan: Plan, drawn: Path, backend: TorchBackend, tmp_path: Path) -> None:
+    folder = tmp_path / "drawn"
+    shutil.copytree(drawn, folder)
+    (folder / "images" / "F2.png").write_bytes(b"no picture")
+    damaged = replace(plan, samples=load_dataset(folder).samples, sigmas=())
+    with pytest.raises(UnreadableError, match="cannot read F2"):
+        evaluate(damaged, backend=backend, processes=2)
