@@ -104,11 +104,11 @@ class MeasurementGroups:
         anchors = Anchors(rows=rows, columns=columns, lines=[len(items) for items in (*(items for *_, items in image_groups), *measured)])
         groups: list[sr.MeasurementsAndQualitativeEvaluations] = []
         for role, label, items in image_groups:
-            self._anchor(items, anchors.next(None, len(items)))
-            groups.append(self._image_group(role, label, items))
+            group = self._image_group(role, label, items)
+            groups.append(self._anchored(group, anchors.next(None, len(items))))
         for (number, segment), items in zip(segments, measured, strict=True):
-            self._anchor(items, anchors.next(self._masks[number - 1], len(items)))
-            groups.append(self._segment_group(number, segment, items))
+            group = self._segment_group(number, segment, items)
+            groups.append(self._anchored(group, anchors.next(self._masks[number - 1], len(items))))
         return groups
 
     def _image_groups(self) -> Iterator[tuple[str, str, list[sr.Measurement]]]:
@@ -184,15 +184,24 @@ class MeasurementGroups:
             measurements=measurements,
         )
 
-    def _anchor(self, measurements: Sequence[sr.Measurement], line: NDArray[np.float64]) -> None:
-        """Give every measurement of a group the same coordinates, columns before rows: a pixel's centre is at .5 (PS3.3 C.18.6.1.2)."""
+    def _anchored(
+        self, group: sr.MeasurementsAndQualitativeEvaluations, line: NDArray[np.float64]
+    ) -> sr.MeasurementsAndQualitativeEvaluations:
+        """Give every measurement of a group the same coordinates, columns before rows: a pixel's centre is at .5 (PS3.3 C.18.6.1.2).
+
+        highdicom takes none for a group with a segment, but TID 1410 is extensible.
+        """
         image = self._source.image
-        for measurement in measurements:
-            region = sr.SourceImageForRegion(image.SOPClassUID, image.SOPInstanceUID)
-            coordinates = sr.CoordinatesForMeasurement(graphic_type=sr.GraphicTypeValues.POLYLINE, graphic_data=line, source_image=region)
-            if "ContentSequence" not in measurement[0]:
-                measurement[0].ContentSequence = sr.ContentSequence()
-            measurement[0].ContentSequence.append(coordinates)
+        for item in group[0].ContentSequence:
+            if item.ValueType == "NUM":
+                region = sr.SourceImageForRegion(image.SOPClassUID, image.SOPInstanceUID)
+                coordinates = sr.CoordinatesForMeasurement(
+                    graphic_type=sr.GraphicTypeValues.POLYLINE, graphic_data=line, source_image=region
+                )
+                if "ContentSequence" not in item:
+                    item.ContentSequence = sr.ContentSequence()
+                item.ContentSequence.append(coordinates)
+        return group
 
     def _notes(self) -> list[str]:
         support = column_support(self._decisions.shape[1])
