@@ -135,7 +135,7 @@ def _say_where(place: _Place, running: Node, films: Sequence[DemoFilm], jobs: Se
         if place.viewer is not None:
             console.print(f"    film and SEG in OHIF     {_study(place.viewer, film)}", soft_wrap=True)
     if place.viewer is not None:
-        console.print('In OHIF, double-click the series "Certified segmentation" and answer "Yes".')
+        console.print('In OHIF, double-click the series "Certified SEG" and answer "Yes".')
     if place.folder is not None:
         console.print(f"Films and SEGs are files in {place.folder}", soft_wrap=True)
     console.print(
