@@ -68,7 +68,7 @@ def draw_tint(canvas: Canvas, mask: Mask, colour: RGB) -> None:
 
 def draw_wash(canvas: Canvas, mask: Mask, colour: RGB) -> None:
     """Colour `mask` so thinly that the film can be read through it."""
-    _blend(canvas, mask, colour, 0.35)
+    _blend(canvas, mask, colour, 0.25)
 
 
 def draw_checks(canvas: Canvas, mask: Mask, colour: RGB) -> None:

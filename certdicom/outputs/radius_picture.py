@@ -76,14 +76,14 @@ def render_radius(
 
 
 def bands_of(radii: NDArray[np.float32], shown: Mask, top: float) -> list[Band]:
-    """Bands of equal width from 0 to `top`, the largest radii first; a radius of 0 is in none. `radii` and `shown` have one shape."""
-    edges = np.linspace(0, top, len(palette.RADIUS_RGB) + 1)
-    number = np.clip(np.digitize(radii, edges) - 1, 0, len(palette.RADIUS_RGB) - 1)
-    bands = [
-        Band(float(edges[i]), float(edges[i + 1]), colour, shown & (radii > 0) & (number == i))
-        for i, colour in enumerate(palette.RADIUS_RGB)
-    ]
-    return bands[::-1]
+    """Bands of equal width from the smallest radius that is `shown` to `top`, the largest first, without empty ones; 0 is in none."""
+    shown = shown & (radii > 0)
+    if not shown.any():
+        return []
+    edges = np.linspace(float(radii[shown].min()), top, len(palette.RADIUS_RGB) + 1)
+    number = np.clip(np.searchsorted(edges, radii, side="right") - 1, 0, len(palette.RADIUS_RGB) - 1)
+    bands = [Band(float(edges[i]), float(edges[i + 1]), colour, shown & (number == i)) for i, colour in enumerate(palette.RADIUS_RGB)]
+    return [band for band in reversed(bands) if band.mask.any()]
 
 
 def _scaled(mask: Mask, *, rows: int, columns: int) -> Mask:
