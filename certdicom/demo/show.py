@@ -137,7 +137,7 @@ def _say_where(place: _Place, running: Node, films: Sequence[DemoFilm], jobs: Se
             if film.black_in_ohif:
                 console.print("    OHIF draws this film black, because its PixelSpacing is 0; the picture shows it", soft_wrap=True)
     if place.viewer is not None:
-        console.print('In OHIF, double-click the series "Certified segmentation" and answer "Yes".')
+        console.print('In OHIF, double-click the series "Certified SEG" and answer "Yes".')
     if place.folder is not None:
         console.print(f"Films and SEGs are files in {place.folder}", soft_wrap=True)
     console.print(

@@ -111,10 +111,26 @@ OUTPUTS: tuple[Output, ...] = (
     Output(
         name="radius_map",
         suffix=".radius.dcm",
-        help="the certified radius per pixel as a DICOM Parametric Map",
+        help="the certified radius per pixel as a DICOM Parametric Map, for software; viewers are better served with radius-sc",
         module="certdicom.outputs.radius_map",
         file_name="radius.dcm",
         sop_class="1.2.840.10008.5.1.4.1.1.30",
+    ),
+    Output(
+        name="radius_sc",
+        suffix=".radius.sc.dcm",
+        help="a colour picture of the certified radius with a legend as a DICOM Secondary Capture, which any viewer shows",
+        module="certdicom.outputs.radius_picture",
+        file_name="radius-sc.dcm",
+        sop_class="1.2.840.10008.5.1.4.1.1.7",
+    ),
+    Output(
+        name="drawn_seg",
+        suffix=".drawn.dcm",
+        help="a drawing as a second DICOM SEG, borders and a sparse hatch, not for measuring",
+        module="certdicom.outputs.drawn_seg",
+        file_name="drawn-seg.dcm",
+        sop_class="1.2.840.10008.5.1.4.1.1.66.4",
     ),
     Output(
         name="gsps",

@@ -5,6 +5,7 @@ Values and meanings follow PS3.16; the tests look each of them up in pydicom's d
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 from certdicom.certification.certificate import Structure
@@ -88,35 +89,59 @@ ABSTAIN_SEGMENT: Final = Structure(label="Abstain", code=INDETERMINATE, rgb=(240
 """What "not certified" is called, coded and coloured. No standard code for abstention was found; PS3.16 CID 7150
 offers the category, and "Indeterminate" says that the answer is open rather than negative."""
 
+_CODE_MEANING: Final = 64
+
 PRIVATE_SCHEME: Final = "99CERTDICOM"
 """Coding scheme of what no standard has a code for. PS3.3 (8.2) reserves designators that begin with 99."""
 
 PRIVATE_SCHEME_NAME: Final = "certdicom private concepts"
 
-AREA_BOUNDS: Final[tuple[Concept, Concept]] = (
-    ("area-lower", PRIVATE_SCHEME, "Area, lower bound"),
-    ("area-upper", PRIVATE_SCHEME, "Area, upper bound"),
-)
+_AT_LEAST, _AT_MOST = "at least", "at most"
+
+
+def area_bounds(structure: Structure) -> tuple[Concept, Concept]:
+    """Names of the lower and the upper bound of a structure's area: "Heart area at least", "Heart area at most".
+
+    Viewers show a measurement's name alone, and two lines "Area" would not say of what they are, nor which bound is which. The
+    codes end in a digest of the structure's code and label, so that no two structures share one.
+    """
+    name = structure.label[:1].upper() + structure.label[1:]
+    digest = hashlib.sha256("\\".join((*structure.code[:2], structure.label)).encode()).hexdigest()[:5]
+    lower, upper = (f"{name[: _CODE_MEANING - 17]} area {end}" for end in (_AT_LEAST, _AT_MOST))
+    return (f"area-lower-{digest}", PRIVATE_SCHEME, lower), (f"area-upper-{digest}", PRIVATE_SCHEME, upper)
+
+
+def abstained_area(label: str) -> Concept:
+    """The area of an Abstain segment by its label."""
+    return ("abstained-area", PRIVATE_SCHEME, f"{label[: _CODE_MEANING - 5]} area")
+
+
+def saying_zero(concept: Concept) -> Concept:
+    """The concept of a measurement of 0, which says so itself: OHIF prints no number for it."""
+    value, scheme, meaning = concept
+    return value, scheme, f"{meaning[: _CODE_MEANING - 2]} 0"
+
+
 HEART_WIDTH_BOUNDS: Final[tuple[Concept, Concept]] = (
-    ("heart-w-lower", PRIVATE_SCHEME, "Heart width, lower bound"),
-    ("heart-w-upper", PRIVATE_SCHEME, "Heart width, upper bound"),
+    ("heart-w-lower", PRIVATE_SCHEME, f"Heart width {_AT_LEAST}"),
+    ("heart-w-upper", PRIVATE_SCHEME, f"Heart width {_AT_MOST}"),
 )
 THORAX_WIDTH_BOUNDS: Final[tuple[Concept, Concept]] = (
-    ("thorax-w-lower", PRIVATE_SCHEME, "Thorax width, lower bound"),
-    ("thorax-w-upper", PRIVATE_SCHEME, "Thorax width, upper bound"),
+    ("thorax-w-lower", PRIVATE_SCHEME, f"Thorax width {_AT_LEAST}"),
+    ("thorax-w-upper", PRIVATE_SCHEME, f"Thorax width {_AT_MOST}"),
 )
-"""Names of bounds, lower and upper. Viewers show a measurement's name alone, and two lines "Area" would not say which bound is which."""
+CTR_BOUNDS: Final[tuple[Concept, Concept]] = (
+    ("ctr-lower", PRIVATE_SCHEME, f"Cardiothoracic ratio {_AT_LEAST}"),
+    ("ctr-upper", PRIVATE_SCHEME, f"Cardiothoracic ratio {_AT_MOST}"),
+)
+"""Names of lower and upper bounds."""
 
-CTR_LOWER: Final[Concept] = ("ctr-lower", PRIVATE_SCHEME, "Cardiothoracic ratio, lower bound")
-CTR_UPPER: Final[Concept] = ("ctr-upper", PRIVATE_SCHEME, "Cardiothoracic ratio, upper bound")
 ABSTAINED_SHARE: Final[Concept] = ("abstained-share", PRIVATE_SCHEME, "Abstained share of the image")
 CERTIFIED_RADIUS: Final[Concept] = ("certified-radius", PRIVATE_SCHEME, "Certified L2 radius")
 PRIVATE_CONCEPTS: Final = (
-    *AREA_BOUNDS,
     *HEART_WIDTH_BOUNDS,
     *THORAX_WIDTH_BOUNDS,
-    CTR_LOWER,
-    CTR_UPPER,
+    *CTR_BOUNDS,
     ABSTAINED_SHARE,
     CERTIFIED_RADIUS,
 )

@@ -23,7 +23,7 @@ from certdicom.certification.certificate import Certificate
 from certdicom.errors import UsageError
 from certdicom.imaging.image import Radiograph, SourceImage
 from certdicom.imaging.softcopy import gray_pipeline, pixel_aspect_ratio
-from certdicom.outputs import statements
+from certdicom.outputs import series, statements
 from certdicom.outputs.codes import ABSTAIN_SEGMENT
 from certdicom.outputs.derived import (
     LONG_STRING,
@@ -50,9 +50,6 @@ Box = tuple[float, float, float, float]
 
 if TYPE_CHECKING:
     from certdicom.outputs.result import Result
-
-SERIES_DESCRIPTION: Final = "Certified outlines, research use only"
-SERIES_NUMBER: Final = 9005
 
 _MOST_POINTS: Final = 8191
 """Of a polyline: 65,528 bytes, what an element of VR FL can hold in Explicit VR (PS3.5 7.1.2)."""
@@ -106,7 +103,7 @@ def build_presentation_state(
     state = GrayscaleSoftcopyPresentationState(
         referenced_images=[source.image],
         series_instance_uid=identity.uid("presentation series"),
-        series_number=SERIES_NUMBER,
+        series_number=series.PRESENTATION.number_of(certificate),
         sop_instance_uid=identity.uid("presentation instance"),
         instance_number=1,
         manufacturer=MANUFACTURER,
@@ -118,7 +115,7 @@ def build_presentation_state(
         content_creator_name="certdicom^",
         graphic_layers=sheet.layers,
         graphic_annotations=sheet.annotations,
-        series_description=SERIES_DESCRIPTION,
+        series_description=series.PRESENTATION.description_of(certificate),
         contributing_equipment=[contribution(certificate)],
     )
     claim = statements.claim(certificate, subject=statements.UNHATCHED)

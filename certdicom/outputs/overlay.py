@@ -66,6 +66,11 @@ def draw_tint(canvas: Canvas, mask: Mask, colour: RGB) -> None:
     _blend(canvas, ndimage.binary_dilation(mask) & ~mask, (0, 0, 0), 0.65)
 
 
+def draw_wash(canvas: Canvas, mask: Mask, colour: RGB) -> None:
+    """Colour `mask` so thinly that the film can be read through it."""
+    _blend(canvas, mask, colour, 0.25)
+
+
 def draw_checks(canvas: Canvas, mask: Mask, colour: RGB) -> None:
     """Fill `mask` with a chequered pattern of `colour` and black."""
     row, column = np.ogrid[: mask.shape[0], : mask.shape[1]]

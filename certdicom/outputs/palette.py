@@ -28,5 +28,8 @@ ABSTAIN: Final[RGB] = ABSTAIN_SEGMENT.rgb
 UNION_RGB: Final[tuple[RGB, ...]] = (REDDISH_PURPLE, ORANGE, BLUE)
 """Unions of structures, in the order in which they were asked for."""
 
+RADIUS_RGB: Final[tuple[RGB, ...]] = ((60, 60, 190), (44, 127, 200), (65, 182, 196), (161, 218, 180))
+"""Certified radii from small to large, the larger the lighter; none is like the yellow of abstention."""
+
 STRUCTURE_RGB: Final[dict[str, RGB]] = {"lungs": LUNGS, "heart": HEART, "clavicles": CLAVICLES}
 """The chest bundle's structures by label."""

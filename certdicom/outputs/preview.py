@@ -88,14 +88,14 @@ class _Row:
 def _legend(decisions: NDArray[np.uint8], certificate: Certificate) -> Iterator[_Row]:
     for structure, plane in zip(certificate.structures, decisions, strict=True):
         present = plane == PRESENT
-        certified = f"certified {percent(present)} of the {_whole(certificate)}" if present.any() else "certified nowhere"
+        certified = f"certified {percent(present)} of the {whole(certificate)}" if present.any() else "certified nowhere"
         figures = f"{certified}\nabstained {percent(plane == ABSTAIN)}"
         yield _Row(structure.label, structure.rgb, figures)
     share = percent((decisions == ABSTAIN).any(axis=0))
-    yield _Row("Abstain (hatched)", None, f"{share} of the {_whole(certificate)}: not certified for at least one structure")
+    yield _Row("Abstain (hatched)", None, f"{share} of the {whole(certificate)}: not certified for at least one structure")
 
 
-def _whole(certificate: Certificate) -> str:
+def whole(certificate: Certificate) -> str:
     """What shares are shares of."""
     return "analysed part" if certificate.crop else certificate.medium
 
@@ -111,7 +111,7 @@ class _Fallback:
 
     def legend(self) -> _Row:
         share = percent(self.certificate.analysed(self.mask))
-        return _Row(self.label, self.rgb, f"certified on {share} of the {_whole(self.certificate)} where no single one of them is")
+        return _Row(self.label, self.rgb, f"certified on {share} of the {whole(self.certificate)} where no single one of them is")
 
 
 def _fallbacks(decisions: NDArray[np.uint8], certificate: Certificate, unions: NDArray[np.uint8] | None) -> list[_Fallback]:
@@ -149,15 +149,9 @@ def _write(pen: Pen, legend: Sequence[_Row], certificate: Certificate) -> None:
     pen.skip(4)
     pen.text(statements.RESEARCH_USE, size=21, colour=palette.ABSTAIN)
     pen.skip(16)
-    parameters = certificate.parameters
     pen.text(statements.guarantee(certificate, subject=statements.UNHATCHED), size=17, colour=FAINT)
     pen.skip(8)
-    pen.text(
-        f"sigma {parameters.sigma:g}, tau {parameters.tau:g}, n0 {parameters.n0}, n {statements.draws(certificate)}, "
-        f"alpha {parameters.alpha:g}. Bundle {certificate.bundle_name}, {certificate.bundle_sha256[:12]}.",
-        size=17,
-        colour=FAINT,
-    )
+    pen.text(statements.settings(certificate), size=17, colour=FAINT)
     pen.notes(certificate.notes)
 
 

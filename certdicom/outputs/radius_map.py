@@ -4,16 +4,12 @@ One frame, float32, dimensionless: the L2 radius on the model grid, whose values
 over the structures, so that within it no structure's decision there changes. Several frames in one plane would be one
 per structure, but viewers stack the frames of a map into a volume, so there is one map with one frame.
 
-R_i = σ·Φ⁻¹(p_low,i) with Clopper-Pearson lower bounds p_low,i at α / K for all K decisions at once: with confidence 1 - α
-no radius of the map is too large. That is a statement of its own beside the certificate, which spends another α: both hold
-together with confidence 1 - 2α. After a test with several looks, of which the draws themselves chose the last, the bounds are
-taken at α / (K · looks). K is here the number of structures' decisions: unions have no radius. A radius of 0 says that not even the
-majority is sure.
+What the radii are: `certdicom.outputs.radii`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 from highdicom import PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence, VOILUTTransformation
@@ -22,14 +18,10 @@ from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
-from scipy.special import ndtri
 
 from certdicom.certification.certificate import Certificate
-from certdicom.certification.rounding import rounded_down
-from certdicom.certification.statistics import simultaneous_lower_bounds
 from certdicom.errors import UsageError
-from certdicom.imaging.grid import spread_on
-from certdicom.outputs import codes, statements
+from certdicom.outputs import codes, series, statements
 from certdicom.outputs.body_region import region_of
 from certdicom.outputs.derived import (
     MANUFACTURER,
@@ -39,6 +31,7 @@ from certdicom.outputs.derived import (
     inherit,
 )
 from certdicom.outputs.dicom_file import encoded
+from certdicom.outputs.radii import largest_radius, radii_on_image
 from certdicom.outputs.source import Source, describe_source
 from certdicom.outputs.uids import ResultIdentity, derive_uid
 from certdicom.version import VERSION
@@ -46,34 +39,19 @@ from certdicom.version import VERSION
 if TYPE_CHECKING:
     from certdicom.outputs.result import Result
 
-SERIES_DESCRIPTION: Final = "Certified radius map, research use only"
-SERIES_NUMBER: Final = 9004
-
 
 def encode(result: Result) -> bytes:
     """The map as a DICOM file."""
     image, certificate = result.image, result.certificate
-    radii = spread_on(
-        certificate, joint_radii(certificate).astype(np.float32, copy=False), rows=image.rows, columns=image.columns, outside=0
-    )
     return encoded(
-        build_radius_map(image.dataset, radii, certificate, file_sha256=image.file_sha256, draw_identity=certificate.draw_identity)
+        build_radius_map(
+            image.dataset,
+            radii_on_image(certificate, rows=image.rows, columns=image.columns),
+            certificate,
+            file_sha256=image.file_sha256,
+            draw_identity=certificate.draw_identity,
+        )
     )
-
-
-def joint_radii(certificate: Certificate) -> NDArray[np.float32]:
-    """(H, W) the smallest certified radius over the structures, on the grid; 0 where nothing is sure, rounded down to float32."""
-    parameters = certificate.parameters
-    lower = simultaneous_lower_bounds(certificate.counts, n=certificate.draws, alpha=parameters.look_alpha).min(axis=0)
-    exact = np.where(lower > 0.5, parameters.sigma * ndtri(np.maximum(lower, 0.5)), 0.0)
-    rounded = exact.astype(np.float32)
-    return np.where(rounded > exact, np.nextafter(rounded, np.float32(0)), rounded)
-
-
-def largest_radius(certificate: Certificate) -> float:
-    """What a unanimous vote of all draws is worth: no radius of the map can be larger."""
-    unanimous = certificate.unanimous_bound
-    return certificate.parameters.sigma * float(ndtri(unanimous)) if unanimous > 0.5 else 0.0
 
 
 def build_radius_map(
@@ -100,7 +78,7 @@ def build_radius_map(
         source_images=[source.image],
         pixel_array=np.ascontiguousarray(radii),
         series_instance_uid=identity.uid("radius map series"),
-        series_number=SERIES_NUMBER,
+        series_number=series.RADIUS_MAP.number_of(certificate),
         sop_instance_uid=identity.uid("radius map instance"),
         instance_number=1,
         manufacturer=MANUFACTURER,
@@ -119,7 +97,7 @@ def build_radius_map(
         plane_orientation=PlaneOrientationSequence("PATIENT", [float(value) for value in source.image.ImageOrientationPatient]),
         plane_positions=[PlanePositionSequence("PATIENT", [float(value) for value in source.image.ImagePositionPatient])],
         contributing_equipment=[contribution(certificate)],
-        series_description=SERIES_DESCRIPTION,
+        series_description=series.RADIUS_MAP.description_of(certificate),
     )
     _finish(radius_map, source, certificate, region=region_of(dataset, certificate) or codes.ENTIRE_BODY)
     return radius_map
@@ -158,10 +136,4 @@ def _finish(radius_map: ParametricMap, source: Source, certificate: Certificate,
     radius_map.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
     for index in radius_map.DimensionIndexSequence:
         index.DimensionOrganizationUID = organization
-    radius_map.ImageComments = image_comments(
-        f"No structure's majority decision under noise changes at a pixel under any change of the {certificate.medium} up to the L2 norm "
-        f"shown there, in units of the model grid, {statements.terms(certificate)}, with {statements.confidence(certificate)} confidence "
-        f"for all pixels together. One unit is {rounded_down(certificate.native_scale)} {certificate.native_unit}. "
-        f"{statements.what_can_happen(certificate)} {statements.STABILITY} {statements.RESEARCH_USE}",
-        certificate,
-    )
+    radius_map.ImageComments = image_comments(statements.radius_claim(certificate), certificate)

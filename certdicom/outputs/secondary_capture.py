@@ -1,19 +1,23 @@
-"""The preview as a Secondary Capture (PS3.3 A.8.1): what an archive without SEG support shows next to the film."""
+"""Pictures of a result as Secondary Captures (PS3.3 A.8.1), which every archive and viewer shows next to the film."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from highdicom.sc import SCImage
 from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from certdicom.certification.certificate import Certificate
 from certdicom.errors import UsageError
-from certdicom.outputs import codes, statements
+from certdicom.outputs import codes, series, statements
 from certdicom.outputs.derived import (
     MANUFACTURER,
     SHORT_TEXT,
@@ -26,6 +30,7 @@ from certdicom.outputs.derived import (
 )
 from certdicom.outputs.dicom_file import encoded
 from certdicom.outputs.preview import picture_of
+from certdicom.outputs.series import Series
 from certdicom.outputs.source import describe_source
 from certdicom.outputs.uids import ResultIdentity
 from certdicom.version import VERSION
@@ -33,27 +38,57 @@ from certdicom.version import VERSION
 if TYPE_CHECKING:
     from certdicom.outputs.result import Result
 
-SERIES_DESCRIPTION: Final = "Certified overlay, research use only"
-SERIES_NUMBER: Final = 9003
+
+@dataclass(frozen=True)
+class Shown:
+    """What a capture shows: `role` begins its UIDs; `kind` is the third value of ImageType; `description`: what is drawn on the medium;
+    `claim`: what is claimed of it.
+    """
+
+    role: str
+    kind: str
+    series: Series
+    description: str
+    claim: Callable[[Certificate], str]
+
+
+OVERLAY: Final = Shown(
+    role="capture",
+    kind="OVERLAY",
+    series=series.OVERLAY,
+    description="with certified structures outlined, abstention hatched, legend",
+    claim=partial(statements.claim, subject=statements.UNHATCHED),
+)
 
 
 def encode(result: Result) -> bytes:
-    """The capture as a DICOM file."""
+    """The preview as a DICOM file."""
+    return encode_capture(result, picture_of(result), OVERLAY)
+
+
+def encode_capture(result: Result, picture: Image.Image, shown: Shown) -> bytes:
+    """A picture of a result as a DICOM file."""
     image, certificate = result.image, result.certificate
-    picture = np.asarray(picture_of(result))
     return encoded(
-        build_secondary_capture(image.dataset, picture, certificate, file_sha256=image.file_sha256, draw_identity=certificate.draw_identity)
+        build_secondary_capture(
+            image.dataset,
+            np.asarray(picture),
+            certificate,
+            shown=shown,
+            file_sha256=image.file_sha256,
+            draw_identity=certificate.draw_identity,
+        )
     )
 
 
 def build_secondary_capture(
-    dataset: Dataset, picture: NDArray[np.uint8], certificate: Certificate, *, file_sha256: str, draw_identity: str
+    dataset: Dataset, picture: NDArray[np.uint8], certificate: Certificate, *, file_sha256: str, draw_identity: str, shown: Shown = OVERLAY
 ) -> SCImage:
     """Build the capture of one film or photograph; `dataset` is not changed.
 
-    `dataset`: its data set, pixel data not needed; `picture` (rows, columns, 3) uint8 RGB, of any size; `file_sha256`: digest of
-    the film's bytes; `draw_identity`: fingerprint of the noise seed. It carries no pixel spacing: the picture is scaled
-    and has a legend, and nobody should measure in it. Raises ImageRefusedError for a film that nothing can refer to,
+    `dataset`: its data set, pixel data not needed; `picture` (rows, columns, 3) uint8 RGB, of any size; `shown`: what is seen on it;
+    `file_sha256`: digest of the film's bytes; `draw_identity`: fingerprint of the noise seed. It carries no pixel spacing: the picture
+    is scaled and has a legend, and nobody should measure in it. Raises ImageRefusedError for a film that nothing can refer to,
     UsageError for a picture that is none.
     """
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
@@ -71,35 +106,33 @@ def build_secondary_capture(
         bits_allocated=8,
         coordinate_system="PATIENT",
         study_instance_uid=source.image.StudyInstanceUID,
-        series_instance_uid=identity.uid("capture series"),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=identity.uid("capture instance"),
+        series_instance_uid=identity.uid(f"{shown.role} series"),
+        series_number=shown.series.number_of(certificate),
+        sop_instance_uid=identity.uid(f"{shown.role} instance"),
         instance_number=1,
         manufacturer=MANUFACTURER,
         patient_orientation=("L", "F"),  # required here; the film's own, or none, takes its place below
         transfer_syntax_uid=ExplicitVRLittleEndian,
         contributing_equipment=[contribution(certificate)],
-        series_description=SERIES_DESCRIPTION,
+        series_description=shown.series.description_of(certificate),
         manufacturer_model_name="certdicom",
         software_versions=VERSION,
         device_serial_number=device_serial_number(certificate),
     )
-    capture.ImageType = ["DERIVED", "SECONDARY", "OVERLAY"]
+    capture.ImageType = ["DERIVED", "SECONDARY", shown.kind]
     capture.PatientOrientation = None
     capture.SecondaryCaptureDeviceManufacturer = MANUFACTURER
     capture.SecondaryCaptureDeviceManufacturerModelName = "certdicom"
     capture.SecondaryCaptureDeviceSoftwareVersions = VERSION
     if dataset.get("BurnedInAnnotation") in ("YES", "NO"):
         capture.BurnedInAnnotation = dataset.BurnedInAnnotation  # the film is in the picture; the legend names the model and no patient
-    description = (
-        f"{certificate.medium.capitalize()} with certified structures outlined, abstention hatched, legend. {statements.RESEARCH_USE}"
-    )
+    description = f"{certificate.medium.capitalize()} {shown.description}. {statements.RESEARCH_USE}"
     capture.DerivationDescription = clip(description, SHORT_TEXT)
     for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
         if keyword in source.image:
             setattr(capture, keyword, source.image[keyword].value)
     capture.SourceImageSequence = [_reference(source.image)]
-    capture.ImageComments = image_comments(statements.claim(certificate, subject=statements.UNHATCHED), certificate)
+    capture.ImageComments = image_comments(shown.claim(certificate), certificate)
     inherit(capture, source)
     leave_laterality_open(capture)
     return capture

@@ -6,7 +6,8 @@ PS3.3 A.51 (Segmentation IOD) and C.8.20; the plane that viewers need is describ
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence
@@ -19,7 +20,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from certdicom.certification.certificate import ABSTAIN, Certificate
 from certdicom.errors import UsageError
-from certdicom.outputs import codes, statements
+from certdicom.outputs import codes, series, statements
 from certdicom.outputs.body_region import region_of
 from certdicom.outputs.derived import (
     LONG_STRING,
@@ -35,15 +36,13 @@ from certdicom.outputs.derived import (
 from certdicom.outputs.dicom_file import encoded
 from certdicom.outputs.fit import require_fit
 from certdicom.outputs.segments import AbstainSegments, Segment, segments_of
+from certdicom.outputs.series import Series
 from certdicom.outputs.source import Geometry, Source, describe_source
 from certdicom.outputs.uids import ResultIdentity, derive_uid
 from certdicom.version import VERSION
 
 if TYPE_CHECKING:
     from certdicom.outputs.result import Result
-
-SERIES_DESCRIPTION: Final = "Certified segmentation, research use only"
-SERIES_NUMBER: Final = 9001
 
 
 def encode(result: Result) -> bytes:
@@ -103,7 +102,36 @@ def build_segmentation(
         geometry=geometry,
         abstain=abstain,
     )
-    segments = segments_of(decisions, certificate, abstain=abstain)
+    form = Form(
+        role="segmentation",
+        series=series.SEGMENTATION,
+        label="CERTIFIED",
+        description="Certified present per structure; Abstain is not certified",
+        comments=statements.claim(certificate, subject=statements.OUTSIDE),
+    )
+    segmentation = assemble(
+        dataset, source, segments_of(decisions, certificate, abstain=abstain), certificate, identity=identity, form=form
+    )
+    if deflated:
+        segmentation.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    return segmentation
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a SEG says of itself: `role` begins its UIDs; `label` and `description` of its content; `comments` on the image."""
+
+    role: str
+    series: Series
+    label: str
+    description: str
+    comments: str
+
+
+def assemble(
+    dataset: Dataset, source: Source, segments: Sequence[Segment], certificate: Certificate, *, identity: ResultIdentity, form: Form
+) -> Segmentation:
+    """A SEG of these segments, in this order, over the film `dataset` that `source` describes."""
     algorithm, region = algorithm_identification(certificate), region_of(dataset, certificate)
     segmentation = Segmentation(
         source_images=[source.image],
@@ -113,25 +141,24 @@ def build_segmentation(
             _describe(number, segment, region=region, algorithm=algorithm, identity=identity)
             for number, segment in enumerate(segments, start=1)
         ],
-        series_instance_uid=identity.uid("segmentation series"),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=identity.uid("segmentation instance"),
+        series_instance_uid=identity.uid(f"{form.role} series"),
+        series_number=form.series.number_of(certificate),
+        sop_instance_uid=identity.uid(f"{form.role} instance"),
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name="certdicom",
         software_versions=VERSION,
         device_serial_number=device_serial_number(certificate),
-        content_label="CERTIFIED",
-        content_description=clip("Certified present per structure; Abstain is not certified", LONG_STRING),
+        content_label=form.label,
+        content_description=clip(form.description, LONG_STRING),
         content_creator_name="certdicom^",
-        series_description=SERIES_DESCRIPTION,
+        series_description=form.series.description_of(certificate),
         transfer_syntax_uid=ExplicitVRLittleEndian,
         omit_empty_frames=False,
         contributing_equipment=[contribution(certificate)],
     )
-    _finish(segmentation, source, certificate)
-    if deflated:
-        segmentation.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    _finish(segmentation, source)
+    segmentation.ImageComments = image_comments(form.comments, certificate)
     return segmentation
 
 
@@ -172,7 +199,7 @@ def _describe(
     return described
 
 
-def _finish(segmentation: Segmentation, source: Source, certificate: Certificate) -> None:
+def _finish(segmentation: Segmentation, source: Source) -> None:
     """What highdicom leaves random, or does not carry over from the film."""
     inherit(segmentation, source)
     if "FrameOfReferenceUID" not in segmentation and "PatientOrientation" not in segmentation:
@@ -181,4 +208,3 @@ def _finish(segmentation: Segmentation, source: Source, certificate: Certificate
     segmentation.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
     for index in segmentation.DimensionIndexSequence:
         index.DimensionOrganizationUID = organization
-    segmentation.ImageComments = image_comments(statements.claim(certificate, subject=statements.OUTSIDE), certificate)

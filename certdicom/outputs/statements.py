@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,22 @@ def confidence(certificate: Certificate) -> str:
     return f"{100 * (1 - certificate.parameters.alpha):.10g} %"
 
 
+def grouped(number: str) -> str:
+    """`52200` as `52,200`; what follows a decimal point stays."""
+    whole, point, rest = number.partition(".")
+    return f"{int(whole):,}{point}{rest}"
+
+
+def level(value: float) -> str:
+    """One end of a window to six significant digits, without an exponent: `-1024`, `204.5`, `1000000`."""
+    text = format(Decimal(f"{value:.6g}"), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def radius_phrase(certificate: Certificate) -> str:
     """`L2 norm R = 0.1686 on the model grid (= 214.1 stored values)`, both rounded down."""
     grid, native = rounded_down(certificate.radius), rounded_down(certificate.native_radius)
-    return f"L2 norm R = {grid} on the model grid (= {native} {certificate.native_unit})"
+    return f"L2 norm R = {grid} on the model grid (= {grouped(native)} {certificate.native_unit})"
 
 
 def terms(certificate: Certificate) -> str:
@@ -42,7 +55,7 @@ def terms(certificate: Certificate) -> str:
     if window.displayed:
         held = "its displayed window found anew"
     elif certificate.medium == "film":
-        held = f"shown by the same window, {window.lo:g} to {window.hi:g} ({window.source})"
+        held = f"shown by the same window, {level(window.lo)} to {level(window.hi)} ({window.source})"
     else:
         held = f"shown by {window.source}"
     if certificate.padding_declared:
@@ -94,6 +107,16 @@ def claim(certificate: Certificate, *, subject: str) -> str:
     return " ".join([guarantee(certificate, subject=subject), what_can_happen(certificate), STABILITY, RESEARCH_USE])
 
 
+def radius_claim(certificate: Certificate) -> str:
+    """What a map of the certified radius claims."""
+    return (
+        f"No structure's majority decision under noise changes at a pixel under any change of the {certificate.medium} up to the L2 norm "
+        f"shown there, in units of the model grid, {terms(certificate)}, with {confidence(certificate)} confidence "
+        f"for all pixels together. One unit is {grouped(rounded_down(certificate.native_scale))} {certificate.native_unit}. "
+        f"{what_can_happen(certificate)} {STABILITY} {RESEARCH_USE}"
+    )
+
+
 def plain(certificate: Certificate) -> tuple[str, str, str]:
     """For who looks at a picture of it: what is certified, what is hatched, and what neither of them says."""
     return (
@@ -119,6 +142,15 @@ def draws(certificate: Certificate) -> str:
     return f"{certificate.draws} of looks {', '.join(map(str, looks))}" if len(looks) > 1 else str(certificate.draws)
 
 
+def settings(certificate: Certificate) -> str:
+    """What a picture says of its making, in a line."""
+    parameters = certificate.parameters
+    return (
+        f"sigma {parameters.sigma:g}, tau {parameters.tau:g}, n0 {parameters.n0}, n {draws(certificate)}, "
+        f"alpha {parameters.alpha:g}. Bundle {certificate.bundle_name}, {certificate.bundle_sha256[:12]}."
+    )
+
+
 def structure_description(label: str, certificate: Certificate) -> str:
     claim = guarantee(certificate, subject="Every pixel of this segment")
     outside = "Pixels outside it are certified absent or in the Abstain segment."
@@ -141,13 +173,13 @@ def parameter_lines(certificate: Certificate, *, extra: Sequence[str] = ()) -> l
     values: dict[str, object] = {
         **parameters.as_dict(),
         "radius on the model grid (L2)": rounded_down(certificate.radius, 6),
-        f"radius in {certificate.native_unit} (L2)": rounded_down(certificate.native_radius, 6),
+        f"radius in {certificate.native_unit} (L2)": grouped(rounded_down(certificate.native_radius, 6)),
         "model grid": "{} x {}".format(*certificate.shape),
         "hypotheses": certificate.hypotheses,
         "family": certificate.family,
         "draws counted": draws(certificate),
         **({"unions": "; ".join(certificate.union_labels)} if certificate.union_labels else {}),
-        "window": f"{window.lo:g} to {window.hi:g}, {window.source}",
+        "window": f"{level(window.lo)} to {level(window.hi)}, {window.source}",
         "bundle": certificate.bundle_name,
         "bundle SHA-256": certificate.bundle_sha256,
         "draws": certificate.seed_kind,

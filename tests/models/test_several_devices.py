@@ -18,6 +18,7 @@ from certdicom.models.backends.export import export_bundle
 from certdicom.models.backends.openvino import OpenVINOBackend
 from certdicom.models.backends.several import SeveralDevices
 from certdicom.models.backends.torch import TorchBackend
+from certdicom.models.backends.ways import Way
 from certdicom.models.bundle import Bundle, load_bundle
 from certdicom.pipeline import Certifier
 from tests.tiny import write_tiny_bundle
@@ -150,6 +151,7 @@ def test_gpus_of_one_kind_are_one_backend_and_others_are_refused(
         def __init__(self, *, device: str, precision: str) -> None:
             super().__init__()
             self.device, self.precision, self.images_at_once = device, precision, 8
+            self.way = Way(images_a_call=11)
 
     monkeypatch.setattr("certdicom.models.backends.torch.TorchBackend", Gpu)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)

@@ -12,7 +12,8 @@ from scipy.stats import beta, norm
 
 from certdicom.certification.parameters import SmoothingParameters
 from certdicom.errors import UsageError
-from certdicom.outputs.radius_map import build_radius_map, joint_radii, largest_radius
+from certdicom.outputs.radii import joint_radii, largest_radius
+from certdicom.outputs.radius_map import build_radius_map
 from certdicom.outputs.seg import build_segmentation
 from tests.saving import save
 
@@ -112,7 +113,7 @@ def test_it_says_what_its_numbers_are_in_the_plane_of_the_segmentation(build, ma
     assert written.FrameOfReferenceUID == segmentation.FrameOfReferenceUID
     assert written.StudyInstanceUID == film.StudyInstanceUID
     assert written.ReferencedSeriesSequence[0].SeriesInstanceUID == film.SeriesInstanceUID
-    assert "99.9 % confidence for all pixels together. One unit is 1270 stored values" in written.ImageComments
+    assert "99.9 % confidence for all pixels together. One unit is 1,270 stored values" in written.ImageComments
 
 
 def test_radii_of_another_size_or_kind_are_refused(build, make_film):

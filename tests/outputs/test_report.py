@@ -10,13 +10,16 @@ import pydicom
 import pytest
 from highdicom import sr
 
-from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT
+from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT, Structure
 from certdicom.errors import UsageError
 from certdicom.imaging.plane import PixelSpacing
+from certdicom.outputs.codes import area_bounds, saying_zero
 from certdicom.outputs.dicom_file import encoded
 from certdicom.outputs.measurements import abstained_percent, structure_area, structure_widths
+from certdicom.outputs.report_groups import Anchors
 from certdicom.outputs.seg import build_segmentation
 from certdicom.outputs.sr import build_measurement_report
+from tests.conftest import LUNGS
 from tests.saving import save
 
 KINDS = ("overlapping", "no abstention", "all abstain", "all absent", "noise")
@@ -40,6 +43,11 @@ def numbers(group):
         site = tuple(item.value.value for item in measurement.finding_sites)
         found[measurement.name.value, derivation, *site] = (measurement.value, measurement.unit.value)
     return found
+
+
+def name_of(end, structure):
+    """The code of a bound of a structure's area."""
+    return area_bounds(structure)[end == "upper"][0]
 
 
 def read(path):
@@ -95,38 +103,39 @@ def test_the_report_keeps_the_films_character_set_and_its_bytes(build, make_film
     assert written.get_item("PatientName").value.strip() == name
 
 
-def test_highdicom_reads_the_bounds_back(build, make_film, make_decisions, tmp_path):
+def test_highdicom_reads_the_bounds_back(build, make_film, make_decisions, make_certificate, tmp_path):
     decisions = make_decisions("overlapping")
     report, segmentation = build(make_film(ImagerPixelSpacing=["0.2", "0.1"]), decisions)
     document, groups = read(save(report, tmp_path / "sr.dcm"))
     assert document.content[0].name.value == "126000"
     one = 0.02
-    for structure, plane, segment in zip(("lungs", "heart", "clavicles"), decisions, segmentation.SegmentSequence, strict=False):
-        area = numbers(groups[structure])
-        assert area["area-lower", "255605001"] == (pytest.approx((plane == PRESENT).sum() * one), "mm2")
-        assert area["area-upper", "56851009"] == (pytest.approx((plane != ABSENT).sum() * one), "mm2")
-        assert groups[structure].tracking_uid == segment.TrackingUID
-        assert groups[structure].finding_type.value == segment.SegmentedPropertyTypeCodeSequence[0].CodeValue
-    widths = numbers(groups["Cardiothoracic ratio"])
+    for structure, plane, segment in zip(make_certificate().structures, decisions, segmentation.SegmentSequence, strict=False):
+        area = numbers(groups[structure.label])
+        assert area[name_of("lower", structure), "255605001"] == (pytest.approx((plane == PRESENT).sum() * one), "mm2")
+        assert area[name_of("upper", structure), "56851009"] == (pytest.approx((plane != ABSENT).sum() * one), "mm2")
+        assert groups[structure.label].tracking_uid == segment.TrackingUID
+        assert groups[structure.label].finding_type.value == segment.SegmentedPropertyTypeCodeSequence[0].CodeValue
+    widths = numbers(groups["Widths"])
     assert widths["heart-w-lower", "255605001", "80891009"] == (pytest.approx(5.3), "mm")
     assert widths["heart-w-upper", "56851009", "80891009"] == (pytest.approx(8.3), "mm")
     assert (
         widths["thorax-w-lower", "255605001", "39607008"] == widths["thorax-w-upper", "56851009", "39607008"] == (pytest.approx(5.4), "mm")
     )
-    assert widths["ctr-lower", None] == (0.98, "{ratio}")  # 53 / 54 = 0.981…, rounded down
-    assert widths["ctr-upper", None] == (1.54, "{ratio}")  # 83 / 54 = 1.537…, rounded up
+    ratio = numbers(groups["Cardiothoracic ratio"])
+    assert ratio["ctr-lower", "255605001"] == (0.98, "{ratio}")  # 53 / 54 = 0.981…, rounded down
+    assert ratio["ctr-upper", "56851009"] == (1.54, "{ratio}")  # 83 / 54 = 1.537…, rounded up
     abstained = (decisions == ABSTAIN).any(axis=0).mean()
     value, unit = numbers(groups["Whole film"])["abstained-share", None]
     assert unit == "%"
     assert 100 * abstained <= value < 100 * abstained + 0.01
-    assert numbers(groups["Abstain"])["42798000", None][0] == pytest.approx(abstained * decisions[0].size * one)
+    assert numbers(groups["Abstain"])["abstained-area", None][0] == pytest.approx(abstained * decisions[0].size * one)
 
 
 def test_dcmqi_reads_the_groups_with_their_findings_and_bounds(build, make_film, make_decisions, tid1500reader, tmp_path):
     report, segmentation = build(make_film(), make_decisions("overlapping"))
     found = tid1500reader(save(report, tmp_path / "sr.dcm"))
     groups = {group["TrackingIdentifier"]: group for group in found["Measurements"]}
-    assert list(groups) == ["Cardiothoracic ratio", "Whole film", "lungs", "heart", "clavicles", "Abstain"]
+    assert list(groups) == ["Cardiothoracic ratio", "Widths", "Whole film", "lungs", "heart", "clavicles", "Abstain"]
     for segment in segmentation.SegmentSequence:
         group = groups[segment.SegmentLabel]
         assert group["TrackingUniqueIdentifier"] == segment.TrackingUID
@@ -134,7 +143,7 @@ def test_dcmqi_reads_the_groups_with_their_findings_and_bounds(build, make_film,
     modifiers = [item["derivationModifier"]["CodeMeaning"] for item in groups["heart"]["measurementItems"]]
     assert modifiers == ["Minimum", "Maximum"]
     names = [item["quantity"]["CodeMeaning"] for item in groups["heart"]["measurementItems"]]
-    assert names == ["Area, lower bound", "Area, upper bound"]
+    assert names == ["Heart area at least", "Heart area at most"]
 
 
 def test_no_two_measurements_of_a_group_have_one_name_and_bounds_name_the_standard_concept(build, make_film, make_decisions):
@@ -148,9 +157,10 @@ def test_no_two_measurements_of_a_group_have_one_name_and_bounds_name_the_standa
         for item in measured:
             for modifier in item.get("ContentSequence", []):
                 if modifier.ConceptNameCodeSequence[0].CodeValue == "121050":
-                    equivalents.add((item.ConceptNameCodeSequence[0].CodeValue, modifier.ConceptCodeSequence[0].CodeValue))
-    bounds = {"area": "42798000", "heart-w": "103355008", "thorax-w": "103355008"}
-    assert equivalents == {(f"{name}-{end}", code) for name, code in bounds.items() for end in ("lower", "upper")}
+                    equivalents.add((item.ConceptNameCodeSequence[0].CodeMeaning, modifier.ConceptCodeSequence[0].CodeValue))
+    areas = {(f"{name} area {end}", "42798000") for name in ("Lungs", "Heart", "Clavicles") for end in ("at least", "at most")}
+    widths = {(f"{name} width {end}", "103355008") for name in ("Heart", "Thorax") for end in ("at least", "at most")}
+    assert equivalents == areas | widths | {("Abstain area", "42798000")}
 
 
 def test_references_are_to_segments_and_not_to_frames_too(build, make_film, make_decisions):
@@ -177,29 +187,68 @@ def test_the_certificate_is_in_the_algorithm_parameters(build, make_film, make_d
 def test_without_a_spacing_areas_are_counted_in_pixels(build, make_film, make_decisions, tmp_path):
     report, _ = build(make_film(ImagerPixelSpacing=["0", "0"]), make_decisions("overlapping"))
     _, groups = read(save(report, tmp_path / "sr.dcm"))
-    assert numbers(groups["lungs"])["area-lower", "255605001"] == (45 * 54, "{pixels}")
-    assert numbers(groups["Cardiothoracic ratio"])["heart-w-lower", "255605001", "80891009"] == (53, "{pixels}")
+    assert numbers(groups["lungs"])[name_of("lower", LUNGS), "255605001"] == (45 * 54, "{pixels}")
+    assert numbers(groups["Widths"])["heart-w-lower", "255605001", "80891009"] == (53, "{pixels}")
+
+
+@pytest.mark.parametrize("abstain", ["union", "per-structure"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_measurement_of_a_group_hangs_on_one_short_line_and_groups_follow_each_other(build, make_film, make_decisions, kind, abstain):
+    """OHIF shows no measurement without coordinates, asks whether closed outlines are to be tracked, and lets texts overlap."""
+    decisions = make_decisions(kind)
+    report, _ = build(make_film(), decisions, abstain=abstain)
+    measured = report.ContentSequence[-1]
+    assert measured.ConceptNameCodeSequence[0].CodeValue == "126010"
+    rows, columns = decisions.shape[1:]
+    tops, counts = [], []
+    for group in measured.ContentSequence:
+        numeric = [item for item in group.ContentSequence if item.ValueType == "NUM"]
+        drawn = [[part for part in item.ContentSequence if part.ValueType == "SCOORD"] for item in numeric]
+        assert all(len(parts) == 1 and parts[0].GraphicType == "POLYLINE" for parts in drawn)
+        (line,) = {tuple(parts[0].GraphicData) for parts in drawn}
+        assert len(line) == 4
+        assert 0 <= line[0] < line[2] <= columns
+        assert line[1] == line[3] <= rows
+        assert sum(item.ValueType == "SCOORD" for item in _items(group)) == len(numeric)
+        tops.append(line[1] / rows)
+        counts.append(len(numeric))
+        assert len(numeric) <= 5, "OHIF shows five lines of a group"
+    for above, below, count in zip(tops, tops[1:], counts, strict=False):
+        assert below - above >= (count + 1.2) * 0.024 - 1.01 / rows
+
+
+def test_anchors_begin_at_their_structure_left_of_the_middle_and_share_what_room_there_is():
+    mask = np.zeros((1000, 500), bool)
+    mask[:, 100:300] = True
+    anchors = Anchors(rows=1000, columns=500, lines=[2, 4, 1])
+    first, second, third = anchors.next(mask, 2), anchors.next(None, 4), anchors.next(np.roll(mask, 180, axis=1), 1)
+    np.testing.assert_allclose(first, [[100, 60.5], [115, 60.5]])
+    np.testing.assert_allclose(second, [[10, 136.5], [25, 136.5]])  # 3.2 lines of 24 rows below
+    assert third[0, 0] == 250
+    crowd = Anchors(rows=1000, columns=500, lines=[2] * 40)
+    ends = [crowd.next(None, 2)[0, 1] for _ in range(40)]
+    assert ends[-1] < 1000
+    assert np.diff(ends).min() > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_group_has_something_to_draw(build, make_film, make_decisions, kind):
-    """OHIF stays black where one group has no coordinates."""
+def test_a_zero_is_said_in_the_name_because_viewers_print_no_number_for_it(build, make_film, make_decisions, kind):
     report, _ = build(make_film(), make_decisions(kind))
-    measured = report.ContentSequence[-1]
-    assert measured.ConceptNameCodeSequence[0].CodeValue == "126010"
-    for group in measured.ContentSequence:
-        assert "SCOORD" in {item.ValueType for item in _items(group)}
+    said = {
+        (item.ConceptNameCodeSequence[0].CodeMeaning.endswith(" 0"), float(item.MeasuredValueSequence[0].NumericValue) == 0)
+        for item in _items(report)
+        if item.ValueType == "NUM"
+    }
+    assert said <= {(True, True), (False, False)}
+    if kind in ("all absent", "all abstain"):
+        assert (True, True) in said
 
 
-def test_points_lie_in_their_segments(build, make_film, make_decisions):
-    decisions = make_decisions("overlapping")
-    report, _ = build(make_film(), decisions)
-    masks = [*(decisions == PRESENT), (decisions == ABSTAIN).any(axis=0)]
-    groups = report.ContentSequence[-1].ContentSequence[2:]
-    for mask, group in zip(masks, groups, strict=True):
-        points = [item.GraphicData for item in _items(group) if item.ValueType == "SCOORD" and item.GraphicType == "POINT"]
-        assert points
-        assert all(mask[int(row), int(column)] for column, row in points)
+def test_structures_of_one_code_and_long_names_have_names_of_their_own():
+    structures = [Structure(label, ("1", "99X", "one"), (0, 0, 0)) for label in ("left part " * 9 + "a", "left part " * 9 + "b")]
+    concepts = [concept for structure in structures for concept in area_bounds(structure)]
+    assert len({value for value, _, _ in concepts}) == 4
+    assert all(len(value) <= 16 and len(saying_zero((value, scheme, meaning))[2]) <= 64 for value, scheme, meaning in concepts)
 
 
 def _items(dataset):

@@ -29,14 +29,18 @@ def certificate(make_certificate):
 
 
 def test_they_lie_in_one_study_in_series_of_their_own(certificate, film, tmp_path):
-    targets = {name: tmp_path / f"{name}.dcm" for name in ("seg", "sr", "sc", "radius_map", "gsps")}
+    targets = {name: tmp_path / f"{name}.dcm" for name in ("seg", "sr", "sc", "radius_map", "radius_sc", "drawn_seg", "gsps")}
     result = Result(film, certificate)
     write_outputs(result, {output_named(name): path for name, path in targets.items()})
     written = {name: pydicom.dcmread(path) for name, path in targets.items()}
-    assert [written[name].Modality for name in targets] == ["SEG", "SR", "OT", "OT", "PR"]
-    assert len({item.SeriesInstanceUID for item in (film.dataset, *written.values())}) == 6
+    assert [written[name].Modality for name in targets] == ["SEG", "SR", "OT", "OT", "OT", "SEG", "PR"]
+    assert len({item.SeriesInstanceUID for item in (film.dataset, *written.values())}) == 8
     assert {item.StudyInstanceUID for item in written.values()} == {film.dataset.StudyInstanceUID}
     assert all("research use" in item.SeriesDescription for item in written.values())
+    assert all(len(item.SeriesDescription) <= 64 for item in written.values())
+    numbers = [int(item.SeriesNumber) for item in written.values()]
+    assert [number // 100_000 for number in numbers] == [9001, 9002, 9003, 9004, 9005, 9006, 9007]
+    assert len({number % 100_000 for number in numbers}) == 1
     evidence = written["sr"].CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
     referenced = {instance.ReferencedSOPInstanceUID for series in evidence for instance in series.ReferencedSOPSequence}
     assert written["seg"].SOPInstanceUID in referenced
@@ -44,7 +48,7 @@ def test_they_lie_in_one_study_in_series_of_their_own(certificate, film, tmp_pat
     assert {"seg_s", "sr_s", "sc_s", "radius_map_s", "gsps_s"} <= set(report_of(result)["timing"])
 
 
-@pytest.mark.parametrize("name", ["sr", "sc", "radius_map", "gsps"])
+@pytest.mark.parametrize("name", ["sr", "sc", "radius_map", "radius_sc", "drawn_seg", "gsps"])
 def test_each_is_written_alone_too(certificate, film, tmp_path, name):
     path = tmp_path / "alone.dcm"
     Result(film, certificate).save(path, kind=name)

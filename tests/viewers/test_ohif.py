@@ -107,7 +107,7 @@ def test_a_segmentation_shows_its_names_its_colours_and_its_places(page, stored,
     study = make_study(decisions, **FILMS[name])
     stored(study.files["film"], study.files["seg"])
     page.open_study(study.study_instance_uid)
-    page.load_segmentation("Certified segmentation")
+    page.load_segmentation("Certified SEG")
     assert page.listed_segments() == COLOURS
     drawn = decisions.astype(bool).any(axis=0)
     inner = [(row, column) for row in range(20, ROWS, 40) for column in range(15, COLUMNS, 30) if uniform(drawn, row, column)]
@@ -137,7 +137,7 @@ def test_segmentations_that_are_all_or_nothing_open_with_every_segment_listed(pa
     study = make_study(np.full((3, ROWS, COLUMNS), value, np.uint8))
     stored(study.files["film"], study.files["seg"])
     page.open_study(study.study_instance_uid)
-    page.load_segmentation("Certified segmentation")
+    page.load_segmentation("Certified SEG")
     assert page.listed_segments() == COLOURS
     time.sleep(3)
     for place in ((20, 20), (200, 160), (380, 300)):
@@ -152,7 +152,7 @@ def test_the_report_opens_on_its_film_with_every_group(page, stored, make_study,
     study = make_study(decisions)
     stored(study.files["film"], study.files["seg"], study.files["sr"])
     page.open_study(study.study_instance_uid)
-    page.open_series("Certified measurements")
+    page.open_series("Certified SR")
     page.answer("No")  # it asks whether to continue tracking: the report is shown behind
     shown = page.measurements()
     groups = ["Cardiothoracic ratio"] if decisions.any() else []
@@ -186,7 +186,7 @@ def test_the_capture_opens_in_its_colours(page, stored, make_study, tmp_path):
     study = make_study(asymmetric())
     stored(study.files["film"], study.files["sc"])
     page.open_study(study.study_instance_uid)
-    page.open_series("Certified overlay")
+    page.open_series("Overlay")
     time.sleep(5)
     picture = page.browser.picture(tmp_path / "ohif.png").astype(int)
     assert (np.abs(picture - (213, 94, 0)).max(axis=2) < 8).sum() > 10_000
@@ -200,7 +200,7 @@ def test_the_radius_map_opens_over_its_film(page, stored, make_study, tmp_path):
     for _ in range(4):  # OHIF at times leaves the map unpainted on a busy machine; opening it again helps, as it helps a person
         page.open_study(study.study_instance_uid)
         time.sleep(3)
-        page.open_series("Certified radius map")
+        page.open_series("Radius map")
         time.sleep(12)
         sure, unsure = page.colours(study.on_film([(200, 160), (360, 275)]), picture=tmp_path / "ohif.png")
         if tinted(sure):
