@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,18 +57,25 @@ def _columns(scores: Mapping[str, Any], structures: Sequence[str]) -> Iterator[t
 
 
 def learning_figure(lines: list[dict[str, float]]) -> Figure:
-    """Losses on the left; on the right Dice per structure and view, or the error of denoising per sigma."""
-    figure = blank_figure(10, 4)
-    losses, scores = figure.subplots(1, 2)
-    steps = [line["step"] for line in lines]
-    names = [name for name in lines[0] if name not in _NOT_CURVES]
-    scored = [name for name in names if name.startswith(f"{DICE} ")] or [name for name in names if name.startswith(f"{ERROR} ")]
-    for axes, chosen in ((losses, [name for name in names if not name.startswith((f"{DICE} ", f"{ERROR} "))]), (scores, scored)):
+    """A panel of losses, and one a data set of Dice per structure and view, or one of the errors of denoising per sigma."""
+    names = [name for name in lines[0] if name not in _NOT_CURVES and any(map(isfinite, (line[name] for line in lines)))]
+    panels = {"loss on training images": [name for name in names if not name.startswith((f"{DICE} ", f"{ERROR} "))]}
+    for name in names:
+        if name.startswith(f"{DICE} "):
+            panels.setdefault(f"{DICE} on validation images of {name.split()[1]}", []).append(name)
+    if len(panels) == 1:
+        panels["error on validation images"] = [name for name in names if name.startswith(f"{ERROR} ")]
+    across = min(len(panels), 3)
+    down = -(-len(panels) // across)
+    figure = blank_figure(5 * across, 4.5 * down)
+    places = figure.subplots(down, across, squeeze=False).ravel()
+    for axes, (title, chosen) in zip(places, panels.items(), strict=False):
         for name in chosen:
-            axes.plot(steps, [line[name] for line in lines], label=name)
+            axes.plot([line["step"] for line in lines], [line[name] for line in lines], label=name.split(maxsplit=2)[-1])
+        axes.set(xlabel="step", title=title)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="x-small")
-    losses.set(xlabel="step", ylabel="on training images", yscale="log")
-    kind = DICE if scored and scored[0].startswith(DICE) else "error"
-    scores.set(xlabel="step", ylabel=f"{kind} on validation images")
+        axes.legend(fontsize="x-small", ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.15))
+    for axes in places[len(panels) :]:
+        axes.set_axis_off()
+    places[0].set_yscale("log")
     return figure
