@@ -363,9 +363,7 @@ def test_contradictions_on_the_command_line_are_told(
         assert message in capsys.readouterr().err
 
 
-def test_several_processes_give_the_same_rows_in_the_same_order(
-    plan: Plan, sibling: Bundle, backend: TorchBackend, tmp_path: Path
-) -> None:
+def test_several_processes_give_the_same_rows_in_the_same_order(plan: Plan, sibling: Bundle, backend: TorchBackend, tmp_path: Path) -> None:
     """And take up what is there: an image of one of the models, which is not computed again."""
     whole = replace(plan, samples=plan.dataset.samples, candidates=(*plan.candidates, Candidate(sibling, "one-shot")))
     begun = replace(plan, samples=whole.samples[1:2])
