@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import closing, contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -212,17 +212,18 @@ class Certifier:
         jobs = (_Job(image, {} if save is None else dict(save(image))) for image in images)
         with _shown(progress, films=len(images) if isinstance(images, Sized) else None) as (line, passed):
             if processes == 1:
-                done: Iterable[tuple[_Job, Result | Exception]] = ((job, work.here(job, line(job))) for job in jobs)
+                done: Generator[tuple[_Job, Result | Exception], None, None] = ((job, work.here(job, line(job))) for job in jobs)
             else:
                 done = work_in_processes(jobs, work, CertifierServer(self), processes=processes, line=line)
-            for job, answer in done:
-                passed()
-                if isinstance(answer, (ImageRefusedError, UnreadableError)) and refused is not None:
-                    refused(job.image, answer)
-                elif isinstance(answer, Exception):
-                    raise answer
-                else:
-                    yield answer
+            with closing(done):
+                for job, answer in done:
+                    passed()
+                    if isinstance(answer, (ImageRefusedError, UnreadableError)) and refused is not None:
+                        refused(job.image, answer)
+                    elif isinstance(answer, Exception):
+                        raise answer
+                    else:
+                        yield answer
 
     def draw(self, asked: Sequence[Drawing], progress: Progress | None = None) -> list[Drawn | ImageRefusedError]:
         """The draws of several images, in batches that they share; an error where a picture cannot be certified.

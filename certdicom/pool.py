@@ -13,7 +13,7 @@ import subprocess
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from queue import SimpleQueue
 from threading import Condition, Event, Lock, Thread
 from typing import Any, Final, Protocol, TypeVar
@@ -67,11 +67,11 @@ def work_in_processes(
     processes: int,
     line: Callable[[Job], FilmLine],
     in_order: bool = True,
-) -> Iterator[tuple[Job, Answer | Exception]]:
+) -> Generator[tuple[Job, Answer | Exception], None, None]:
     """Each job with what `work` returns for it in another process, or its error, in the order of the jobs or as they come.
 
-    `work`, the jobs and the answers are pickled; `line` makes what is shown of a job, from the thread that begins it. Where the caller
-    stops, or fails, the processes end without leaving half a file.
+    `work`, the jobs and the answers are pickled; `line` makes what is shown of a job, from the thread that begins it. When the generator
+    is closed, which whoever may fail must see to (`contextlib.closing`), the processes end without leaving half a file.
     """
     pickled = pickle.dumps(work)
     computing = _Computing(server)
@@ -143,7 +143,7 @@ class _Computing:
         self._waiting: deque[_Asked] = deque()
         self._changed = Condition()
         self._closed = False
-        self._thread = Thread(target=self._run, name="certdicom-computing")
+        self._thread = Thread(target=self._run, name="certdicom-computing", daemon=True)
         self._thread.start()
 
     def ask(self, asked: _Asked) -> None:
@@ -214,7 +214,7 @@ class _Member:
         self._process: subprocess.Popen[bytes] | None = None
         self._starting = Lock()
         self._stopped = False
-        self._thread = Thread(target=self._run, name="certdicom-member")
+        self._thread = Thread(target=self._run, name="certdicom-member", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
@@ -222,13 +222,15 @@ class _Member:
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         while (entry := self._todo.get()) is not None:
             index, job = entry
-            line = self._line(job)
             answer: Any
             try:
-                answer = self._worked(job, line)
+                line = self._line(job)
+                try:
+                    answer = self._worked(job, line)
+                finally:
+                    line.end()
             except Exception as error:  # noqa: BLE001  # the caller's to judge
                 answer = error
-            line.end()
             self._done.put((index, answer))
 
     def stop(self) -> None:

@@ -111,7 +111,7 @@ def test_what_is_asked_for_meanwhile_is_computed_together(tmp_path: Path) -> Non
     def before(requests: Sequence[int]) -> None:
         if not server.served:
             wait_for(lambda: len(list(tmp_path.glob("read *"))) == 3)
-            time.sleep(0.2)  # until they have asked
+            time.sleep(0.5)  # until they have asked
 
     server = Server(together=2, before=before)
     pairs = work_in_processes(range(3), Tell(tmp_path), server, processes=3, line=lambda _: NoLine())

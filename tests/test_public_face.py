@@ -156,6 +156,62 @@ def test_certify_many_goes_on_after_what_is_refused(certifier: cd.Certifier, fil
         list(certifier.certify_many(images, accept_any=True))
 
 
+def test_certify_many_in_processes_gives_and_writes_what_it_does_in_one(certifier: cd.Certifier, film: Path, tmp_path: Path) -> None:
+    """In the order of the images, whatever they are given as; all but the times of the files is the same."""
+    (tmp_path / "none.dcm").write_bytes(b"no film")
+    other = film_bytes(synthetic_film(rows=96, columns=128)[0])
+    images = [film, tmp_path / "none.dcm", other, pydicom.dcmread(film), cd.read_image(film)]
+    written, found, moved = [], [], []
+    for processes in (1, 2):
+        folder, numbers = tmp_path / str(processes), iter("abcde")
+        folder.mkdir()
+        refused = []
+        results = certifier.certify_many(
+            images,
+            accept_any=True,
+            refused=lambda _image, error, said=refused: said.append(str(error)),
+            save=lambda _image, folder=folder, numbers=numbers: {
+                "seg": folder / (name := next(numbers)),
+                "radius-map": folder / f"{name}.map",
+                "report": folder / f"{name}.json",
+            },
+            progress=lambda done, total: moved.append((done, total)),
+            processes=processes,
+        )
+        rest = [
+            (r.certificate.counts.tobytes(), r.certificate.draw_identity, r.certificate.notes, r.image.stored_values.tobytes())
+            for r in results
+        ]
+        found.append((rest, refused))
+        written.append({path.name: without_times(path) for path in sorted(folder.iterdir())})
+    assert found[0] == found[1]
+    assert written[0] == written[1]
+    assert len(written[0]) == 12
+    assert moved.count((65, 65)) == 8
+
+
+def without_times(path: Path) -> object:
+    if path.suffix == ".json":
+        return {name: value for name, value in json.loads(path.read_bytes()).items() if name != "timing"}
+    dataset = pydicom.dcmread(path)
+    for element in list(dataset.iterall()):
+        if element.VR in ("DA", "TM", "DT"):
+            element.value = None
+    return dataset.to_json()
+
+
+def test_what_comes_out_of_another_process_is_a_whole_result(certifier: cd.Certifier, film: Path, tmp_path: Path) -> None:
+    (result,) = certifier.certify_many([film], accept_any=True, processes=2)
+    result.save(tmp_path / "seg.dcm")
+    report = json.loads(result.encode("report"))
+    assert {"read_s", "grid_s", "waiting_s", "draws_s", "total_s"} <= report["timing"].keys()
+    assert report["timing"]["total_s"] >= report["timing"]["draws_s"]
+    with pytest.raises(cd.OutputError, match="exists already"):
+        list(certifier.certify_many([film], accept_any=True, save=lambda _: {"seg": tmp_path / "seg.dcm"}, processes=2))
+    with pytest.raises(cd.UsageError, match="processes must be at least 1"):
+        list(certifier.certify_many([film], processes=0))
+
+
 def test_a_notebook_shows_the_picture_and_the_shares(result: cd.Result) -> None:
     shown = result._repr_html_()
     assert shown.startswith('<img style="max-width:100%" src="data:image/png;base64,iVBOR')

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from certdicom.cli.film_work import FilmWork, Outcome, lost, outcome_of
@@ -29,8 +30,11 @@ def certify_all(jobs: Sequence[FilmJob], certifier: Certifier, arguments: argpar
     files.keep(done)
     code = 0
     try:
-        with FilmsProgress(films=len(todo), quiet=arguments.quiet) as display:
-            for outcome in _outcomes(todo, certifier, arguments, display):
+        with (
+            FilmsProgress(films=len(todo), quiet=arguments.quiet) as display,
+            closing(_outcomes(todo, certifier, arguments, display)) as coming,
+        ):
+            for outcome in coming:
                 outcomes.append(outcome)
                 files.add(outcome)
                 display.passed()
@@ -55,7 +59,9 @@ def _divided(jobs: Sequence[FilmJob], arguments: argparse.Namespace) -> tuple[li
     return [Outcome(film=job.film, what="exists") for job in jobs if job not in todo], todo
 
 
-def _outcomes(jobs: Sequence[FilmJob], certifier: Certifier, arguments: argparse.Namespace, display: FilmsProgress) -> Iterator[Outcome]:
+def _outcomes(
+    jobs: Sequence[FilmJob], certifier: Certifier, arguments: argparse.Namespace, display: FilmsProgress
+) -> Generator[Outcome, None, None]:
     """The outcomes of all films: read and written in processes and certified in this one, or one after the other in this one alone."""
 
     def line(job: FilmJob) -> FilmLine:
@@ -69,13 +75,14 @@ def _outcomes(jobs: Sequence[FilmJob], certifier: Certifier, arguments: argparse
             own.end()
         return
     work, server = FilmWork(certifier, arguments), CertifierServer(certifier)
-    for job, answer in work_in_processes(jobs, work, server, processes=processes, line=line, in_order=False):
-        if isinstance(answer, ProcessEndedError):
-            yield lost(job, answer)
-        elif isinstance(answer, Exception):
-            raise answer
-        else:
-            yield answer
+    with closing(work_in_processes(jobs, work, server, processes=processes, line=line, in_order=False)) as done:
+        for job, answer in done:
+            if isinstance(answer, ProcessEndedError):
+                yield lost(job, answer)
+            elif isinstance(answer, Exception):
+                raise answer
+            else:
+                yield answer
 
 
 def _summary_place(jobs: Sequence[FilmJob]) -> Path:

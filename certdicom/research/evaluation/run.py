@@ -7,7 +7,8 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,24 +69,26 @@ def evaluate(
     jobs = [work.job(first, together, there=rows) for first in range(0, len(plan.samples), together)]
     device = _Device(work, backend, batch_size, progress, done=sum(work.there(job) for job in jobs))
 
-    for new in _new_rows([job for job in jobs if job.missing], work, device, processes=processes):
-        for key in (key for key in new if key not in rows):
-            rows[key] = new[key]
-            if kept is not None:
-                kept.append(new[key])
+    with closing(_new_rows([job for job in jobs if job.missing], work, device, processes=processes)) as found:
+        for key, new in ((key, of_key) for rows_of_group in found for key, of_key in rows_of_group.items()):
+            if key not in rows:
+                rows[key] = new
+                if kept is not None:
+                    kept.append(new)
     return [row for task in tasks_of(plan) for sample in plan.samples for row in rows[task.key(sample)]]
 
 
-def _new_rows(jobs: Sequence[_Job], work: _Work, device: _Device, *, processes: int) -> Iterator[dict[Key, list[Row]]]:
+def _new_rows(jobs: Sequence[_Job], work: _Work, device: _Device, *, processes: int) -> Generator[dict[Key, list[Row]], None, None]:
     """What is missing, in the order of the jobs."""
     if processes == 1 or len(jobs) == 1:
         for job in jobs:
             yield from work.rows(job, device.decided)
         return
-    for _, answer in work_in_processes(jobs, work, device, processes=processes, line=lambda _job: NoLine()):
-        if isinstance(answer, Exception):
-            raise answer
-        yield from answer
+    with closing(work_in_processes(jobs, work, device, processes=processes, line=lambda _job: NoLine())) as done:
+        for _, answer in done:
+            if isinstance(answer, Exception):
+                raise answer
+            yield from answer
 
 
 def _groups(tasks: Sequence[Task], plan: Plan) -> list[list[Task]]:
