@@ -59,7 +59,7 @@ class Line(NoLine):
 
 
 def wait_for(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.005)

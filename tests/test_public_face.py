@@ -103,7 +103,7 @@ def test_the_networks_are_loaded_once_for_calls_that_ask_for_the_same(film: Path
 
     loaded = []
     load = backend.load_network
-    monkeypatch.setattr(backend, "load_network", lambda *arguments: loaded.append(arguments[1]) or load(*arguments))
+    monkeypatch.setattr(backend, "load_network", lambda *arguments, **ways: loaded.append(arguments[1]) or load(*arguments, **ways))
     for _ in range(3):
         cd.certify(film, bundle, FEW, accept_any=True)
     assert sorted(loaded) == ["denoiser", "segmenter"]

@@ -112,7 +112,7 @@ def _result_lines(result: ResultDescription) -> Iterator[tuple[str, str]]:
         smallest, middle, largest = result.radii
         yield "radius", f"{smallest:.4f} to {largest:.4f} on the model grid, {middle:.4f} at half of the pixels or more"
     for name, value, unit in result.measurements:
-        yield name, f"{value:g} {unit}"
+        yield name, f"{value:,.10g} {unit}"
     for name, value in result.parameters.items():
         if name not in _TOLD_BEFORE:
             yield from _parameter_lines(name.replace("_", " "), value)

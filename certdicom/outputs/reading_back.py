@@ -6,7 +6,7 @@ Everything is taken from the object, nothing is computed anew but shares of its 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,6 +26,13 @@ _TRACKING: Final = ("112039", "DCM")
 _FINDING: Final = ("121071", "DCM")
 _TOLD: Final = ("claim: ", "limits: ", "note: ")
 """How the lines of a report's parameters begin that are sentences."""
+
+
+_TOLD_APART: Final[Mapping[str, Callable[[Dataset], bool]]] = {
+    "drawn_seg": lambda dataset: _text(dataset, "ContentLabel") == "DRAWING",
+    "radius_sc": lambda dataset: "RADIUS" in map(str, header.values(dataset, "ImageType")),
+}
+"""Outputs whose SOP class another one has too, and what tells them apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +60,10 @@ class ResultDescription:
 
 def describe_result(dataset: Dataset) -> ResultDescription | None:
     """What the object says of itself; None where certdicom did not write it. ImageRefusedError where it is damaged."""
-    kind = next((output for output in OUTPUTS if output.sop_class and output.sop_class == _text(dataset, "SOPClassUID")), None)
-    if kind is None or _text(dataset, "ManufacturerModelName") != _PRODUCT:
+    kinds = [output for output in OUTPUTS if output.sop_class and output.sop_class == _text(dataset, "SOPClassUID")]
+    if not kinds or _text(dataset, "ManufacturerModelName") != _PRODUCT:
         return None
+    kind = next((output for output in kinds if _TOLD_APART.get(output.name, lambda _: False)(dataset)), kinds[0])
     try:
         return _described(dataset, kind)
     except Exception as problem:  # pydicom raises nearly anything over a damaged object
@@ -130,7 +138,7 @@ def _of_report(dataset: Dataset) -> dict[str, Any]:
         if _code(group, "ConceptNameCodeSequence")[:2] != _MEASUREMENT_GROUP:
             continue
         items = {_code(item, "ConceptNameCodeSequence")[:2]: item for item in header.items(group, "ContentSequence")}
-        about = f"{items[_TRACKING].TextValue}: " if _FINDING in items else ""
+        about = str(items[_TRACKING].TextValue) if _FINDING in items else ""
         for item in _content(group):
             concept = _code(item, "ConceptNameCodeSequence")
             if concept[:2] == _ALGORITHM_PARAMETERS and item.TextValue not in lines:
@@ -138,7 +146,8 @@ def _of_report(dataset: Dataset) -> dict[str, Any]:
             elif item.ValueType == "NUM":
                 for value in header.items(item, "MeasuredValueSequence"):
                     unit = _code(value, "MeasurementUnitsCodeSequence")[0]
-                    measurements.append((f"{about}{concept[2]}", float(value.NumericValue), unit.strip("{}")))
+                    named = concept[2] if concept[2].lower().startswith(about.lower()) else f"{about}: {concept[2]}"
+                    measurements.append((named, float(value.NumericValue), unit.strip("{}")))
     told = [line.partition(": ") for line in lines if line.startswith(_TOLD)]
     parameters = dict(line.split(" = ", 1) for line in lines if " = " in line and not line.startswith(_TOLD))
     return {

@@ -17,7 +17,7 @@ def results(tiny_bundle: Path, film: Path, tmp_path_factory: pytest.TempPathFact
     from certdicom.cli.main import main
 
     folder = tmp_path_factory.mktemp("results")
-    kinds = [word for kind in ("sr", "sc", "radius-map", "gsps", "report") for word in (f"--{kind}", str(folder))]
+    kinds = [word for kind in ("sr", "sc", "radius-map", "radius-sc", "drawn-seg", "gsps", "report") for word in (f"--{kind}", str(folder))]
     words = [str(film), "-o", f"{folder}/", *kinds, *FAST, "--abstain", "per-structure", "--bundle", str(tiny_bundle)]
     assert main(words) == 0
     return folder
@@ -68,7 +68,7 @@ def test_a_report_has_its_measurements_by_structure(certdicom, results: Path) ->
     fields = told(certdicom, results / "film.sr.dcm")
     measured = {name: value for name, value, _ in fields["measurements"]}
     assert measured["Abstained share of the image"] == pytest.approx(100 * report(results)["abstain_fraction"], abs=0.01)
-    assert {"lungs: Area, lower bound", "heart: Area, upper bound", "Abstain: Area"} <= set(measured)
+    assert {"Lungs area at least", "Heart area at most", "Abstain area"} <= set(measured)
     assert fields["parameters"]["sigma"] == "0.3"
     assert not any(name.startswith("claim") for name in fields["parameters"])
 
@@ -78,6 +78,11 @@ def test_a_radius_map_has_its_range(certdicom, results: Path) -> None:
     radii = dcmread(results / "film.radius.dcm").pixel_array
     assert (smallest, largest) == (pytest.approx(radii.min()), pytest.approx(radii.max()))
     assert middle == pytest.approx(np.median(radii))
+
+
+@pytest.mark.parametrize(("ending", "kind"), [("sc", "sc"), ("radius.sc", "radius_sc"), ("seg", "seg"), ("drawn", "drawn_seg")])
+def test_kinds_of_one_sop_class_are_told_apart(certdicom, results: Path, ending: str, kind: str) -> None:
+    assert told(certdicom, results / f"film.{ending}.dcm")["kind"] == kind
 
 
 def test_results_of_others_and_damaged_ones(certdicom, results: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 from certdicom.cli.main import COMMANDS, _of_today, build_parser, main
 from certdicom.imaging.synthetic import chest_phantom, synthetic_film, write_film
 from certdicom.models.networks import _ARCHITECTURES
+from certdicom.research.datasets.loading import load_dataset
 from tests.tiny import write_tiny_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,9 +161,12 @@ PATCHES = '{"architecture": "PatchDenoiser", "patch": 4, "block_out_channels": [
 
 def test_training_from_films_to_a_bundle(films: Path) -> None:
     lines = [line for line in told(ROOT / "docs" / "training.md") if "…" not in line and line.split()[0] in ("train", "bundle", "film.dcm")]
-    denoiser, segmenter, pack, certify = (line for line in lines if "--out" in line or line.startswith("film"))
+    denoiser, segmenter, labels, pack, certify = (line for line in lines if "--out" in line or line.startswith("film"))
     run(denoiser, *SHORT, "--network", PATCHES)
     run(segmenter, *SHORT, "--network", UNET)
+    shutil.copytree("films/images", "unlabelled/images")
+    run(labels)
+    assert load_dataset(Path("labelled/unlabelled")).parts.keys() == {"train"}
     shutil.rmtree("my-bundle")
     run(pack, "--calibration-images", "1")
     run(certify, "--n", "75", "--accept-any")
@@ -170,8 +174,15 @@ def test_training_from_films_to_a_bundle(films: Path) -> None:
 
 def test_every_way_to_train_that_the_table_names(films: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What the table names is taken, and reaches the record."""
-    run("train denoiser --data films --out run/direct --sigma 0.144 --split-seed 0 --seed 3 --strength 0.1 0.1", *SHORT, "--network", UNET)
-    listing = "--split-list films/split.csv --structures lungs heart --factor 2 --recount --minutes 5 --save-minutes 1 --rate 0.001"
+    run(
+        "train denoiser --data films --out run/direct --sigma 0.144 --split-seed 0 --seed 3 --strength 0.1 0.1 --windows full",
+        *SHORT,
+        "--network",
+        UNET,
+    )
+    listing = (
+        "--split-list films/split.csv --structures lungs heart --factor 2 --recount --minutes 5 --save-minutes 1 --rate 0.001 --shares 1"
+    )
     run(f"train segmenter --data films --out run/coarse --noise 0.25 {listing}", *SHORT, "--network", UNET)
     assert main([*words_of(f"train segmenter --data films --out run/coarse --noise 0.25 {listing} --resume"), *SHORT[2:]]) == 2
     assert "the checkpoint is of another network" in capsys.readouterr().err
@@ -204,7 +215,7 @@ def test_evaluating(films: Path, bundle: Path) -> None:
     films.rename("jsrt")
     few = ("--sigma", "0.3", "--n", "75", "--images", "1", "--images-at-once", "1", "--bundle", "my-bundle", "--backend", "openvino")
     run(line, *few)
-    run("evaluate --data jsrt --split-list jsrt/split.csv --protocol native --out runs/listed", *few)
+    run("evaluate --data jsrt --split-list jsrt/split.csv --protocol native --out runs/listed --window displayed --equal-radius", *few)
     assert Path("runs/jsrt/certified_dice.png").exists()
 
 
@@ -218,7 +229,7 @@ def test_the_selftest_and_other_ways_to_name_things(here: Path) -> None:
     run("selftest --bundle my-bundle --backend openvino --quiet")
     run("bundle check mine --film film.dcm --quiet")
     run("film.dcm -o s.nii.gz --seg s.dcm --backend openvino", *FAST)
-    run("film.dcm --nifti s.nii --quiet", *FAST)
+    run("film.dcm --nifti s.nii --radius-sc r.dcm --drawn-seg d.dcm --quiet", *FAST)
     assert {"s.nii.gz", "s.dcm", "s.nii"} <= {path.name for path in here.iterdir()}
 
 

@@ -23,7 +23,7 @@ from certdicom.certification.certificate import ABSTAIN, PRESENT
 from certdicom.cli.certify_command import add_arguments
 from certdicom.imaging.grid import spread_on
 from certdicom.imaging.synthetic import synthetic_film, write_film
-from certdicom.outputs.radius_map import joint_radii
+from certdicom.outputs.radii import joint_radii
 from tests.slicer.conftest import MODULE
 
 PROGRAM = str(Path(sys.executable).with_name("certdicom"))

@@ -23,8 +23,8 @@ LEVELS = (0.072, 0.144, 0.289, 0.5)
 """Noise levels on the networks' grid."""
 
 CANDIDATES = (0.0, -0.25, -0.5, -0.75, -1.0, -1.5, -2.0, -2.5, -3.0, -3.5, -4.0)
-TOLERATED_LOSS = 0.003
-"""By how much a structure's worst-case Dice may fall below that at threshold 0."""
+TOLERATED_LOSS = 0.02
+"""By how much a structure's worst-case Dice may fall below that at threshold 0, times sigma: more noise, more to win by it."""
 
 
 def calibrate_thresholds(
@@ -37,13 +37,13 @@ def calibrate_thresholds(
         segmenter = backend.base_segmenter(bundle, sigma=sigma)
         parameters = SmoothingParameters(sigma=sigma)
         scores = np.nanmean([_scores(segmenter, films, index, parameters, batch=batch) for index in range(len(films))], axis=0)
-        chosen.append((sigma, [_best(certified, worst_case) for certified, worst_case in scores]))
+        chosen.append((sigma, [_best(certified, worst_case, tolerated=TOLERATED_LOSS * sigma) for certified, worst_case in scores]))
     return chosen
 
 
-def _best(certified: np.ndarray, worst_case: np.ndarray) -> float:
+def _best(certified: np.ndarray, worst_case: np.ndarray, *, tolerated: float) -> float:
     """The candidate with the best certified Dice of those that lower worst-case Dice by no more than is tolerated; (candidates,) each."""
-    allowed = [index for index in range(len(CANDIDATES)) if worst_case[index] >= worst_case[0] - TOLERATED_LOSS]
+    allowed = [index for index in range(len(CANDIDATES)) if worst_case[index] >= worst_case[0] - tolerated]
     return CANDIDATES[max(allowed, key=lambda index: float(certified[index]))]
 
 

@@ -68,7 +68,7 @@ def test_the_commands_lead_from_films_to_a_bundle_whose_card_says_how(data: Path
         assert [line["step"] for line in read_curves(folder / CURVES)] == [2, 4]
         assert any(name.startswith(score) for name in read_curves(folder / CURVES)[0])
         with Image.open(folder / "learning.png") as picture:
-            assert picture.size == (1500, 600)
+            assert picture.size == (1500, 675)
         assert "<svg" in (folder / "learning.svg").read_text()
 
 
