@@ -80,6 +80,10 @@ class Ohif:
         script = f"const button = {_BUTTON}; if (button) button.click(); return !!button"
         self.browser.wait(script, label, seconds=seconds, what=f"the button {label}")
 
+    def asks(self, label: str) -> bool:
+        """Whether there is a button to answer with."""
+        return bool(self.browser.run(f"return !!({_BUTTON})", label))
+
     def load_segmentation(self, description: str, *, seconds: float = 240) -> None:
         """Open a SEG and say that it is wanted; TimeoutError when it is not read within `seconds`."""
         self.open_series(description)

@@ -153,14 +153,17 @@ def test_the_report_opens_on_its_film_with_every_group(page, stored, make_study,
     stored(study.files["film"], study.files["seg"], study.files["sr"])
     page.open_study(study.study_instance_uid)
     page.open_series("Certified SR")
-    page.answer("No")  # it asks whether to continue tracking: the report is shown behind
     shown = page.measurements()
-    groups = ["Cardiothoracic ratio"] if decisions.any() else []
+    groups = ["Cardiothoracic ratio", "Widths"] if decisions.any() else []
     assert list(shown) == [*groups, "Whole film", "lungs", "heart", "clavicles", "Abstain"]
     if decisions.any():
-        assert shown["Cardiothoracic ratio"][0] == "Cardiothoracic ratio, lower bound: 1.50 {ratio}"
-        assert [line.split(":")[0] for line in shown["lungs"]] == ["Area, lower bound", "Area, upper bound"]
-        assert len({line.split(":")[0] for line in shown["Cardiothoracic ratio"]}) == len(shown["Cardiothoracic ratio"])
+        assert shown["Cardiothoracic ratio"][0] == "Cardiothoracic ratio at least: 1.50 {ratio}"
+        assert [line.split(":")[0] for line in shown["lungs"]] == ["Lungs area at least", "Lungs area at most"]
+        assert len({line.split(":")[0] for line in shown["Widths"]}) == 4
+    else:
+        assert shown["lungs"][0].startswith("Lungs area at least 0")
+    time.sleep(5)
+    assert not page.asks("No"), "whether to continue tracking"
     picture = page.browser.picture(tmp_path / "ohif.png")
     assert picture[100:800, 300:1400].max() > 100  # the film, not a black viewport
     assert page.browser.complaints() == []
