@@ -105,7 +105,7 @@ def test_the_script_measures_every_part_on_a_processor(tmp_path: Path) -> None:
     assert found["draws"]["differing"] == 0
     assert found["correctness"]["votes_that_repeat_otherwise"] == 0
     assert found["correctness"]["certified_opposite_of_processor"] == 0
-    assert 0 < found["correctness"]["flips_bfloat16"] < 0.1
+    assert 0 <= found["correctness"]["flips_bfloat16"] < 0.1
     assert found["speed"]["fastest"].startswith("float32, 11 images a call")
     assert found["training"]["steps"] > 0
     assert {"log.txt", "learning.csv", "segmenter.safetensors"} <= {path.name for path in (out / "training").iterdir()}
