@@ -109,7 +109,7 @@ class SegmenterRecipe:
         else:
             learns = denoising.every > 0 and step % denoising.every == 0
             with torch.set_grad_enabled(learns):
-                image, error, denoiser_loss = self._seen(image, denoising.network)
+                image, error, denoiser_loss = self._seen(image, denoising.network, pairs=self._pairs)
             figures["error"] = error
             extra = denoising.weight * denoiser_loss if learns else 0.0
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
@@ -157,15 +157,18 @@ class SegmenterRecipe:
             seen = (self._seen(image.to(self.device), denoiser)[0] for image in films.images.split(_RECOUNTED_BATCH))
             update_bn((block_means(image, self._factor) for image in seen), segmenter)
 
-    def _seen(self, image: Tensor, denoiser: nn.Module | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Images as the segmenter is trained to see them, at random noise levels; the denoiser's error and its loss, 0 without one."""
+    def _seen(self, image: Tensor, denoiser: nn.Module | None, *, pairs: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """Images as the segmenter is trained to see them, at random noise levels; the denoiser's error and its loss, 0 without one.
+
+        The first `pairs` images and as many that follow have the same levels.
+        """
         error = loss = torch.zeros(())
         if self._noise:
             image = image + self._noise * torch.randn_like(image)
         if denoiser is not None and self._denoising is not None:
             noised = round(self._denoising.share * len(image))
             t = self._diffusion.draw_steps(noised, most_sigma=self._denoising.most_sigma)
-            t[self._pairs : 2 * self._pairs] = t[: self._pairs]
+            t[pairs : 2 * pairs] = t[:pairs]
             clean, error, loss = self._diffusion.loss(denoiser, image[:noised], t)
             image = torch.cat([to_unit(clean), image[noised:]])
         return image, error.detach(), loss

@@ -230,6 +230,17 @@ def test_with_consistency_half_of_the_noised_films_are_drawn_twice_at_one_noise_
     assert float(loss.detach()) == pytest.approx(float(figures["segmentation"] + 2 * figures["difference"]), rel=1e-5)
 
 
+def test_batch_norms_count_anew_where_films_are_drawn_twice_too(data: Path) -> None:
+    """They count over batches of their own size, in which nothing comes twice."""
+    description = {"architecture": "UNet", "channels": 1, "structures": 3, "width": 4, "depth": 1, "padding": "zero", "norm": "batch"}
+    films = load_films(data, "train", grid=64)
+    network = build_network(description)
+    ways = {"denoising": _denoiser(), "consistency": 1.0, "recount": True}
+    recipe = SegmenterRecipe(network, description, train=films, val={"drawn": films}, batch=32, **ways)
+    recipe.validate({"segmenter": network.eval()})
+    assert network.down[0][1].running_mean.any()
+
+
 def test_films_are_drawn_by_the_shares_of_their_sets(data: Path) -> None:
     films = load_films(data, "train", grid=32)
     preference = drawn_by_shares([films, spread(films, 2)], [3.0, 1.0])
