@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Final
+from typing import Any, Final
 
 from highdicom import AlgorithmIdentificationSequence
 from highdicom.base_content import ContributingEquipment
@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 
 from certdicom.certification.certificate import Certificate
 from certdicom.outputs import codes, statements
+from certdicom.outputs.series import Series
 from certdicom.outputs.source import Source
 from certdicom.outputs.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from certdicom.version import VERSION
@@ -59,6 +60,20 @@ def contribution(certificate: Certificate) -> ContributingEquipment:
         device_serial_number=certificate.bundle_sha256[:LONG_STRING] or None,
         contribution_description=clip(f"Certified segmentation by randomized smoothing. {statements.RESEARCH_USE}", SHORT_TEXT),
     )
+
+
+def made_by(kind: Series, certificate: Certificate) -> dict[str, Any]:
+    """What highdicom is told alike of every object: who made it, and which series of that `kind` it is the only one of."""
+    return {
+        "series_number": kind.number_of(certificate),
+        "series_description": kind.description_of(certificate),
+        "instance_number": 1,
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": "certdicom",
+        "software_versions": VERSION,
+        "device_serial_number": device_serial_number(certificate),
+        "contributing_equipment": [contribution(certificate)],
+    }
 
 
 def inherit(derived: Dataset, source: Source, *, without: Collection[str] = ()) -> None:

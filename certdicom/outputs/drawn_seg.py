@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from highdicom.seg import Segmentation
-from scipy import ndimage
 
 from certdicom.outputs import series, statements
 from certdicom.outputs.dicom_file import encoded
-from certdicom.outputs.overlay import Mask
+from certdicom.outputs.overlay import Mask, inner_border
 from certdicom.outputs.seg import Form, assemble
 from certdicom.outputs.segments import Segment, segments_of
 from certdicom.outputs.source import describe_source
@@ -74,8 +73,8 @@ def drawn_segments(segments: Sequence[Segment], *, structures: int) -> list[Segm
 
 
 def band(mask: Mask) -> Mask:
-    """The inner border of `mask` (rows, columns): six pixels wide, on films over 1024 more. The film's edge is no border."""
-    return np.asarray(mask & ~ndimage.binary_erosion(mask, iterations=_scaled(_BAND, mask), border_value=1))
+    """The inner border of `mask` (rows, columns): six pixels wide, on films over 1024 more."""
+    return inner_border(mask, _scaled(_BAND, mask))
 
 
 def hatch(mask: Mask) -> Mask:

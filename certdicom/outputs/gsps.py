@@ -27,13 +27,11 @@ from certdicom.outputs import series, statements
 from certdicom.outputs.codes import ABSTAIN_SEGMENT
 from certdicom.outputs.derived import (
     LONG_STRING,
-    MANUFACTURER,
     SHORT_TEXT,
     clip,
-    contribution,
-    device_serial_number,
     inherit,
     leave_laterality_open,
+    made_by,
 )
 from certdicom.outputs.dicom_file import encoded
 from certdicom.outputs.fit import require_fit
@@ -43,7 +41,6 @@ from certdicom.outputs.polylines import Polyline, hatching, outlines, pieces
 from certdicom.outputs.segments import AbstainSegments, Segment, segments_of
 from certdicom.outputs.source import describe_source
 from certdicom.outputs.uids import ResultIdentity
-from certdicom.version import VERSION
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""
@@ -103,20 +100,13 @@ def build_presentation_state(
     state = GrayscaleSoftcopyPresentationState(
         referenced_images=[source.image],
         series_instance_uid=identity.uid("presentation series"),
-        series_number=series.PRESENTATION.number_of(certificate),
+        **made_by(series.PRESENTATION, certificate),
         sop_instance_uid=identity.uid("presentation instance"),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name="certdicom",
-        software_versions=VERSION,
-        device_serial_number=device_serial_number(certificate),
         content_label="CERTIFIED",
         content_description=clip("Certified outlines; what is hatched is not certified", LONG_STRING),
         content_creator_name="certdicom^",
         graphic_layers=sheet.layers,
         graphic_annotations=sheet.annotations,
-        series_description=series.PRESENTATION.description_of(certificate),
-        contributing_equipment=[contribution(certificate)],
     )
     claim = statements.claim(certificate, subject=statements.UNHATCHED)
     state.ContributingEquipmentSequence[0].ContributionDescription = clip(claim, SHORT_TEXT)

@@ -42,7 +42,7 @@ def resize_nearest(decisions: NDArray[np.uint8], *, rows: int, columns: int) -> 
 
 def draw_outlines(canvas: Canvas, masks: Sequence[Mask], colours: Sequence[RGB]) -> None:
     """Draw the inner border of every mask in its colour, cased in black; all casings lie below all colours."""
-    borders = [mask & ~_shrunk(mask, OUTLINE) for mask in masks]
+    borders = [inner_border(mask, OUTLINE) for mask in masks]
     for border in borders:
         _blend(canvas, ndimage.binary_dilation(border, iterations=CASING) & ~border, (0, 0, 0), 0.65)
     for border, colour in zip(borders, colours, strict=True):
@@ -55,7 +55,7 @@ def draw_hatch(canvas: Canvas, mask: Mask) -> None:
     phase = (row + column) % HATCH_PERIOD
     _blend(canvas, mask & (phase < HATCH_STROKE), ABSTAIN, 0.95)
     _blend(canvas, mask & (phase >= HATCH_STROKE) & (phase < 2 * HATCH_STROKE), (0, 0, 0), 0.7)
-    edge = mask & ~_shrunk(mask, 1)
+    edge = inner_border(mask, 1)
     _blend(canvas, ndimage.binary_dilation(edge) & ~mask, (0, 0, 0), 0.65)
     _blend(canvas, edge, ABSTAIN, 0.95)
 
@@ -79,9 +79,12 @@ def draw_checks(canvas: Canvas, mask: Mask, colour: RGB) -> None:
     _blend(canvas, mask & dark, (0, 0, 0), 0.7)
 
 
-def _shrunk(mask: Mask, steps: int) -> Mask:
-    # The film's edge counts as inside, or a structure cut by it would seem to end there.
-    return np.asarray(ndimage.binary_erosion(mask, iterations=steps, border_value=1))
+def inner_border(mask: Mask, width: int) -> Mask:
+    """The pixels of `mask` (rows, columns) along its border, so many wide.
+
+    The film's edge counts as inside, or a structure cut by it would seem to end there.
+    """
+    return np.asarray(mask & ~ndimage.binary_erosion(mask, iterations=width, border_value=1))
 
 
 def _blend(canvas: Canvas, mask: Mask, colour: RGB, opacity: float) -> None:

@@ -24,17 +24,14 @@ from certdicom.errors import UsageError
 from certdicom.outputs import codes, series, statements
 from certdicom.outputs.body_region import region_of
 from certdicom.outputs.derived import (
-    MANUFACTURER,
-    contribution,
-    device_serial_number,
     image_comments,
     inherit,
+    made_by,
 )
 from certdicom.outputs.dicom_file import encoded
 from certdicom.outputs.radii import largest_radius, radii_on_image
 from certdicom.outputs.source import Source, describe_source
 from certdicom.outputs.uids import ResultIdentity, derive_uid
-from certdicom.version import VERSION
 
 if TYPE_CHECKING:
     from certdicom.outputs.result import Result
@@ -78,13 +75,8 @@ def build_radius_map(
         source_images=[source.image],
         pixel_array=np.ascontiguousarray(radii),
         series_instance_uid=identity.uid("radius map series"),
-        series_number=series.RADIUS_MAP.number_of(certificate),
+        **made_by(series.RADIUS_MAP, certificate),
         sop_instance_uid=identity.uid("radius map instance"),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name="certdicom",
-        software_versions=VERSION,
-        device_serial_number=device_serial_number(certificate),
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[_mapping(top)],
         # The default function LINEAR asks for a width of at least 1.
@@ -96,8 +88,6 @@ def build_radius_map(
         pixel_measures=_measures(source.image),
         plane_orientation=PlaneOrientationSequence("PATIENT", [float(value) for value in source.image.ImageOrientationPatient]),
         plane_positions=[PlanePositionSequence("PATIENT", [float(value) for value in source.image.ImagePositionPatient])],
-        contributing_equipment=[contribution(certificate)],
-        series_description=series.RADIUS_MAP.description_of(certificate),
     )
     _finish(radius_map, source, certificate, region=region_of(dataset, certificate) or codes.ENTIRE_BODY)
     return radius_map

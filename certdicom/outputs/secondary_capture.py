@@ -22,11 +22,10 @@ from certdicom.outputs.derived import (
     MANUFACTURER,
     SHORT_TEXT,
     clip,
-    contribution,
-    device_serial_number,
     image_comments,
     inherit,
     leave_laterality_open,
+    made_by,
 )
 from certdicom.outputs.dicom_file import encoded
 from certdicom.outputs.preview import picture_of
@@ -107,17 +106,10 @@ def build_secondary_capture(
         coordinate_system="PATIENT",
         study_instance_uid=source.image.StudyInstanceUID,
         series_instance_uid=identity.uid(f"{shown.role} series"),
-        series_number=shown.series.number_of(certificate),
+        **made_by(shown.series, certificate),
         sop_instance_uid=identity.uid(f"{shown.role} instance"),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
         patient_orientation=("L", "F"),  # required here; the film's own, or none, takes its place below
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        contributing_equipment=[contribution(certificate)],
-        series_description=shown.series.description_of(certificate),
-        manufacturer_model_name="certdicom",
-        software_versions=VERSION,
-        device_serial_number=device_serial_number(certificate),
     )
     capture.ImageType = ["DERIVED", "SECONDARY", shown.kind]
     capture.PatientOrientation = None

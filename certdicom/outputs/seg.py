@@ -24,14 +24,12 @@ from certdicom.outputs import codes, series, statements
 from certdicom.outputs.body_region import region_of
 from certdicom.outputs.derived import (
     LONG_STRING,
-    MANUFACTURER,
     SHORT_TEXT,
     algorithm_identification,
     clip,
-    contribution,
-    device_serial_number,
     image_comments,
     inherit,
+    made_by,
 )
 from certdicom.outputs.dicom_file import encoded
 from certdicom.outputs.fit import require_fit
@@ -39,7 +37,6 @@ from certdicom.outputs.segments import AbstainSegments, Segment, segments_of
 from certdicom.outputs.series import Series
 from certdicom.outputs.source import Geometry, Source, describe_source
 from certdicom.outputs.uids import ResultIdentity, derive_uid
-from certdicom.version import VERSION
 
 if TYPE_CHECKING:
     from certdicom.outputs.result import Result
@@ -142,20 +139,13 @@ def assemble(
             for number, segment in enumerate(segments, start=1)
         ],
         series_instance_uid=identity.uid(f"{form.role} series"),
-        series_number=form.series.number_of(certificate),
+        **made_by(form.series, certificate),
         sop_instance_uid=identity.uid(f"{form.role} instance"),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name="certdicom",
-        software_versions=VERSION,
-        device_serial_number=device_serial_number(certificate),
         content_label=form.label,
         content_description=clip(form.description, LONG_STRING),
         content_creator_name="certdicom^",
-        series_description=form.series.description_of(certificate),
         transfer_syntax_uid=ExplicitVRLittleEndian,
         omit_empty_frames=False,
-        contributing_equipment=[contribution(certificate)],
     )
     _finish(segmentation, source)
     segmentation.ImageComments = image_comments(form.comments, certificate)

@@ -24,9 +24,9 @@ from certdicom.outputs.derived import (
     MANUFACTURER,
     algorithm_name,
     clip,
-    contribution,
     device_serial_number,
     inherit,
+    made_by,
 )
 from certdicom.outputs.dicom_file import encoded
 from certdicom.outputs.fit import require_fit
@@ -75,16 +75,9 @@ def build_measurement_report(
         evidence=[film_reference, segmentation],
         content=report[0],
         series_instance_uid=derive_uid("report series", segmentation.SOPInstanceUID),
-        series_number=series.MEASUREMENTS.number_of(certificate),
+        **made_by(series.MEASUREMENTS, certificate),
         sop_instance_uid=derive_uid("report instance", segmentation.SOPInstanceUID),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
         is_complete=True,
-        series_description=series.MEASUREMENTS.description_of(certificate),
-        manufacturer_model_name="certdicom",
-        software_versions=VERSION,
-        device_serial_number=device_serial_number(certificate),
-        contributing_equipment=[contribution(certificate)],
     )
     _drop_frame_numbers_beside_segments(document)
     _declare_private_scheme(document)
