@@ -354,7 +354,7 @@ def adm(run: Run) -> dict[str, Any]:
     found: dict[str, Any] = {"weights": weights, "tflop_an_image": tflop, "peak_tflops_bf16": peak}
     network = network.to(low)
     for layout in ("channels-last", "channels-first"):
-        network = laid_out(network, layout)  # type: ignore[arg-type]
+        network = laid_out(network, layout)  # type: ignore[arg-type]  # a literal type, fed from a tuple
         batch = run.way.images_a_call if run.on_gpu else 2
         x, t = torch.rand(batch, 3, side, side, device=run.device, dtype=low), torch.full((batch,), 100, device=run.device)
         with torch.inference_mode():

@@ -108,11 +108,9 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from certdicom.research.training.workers import prepare_process
 
-    if arguments.what == "pseudo-labels":
-        prepare_process(threads=arguments.threads, seed=0)
-        return _label(arguments)
-    prepare_process(threads=arguments.threads, seed=arguments.seed)
-    return _train(arguments)
+    labels = arguments.what == "pseudo-labels"
+    prepare_process(threads=arguments.threads, seed=None if labels else arguments.seed)
+    return _label(arguments) if labels else _train(arguments)
 
 
 def _label(arguments: argparse.Namespace) -> int:
