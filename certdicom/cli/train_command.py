@@ -76,7 +76,10 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="weights to begin with (default: new ones)")
     parser.add_argument(
-        "--network", metavar="JSON|FILE", help='architecture and arguments, as {"architecture": "UNet", "width": 16} (default: see docs)'
+        "--network",
+        metavar="JSON|FILE",
+        help='architecture and arguments, as {"architecture": "UNet", "width": 16} (default: see docs); with --weights of a narrower U-Net: '
+        "a wider one that begins by saying the same",
     )
     parser.add_argument("--steps", type=int, default=20_000, help="optimiser steps at most (default %(default)s)")
     parser.add_argument("--minutes", type=float, help="stop after so many; the learning rate follows whichever budget ends first")
@@ -195,9 +198,12 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
     from certdicom.research.training.denoiser import MOST_SIGMA, SIGMA_RANGE, DenoiserRecipe, DirectDenoiserRecipe
     from certdicom.research.training.segmenter import Denoising, SegmenterRecipe, drawn_by_shares
     from certdicom.research.training.weights import load_network
+    from certdicom.research.training.widening import widened
 
     segments = arguments.what == "segmenter"
     start = load_network(arguments.weights) if arguments.weights else None
+    if start and arguments.network:
+        start = widened(start, _described(arguments.network, start.description), seed=arguments.seed)
     begun = start.record if start else {}
     structures = (arguments.structures or begun.get("structures") or STRUCTURES) if segments else ()
     trained = start or _new_network(arguments.network, _default(arguments, structures=len(structures)))
@@ -275,16 +281,18 @@ def _default(arguments: argparse.Namespace, *, structures: int) -> dict[str, Any
 
 
 def _new_network(request: str | None, default: Mapping[str, Any]) -> Trained:
-    """A network of random weights: `default`, or the JSON text or file of `request` laid over its channels and structures."""
+    """A network of random weights: `default`, or what is asked for."""
     from certdicom.models.networks import build_network
     from certdicom.research.training.weights import Trained
 
-    description = dict(default)
-    if request is not None:
-        try:
-            text = request if request.lstrip().startswith("{") else Path(request).read_text()
-            given = json.loads(text)
-            description = {**{name: default[name] for name in ("channels", "structures") if name in default}, **given}
-        except (OSError, ValueError, TypeError) as error:
-            raise UsageError(f"--network is neither JSON nor a file that holds some: {error}") from error
+    description = dict(default) if request is None else _described(request, default)
     return Trained(build_network(description), description, record={})
+
+
+def _described(request: str, default: Mapping[str, Any]) -> dict[str, Any]:
+    """The description in the JSON text or file of `request`, laid over the channels and structures of `default`."""
+    try:
+        text = request if request.lstrip().startswith("{") else Path(request).read_text()
+        return {**{name: default[name] for name in ("channels", "structures") if name in default}, **json.loads(text)}
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"--network is neither JSON nor a file that holds some: {error}") from error

@@ -110,6 +110,17 @@ def test_unet_refuses_a_padding_or_norm_it_does_not_have() -> None:
         build_network({**SMALL["UNet"], "padding": "circular"})
 
 
+def test_unet_takes_the_channels_of_every_level() -> None:
+    doubling = build_network({**SMALL["UNet"], "widths": [8, 16, 32]})
+    assert [p.shape for p in doubling.parameters()] == [p.shape for p in build_network(SMALL["UNet"]).parameters()]
+    uneven = build_network({**SMALL["UNet"], "widths": [4, 12, 14, 20]})
+    with torch.no_grad():
+        assert uneven(torch.rand(1, 1, 24, 40)).shape == (1, 2, 24, 40)
+    for nothing in ([4], [4, 0], [4, "many"]):
+        with pytest.raises(BundleError, match="widths must be the channels of two levels or more"):
+            build_network({**SMALL["UNet"], "widths": nothing})
+
+
 def test_resunet_plus_plus_has_the_size_of_the_authors_network() -> None:
     """4,070,385 values with the running statistics, as Keras counts the authors' network for colour and one structure."""
     network = on_meta(architecture="ResUNet++", channels=3, structures=1)

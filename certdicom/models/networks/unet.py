@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -11,7 +13,8 @@ from torch import Tensor, nn
 class UNet(nn.Module):
     """Figure 1 of the paper: (B, channels, H, W) → (B, structures, H, W) logits.
 
-    `width`: channels of the first level (64 in the paper), doubled at each of `depth` (4) halvings. `padding`: "mirror" is the
+    `width`: channels of the first level (64 in the paper), doubled at each of `depth` (4) halvings; or `widths`: the channels of every
+    level, which say the depth as well. `padding`: "mirror" is the
     paper's unpadded convolutions on a mirrored surround (its overlap-tile strategy; 572 pixels in for 388 out), "zero" the
     cheaper padded ones, whose sides must be whole multiples of 2**depth. `norm`: "none" as in the paper, or "batch" after each
     convolution. `dropout`: at the end of the contracting path, in training only. Weights start as in the paper, N(0, 2 / fan-in).
@@ -24,6 +27,7 @@ class UNet(nn.Module):
         structures: int,
         width: int = 64,
         depth: int = 4,
+        widths: Sequence[int] = (),
         padding: Literal["mirror", "zero"] = "mirror",
         norm: Literal["none", "batch"] = "none",
         dropout: float = 0.5,
@@ -31,18 +35,20 @@ class UNet(nn.Module):
         super().__init__()
         if padding not in ("mirror", "zero") or norm not in ("none", "batch"):
             raise ValueError(f"padding must be mirror or zero and norm none or batch, not {padding!r} and {norm!r}")
-        self.depth = depth
+        widths = list(widths) or [width * 2**level for level in range(depth + 1)]
+        if len(widths) < 2 or not all(isinstance(channels, int) and channels > 0 for channels in widths):
+            raise ValueError(f"widths must be the channels of two levels or more, not {widths!r}")
+        self.depth = len(widths) - 1
         self.mirror = padding == "mirror"
-        widths = [width * 2**level for level in range(depth + 1)]
         pad, batch_norm = int(not self.mirror), norm == "batch"
         self.down = nn.ModuleList(
             _double(before, after, pad=pad, batch_norm=batch_norm) for before, after in zip([channels, *widths], widths, strict=False)
         )
         self.pool = nn.MaxPool2d(2)
         self.dropout = nn.Dropout(dropout)
-        self.rise = nn.ModuleList(nn.ConvTranspose2d(2 * after, after, 2, stride=2) for after in reversed(widths[:-1]))
+        self.rise = nn.ModuleList(nn.ConvTranspose2d(before, after, 2, stride=2) for before, after in pairwise(reversed(widths)))
         self.up = nn.ModuleList(_double(2 * after, after, pad=pad, batch_norm=batch_norm) for after in reversed(widths[:-1]))
-        self.head = nn.Conv2d(width, structures, 1)
+        self.head = nn.Conv2d(widths[0], structures, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
