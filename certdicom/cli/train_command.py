@@ -78,7 +78,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--network",
         metavar="JSON|FILE",
-        help='architecture and arguments, as {"architecture": "UNet", "width": 16} (default: see docs); with --weights of a narrower U-Net: '
+        help='architecture and arguments, as {"architecture": "UNet", "width": 16} (default: see docs); with --weights of a U-Net: '
         "a wider one that begins by saying the same",
     )
     parser.add_argument("--steps", type=int, default=20_000, help="optimiser steps at most (default %(default)s)")

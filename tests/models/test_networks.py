@@ -121,6 +121,19 @@ def test_unet_takes_the_channels_of_every_level() -> None:
             build_network({**SMALL["UNet"], "widths": nothing})
 
 
+def test_unet_on_patches_tells_the_pixels_of_a_patch_apart() -> None:
+    network = build_network({**SMALL["UNet"], "patch": 2}).eval()
+    assert network.down[0][0].weight.shape[:2] == (8, 4)
+    image = torch.rand(1, 1, 16, 24)
+    with torch.no_grad():
+        logits = network(image)
+        assert logits.shape == (1, 2, 16, 24)
+        assert not torch.equal(logits[..., ::2], logits[..., 1::2])
+        network.head.weight.zero_()
+        network.head.bias.copy_(torch.arange(8.0))
+        assert network(image)[0, 1, :2, :2].tolist() == [[4, 5], [6, 7]]  # channels of the second structure, row by row
+
+
 def test_resunet_plus_plus_has_the_size_of_the_authors_network() -> None:
     """4,070,385 values with the running statistics, as Keras counts the authors' network for colour and one structure."""
     network = on_meta(architecture="ResUNet++", channels=3, structures=1)

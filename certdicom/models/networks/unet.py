@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class UNet(nn.Module):
@@ -18,6 +19,8 @@ class UNet(nn.Module):
     paper's unpadded convolutions on a mirrored surround (its overlap-tile strategy; 572 pixels in for 388 out), "zero" the
     cheaper padded ones, whose sides must be whole multiples of 2**depth. `norm`: "none" as in the paper, or "batch" after each
     convolution. `dropout`: at the end of the contracting path, in training only. Weights start as in the paper, N(0, 2 / fan-in).
+    `patch`: work on patch × patch pixels side by side in channels, at the arithmetic of images that are so much smaller, and give a logit
+    for each pixel all the same (Shi et al., CVPR 2016); sides must then be whole multiples of `patch` as well.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class UNet(nn.Module):
         padding: Literal["mirror", "zero"] = "mirror",
         norm: Literal["none", "batch"] = "none",
         dropout: float = 0.5,
+        patch: int = 1,
     ) -> None:
         super().__init__()
         if padding not in ("mirror", "zero") or norm not in ("none", "batch"):
@@ -40,21 +44,28 @@ class UNet(nn.Module):
             raise ValueError(f"widths must be the channels of two levels or more, not {widths!r}")
         self.depth = len(widths) - 1
         self.mirror = padding == "mirror"
+        self.patch = patch
         pad, batch_norm = int(not self.mirror), norm == "batch"
         self.down = nn.ModuleList(
-            _double(before, after, pad=pad, batch_norm=batch_norm) for before, after in zip([channels, *widths], widths, strict=False)
+            _double(before, after, pad=pad, batch_norm=batch_norm)
+            for before, after in zip([channels * patch**2, *widths], widths, strict=False)
         )
         self.pool = nn.MaxPool2d(2)
         self.dropout = nn.Dropout(dropout)
         self.rise = nn.ModuleList(nn.ConvTranspose2d(before, after, 2, stride=2) for before, after in pairwise(reversed(widths)))
         self.up = nn.ModuleList(_double(2 * after, after, pad=pad, batch_norm=batch_norm) for after in reversed(widths[:-1]))
-        self.head = nn.Conv2d(widths[0], structures, 1)
+        self.head = nn.Conv2d(widths[0], structures * patch**2, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # every one has a bias
 
     def forward(self, image: Tensor) -> Tensor:
+        if self.patch == 1:
+            return self._logits(image)
+        return functional.pixel_shuffle(self._logits(functional.pixel_unshuffle(image, self.patch)), self.patch)
+
+    def _logits(self, image: Tensor) -> Tensor:
         if not self.mirror:
             return self.contract_and_expand(image)
         rows, columns = image.shape[-2:]

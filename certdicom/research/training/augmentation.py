@@ -64,12 +64,14 @@ def _blur(image: Tensor, size: int) -> Tensor:
 
 
 def develop(image: Tensor, *, strength: float = 1.0, polarity_mistakes: float = 0.05) -> Tensor:
-    """Windows, gamma curves, local contrast processing, shading, blur, grain and wrong polarity."""
+    """Windows, gamma curves, local contrast processing, haze as over bedside films, shading, blur, grain and wrong polarity."""
     batch, _, rows, columns = image.shape
     coarse = functional.avg_pool2d(image, 16)
     soft = functional.interpolate(_blur(coarse, 3), (rows, columns), mode="bilinear", align_corners=False)
     flattened = soft * _uniform(batch, 0.2, 0.9) + (image - soft) * _uniform(batch, 0.9, 1.8) + _uniform(batch, 0, 0.3)
     image = torch.where(_chance(batch, 0.25 * strength), flattened, image)
+    hazy = soft + (image - soft) * _uniform(batch, 0.4, 1.0)
+    image = torch.where(_chance(batch, 0.3 * strength), hazy, image)
     fine = _blur(_blur(image, 3), 3)
     image = torch.where(_chance(batch, 0.35 * strength), fine + (image - fine) * _uniform(batch, 0.0, 2.5), image)
     shade = functional.interpolate(torch.randn(batch, 1, 4, 4) * 0.10 * strength, (rows, columns), mode="bilinear", align_corners=True)

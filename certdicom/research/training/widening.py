@@ -20,12 +20,15 @@ _LEAST_SHARE, _MOST_SHARE = 0.5, 1.5
 def widened(trained: Trained, description: Mapping[str, Any], *, seed: int = 0) -> Trained:
     """The U-Net of `description` with weights that make it answer as `trained` does.
 
-    Every level's new channels are copies of its old ones. What reads a channel reads its copies in unequal parts, drawn from `seed`, so that
-    they learn apart from then on. UsageError unless both are U-Nets that differ in nothing but the widths of levels, none of them narrower.
+    Every level's new channels are copies of its old ones. What reads a channel reads its copies in unequal parts, drawn from `seed`, so
+    that they learn apart from then on. With a larger `patch`, the network answers for an image as `trained` does for the means of its
+    patches. UsageError unless both are U-Nets that differ in nothing but the patch and the widths of levels, none of them narrower.
     """
     network = build_network(description)
-    old = trained.network.state_dict()
-    if not isinstance(network, UNet) or not isinstance(trained.network, UNet) or not _fits(old, network.state_dict()):
+    old: Mapping[str, Tensor] = {}
+    if isinstance(network, UNet) and isinstance(trained.network, UNet) and network.patch % trained.network.patch == 0:
+        old = _pixels_apart(trained.network.state_dict(), network.patch // trained.network.patch)
+    if not _fits(old, network.state_dict()):
         raise UsageError(
             "--network with --weights must be a U-Net like that of the weights, no level of it narrower: leave --network out to go on with "
             "the same network"
@@ -45,6 +48,18 @@ def widened(trained: Trained, description: Mapping[str, Any], *, seed: int = 0) 
         }
     )
     return Trained(network, dict(description), trained.record)
+
+
+def _pixels_apart(state: Mapping[str, Tensor], times: int) -> dict[str, Tensor]:
+    """The weights of a network that reads `times` × `times` pixels where the one of `state` read their mean, and answers alike for them."""
+    apart = dict(state)
+    apart[_FIRST] = state[_FIRST].repeat_interleave(times**2, 1) / times**2
+    for name in ("head.weight", "head.bias"):
+        apart[name] = state[name].repeat_interleave(times**2, 0)
+    return apart
+
+
+_FIRST = "down.0.0.weight"
 
 
 def _fits(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> bool:

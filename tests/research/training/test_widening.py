@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from certdicom.cli.main import main
 from certdicom.errors import UsageError
@@ -15,7 +16,16 @@ from certdicom.models.networks import build_network
 from certdicom.research.training.weights import Trained, load_network, save_network
 from certdicom.research.training.widening import widened
 
-NARROW = {"architecture": "UNet", "channels": 1, "structures": 2, "width": 4, "depth": 2, "padding": "zero", "norm": "batch", "dropout": 0.0}
+NARROW = {
+    "architecture": "UNet",
+    "channels": 1,
+    "structures": 2,
+    "width": 4,
+    "depth": 2,
+    "padding": "zero",
+    "norm": "batch",
+    "dropout": 0.0,
+}
 WIDE = {**{name: value for name, value in NARROW.items() if name not in ("width", "depth")}, "widths": [4, 12, 27]}
 
 
@@ -38,6 +48,15 @@ def test_a_wider_network_answers_as_the_narrow_one() -> None:
     assert (wide.description, wide.record) == (WIDE, narrow.record)
 
 
+def test_a_network_on_patches_answers_as_the_one_on_their_means() -> None:
+    narrow = _trained()
+    wide = widened(narrow, {**WIDE, "patch": 2})
+    image = torch.rand(3, 1, 64, 48)
+    with torch.no_grad():
+        expected = nn.functional.interpolate(narrow.network(nn.functional.avg_pool2d(image, 2)), scale_factor=2.0)
+        torch.testing.assert_close(wide.network.eval()(image), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_copies_of_a_channel_learn_apart() -> None:
     wide = widened(_trained(), WIDE).network.train()
     wide(torch.rand(3, 1, 32, 32)).square().mean().backward()
@@ -53,6 +72,7 @@ def test_copies_of_a_channel_learn_apart() -> None:
         {**WIDE, "widths": [4, 8, 15]},
         {**WIDE, "widths": [4, 8, 16, 32]},
         {**WIDE, "norm": "none"},
+        {**WIDE, "patch": 2, "widths": [4, 7, 16]},
         {"architecture": "ResUNet++", "channels": 1, "structures": 2, "width": 8},
     ],
 )
