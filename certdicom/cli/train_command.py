@@ -154,7 +154,7 @@ def _train(arguments: argparse.Namespace) -> int:
     first = os.environ.get("RANK", "0") == "0"
     display = TrainingDisplay(f"train {arguments.what} on {device}", steps=arguments.steps, quiet=not first)
     with display.reading():
-        recipe, record = _recipe(arguments, device=device)
+        recipe, record, began_with = _recipe(arguments, device=device)
     plan = Plan(
         out=arguments.out,
         steps=arguments.steps,
@@ -165,6 +165,7 @@ def _train(arguments: argparse.Namespace) -> int:
         resume=arguments.resume,
         save_minutes=arguments.save_minutes,
         record=record,
+        began_with=began_with,
     )
     display.say(f"{sum(sizes['train'] for sizes in record['data'].values())} images to train on, {_size(recipe)} weights")
     with display:
@@ -191,8 +192,8 @@ def _draw_curves(folder: Path) -> None:
     print("\n".join(str(path) for path in save_figure(figure, folder / "learning")))
 
 
-def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Recipe, dict[str, Any]]:
-    """What is trained, and what its weight files will say of how."""
+def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Recipe, dict[str, Any], dict[str, dict[str, Any]]]:
+    """What is trained, what its weight files will say of how, and by role what those that it begins with say."""
     from certdicom.certification.window import Moments
     from certdicom.research.training.data import STRUCTURES, join
     from certdicom.research.training.denoiser import MOST_SIGMA, SIGMA_RANGE, DenoiserRecipe, DirectDenoiserRecipe
@@ -229,8 +230,8 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
         "strength": arguments.strength,
         "seed": arguments.seed,
         "device": str(device),
-        "began_with": begun,
     }
+    began_with = {arguments.what: begun}
     network = trained.network.to(device)
     if not segments:
         learning: Callable[..., Recipe] = partial(DenoiserRecipe, network, trained.description)
@@ -239,7 +240,7 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
             learning = partial(DirectDenoiserRecipe, network, trained.description, sigma=arguments.sigma)
         together = {"train": join(list(films.values())), "val": join(list(val.values()))}
         shown: dict[str, Any] = {"moments": moments, "preference": preference}
-        return learning(**together, **shown, batch=arguments.batch_size, strength=arguments.strength[0]), record
+        return learning(**together, **shown, batch=arguments.batch_size, strength=arguments.strength[0]), record, began_with
     denoising = None
     if arguments.denoiser is not None:
         denoiser = load_network(arguments.denoiser)
@@ -247,6 +248,7 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
         if not SIGMA_RANGE[0] < most_sigma <= SIGMA_RANGE[1]:
             raise UsageError(f"--most-sigma must be above {SIGMA_RANGE[0]:g} and at most {SIGMA_RANGE[1]:g}, not {most_sigma:g}")
         denoising = Denoising(denoiser.network.to(device), denoiser.description, every=arguments.denoiser_every, most_sigma=most_sigma)
+        began_with["denoiser"] = denoiser.record
         record |= {"denoiser": True, "denoiser_every": arguments.denoiser_every, "most_sigma": most_sigma}
     factor = arguments.factor or begun.get("factor", 1)
     record |= {"noise": arguments.noise, "factor": factor, "recount": arguments.recount, "consistency": arguments.consistency}
@@ -265,7 +267,7 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
         moments=moments,
         preference=preference,
     )
-    return recipe, record
+    return recipe, record, began_with
 
 
 def _default(arguments: argparse.Namespace, *, structures: int) -> dict[str, Any]:

@@ -126,16 +126,18 @@ def _training(role: str, record: Mapping[str, Any]) -> Iterator[str]:
         settings = "; ".join(
             f"{name.replace('_', ' ')} {_plain(value)}" for name, value in stage.items() if name not in _SHOWN_ELSEWHERE and value
         )
-        yield f"1. {_way(stage)}, {stage.get('seconds', 0) / 60:.0f} minutes on {', '.join(stage.get('data', {}))}: {settings}."
+        yield f"1. {_way(stage, role)}, {stage.get('seconds', 0) / 60:.0f} minutes on {', '.join(stage.get('data', {}))}: {settings}."
         yield from _scores(stage)
     yield ""
 
 
-def _way(stage: Mapping[str, Any]) -> str:
+def _way(stage: Mapping[str, Any], role: str) -> str:
     if stage.get("what") == DENOISER:
         return f"For noise {stage['sigma']:g} alone" if stage.get("sigma") else "As a diffusion model"
     if stage.get("noise"):
         return f"Under noise of sigma {stage['noise']:g}"
+    if role == DENOISER:
+        return "Together with a segmenter behind it"
     return "Behind the denoiser, three quarters of every batch" if stage.get("denoiser") else "On images without noise"
 
 

@@ -29,7 +29,7 @@ class Plan:
     `out`: folder for the weights (ROLE.safetensors), the curves (learning.csv) and the checkpoint; `steps`, or `minutes` if they end
     first; `peak_rate`: of AdamW, reached after 100 steps, then half a cosine down to 1 % of it; `resume`: go on from the
     checkpoint in `out`, as if there had been no stop; `save_minutes`: between checkpoints, at most; `record`: what the weight files say of
-    how they came about, beside steps, seconds and the last scores.
+    how they came about, beside steps, seconds and the last scores; `began_with`: by role, what the file of its first weights said.
     """
 
     out: Path
@@ -42,6 +42,7 @@ class Plan:
     resume: bool = False
     save_minutes: float = 5.0
     record: Mapping[str, Any] = field(default_factory=dict)
+    began_with: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def progress(self, *, step: int, seconds: float) -> float:
         """0 at the start, 1 when the budget is spent."""
@@ -164,7 +165,8 @@ def _validated(
     append_curves(plan.out / CURVES, {"step": step, "seconds": round(seconds), **columns})
     record = {**plan.record, "steps": step, "seconds": round(seconds), **scores}
     for role, average in averages.items():
-        save_network(average.network, plan.out / f"{role}.safetensors", description=recipe.descriptions[role], record=record)
+        own = {**record, "began_with": plan.began_with.get(role, {})}
+        save_network(average.network, plan.out / f"{role}.safetensors", description=recipe.descriptions[role], record=own)
     return columns
 
 

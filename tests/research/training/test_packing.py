@@ -48,9 +48,9 @@ def test_the_commands_lead_from_films_to_a_bundle_whose_card_says_how(data: Path
     network = ["--network", json.dumps({**SEGMENTER, "structures": 3})]
     assert main(["train", "segmenter", *common, *train, *network, "--out", str(first)]) == 0
     behind = ["--weights", str(first / "segmenter.safetensors"), "--denoiser", str(denoiser / "denoiser.safetensors")]
-    assert main(["train", "segmenter", *common, *train, *behind, "--out", str(second)]) == 0
+    assert main(["train", "segmenter", *common, *train, *behind, "--denoiser-every", "2", "--out", str(second)]) == 0
     packed = tmp_path / "drawn-chest"
-    weights = ["--segmenter", str(second / "segmenter.safetensors"), "--denoiser", str(denoiser / "denoiser.safetensors")]
+    weights = ["--segmenter", str(second / "segmenter.safetensors"), "--denoiser", str(second / "denoiser.safetensors")]
     assert main(["train", "bundle", *common, *weights, "--calibration-images", "1", "--out", str(packed)]) == 0
     bundle = load_bundle(packed)
     assert (bundle.name, bundle.grid, bundle.denoising.method) == ("drawn-chest", 64, "one-shot")
@@ -61,7 +61,8 @@ def test_the_commands_lead_from_films_to_a_bundle_whose_card_says_how(data: Path
     assert "Research use only, not a medical device" in card
     assert "| 3, 1 | not known to certdicom: state them here |" in card
     assert card.index("On images without noise") < card.index("Behind the denoiser")
-    assert "in 2 stages" in card
+    assert card.index("As a diffusion model") < card.index("Together with a segmenter behind it")
+    assert card.count("in 2 stages") == 2
     assert "grid 64 × 64; structures lungs, heart, clavicles;" in card
     assert (packed / "selftest.json").is_file()
     for folder, score in ((second, "Dice "), (denoiser, "error ")):
