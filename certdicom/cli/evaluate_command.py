@@ -193,6 +193,7 @@ def _write_json(arguments: argparse.Namespace, plan: Plan, summaries: Sequence[S
         parameters=plan.settings()["smoothing"],
         beyond=plan.beyond,
         protocol=plan.protocol,
+        window=plan.shown,
         machine=machine(backend),
     )
     arguments.json.parent.mkdir(parents=True, exist_ok=True)

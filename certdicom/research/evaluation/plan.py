@@ -82,8 +82,14 @@ class Plan:
         asked = self.parameters
         test = f"n0 = {asked.n0}, n = {asked.n}, alpha = {asked.alpha:g}, tau = {asked.tau:g}"
         what = f"{self.dataset.name} {self.part}, {len(self.samples)} images, protocol {self.protocol}"
-        window = ["displayed window" + self.equal_radius * ", at the native radius of the files' window"] if self._rewindowed else []
-        return "; ".join([what, test, *window, *self.beyond])
+        return "; ".join([what, test, *([self.shown] if self._rewindowed else []), *self.beyond])
+
+    @property
+    def shown(self) -> str:
+        """The window under which gray images are shown, in words."""
+        if not self._rewindowed:
+            return "window of the files"
+        return "displayed window" + self.equal_radius * ", at the native radius of the files' window"
 
     def settings(self) -> dict[str, Any]:
         """What rows in one file must have in common; images, models and noise levels may be added to them later."""

@@ -28,10 +28,11 @@ def result_file(
     parameters: dict[str, Any],
     beyond: Sequence[str],
     protocol: str,
+    window: str,
 ) -> dict[str, Any]:
     """The JSON content of one bundle's evaluation: what was run, where, and what came out; NaN becomes None.
 
-    `beyond`: what of the test goes beyond Holm at n draws, see `plan.beyond`.
+    `beyond`: what of the test goes beyond Holm at n draws, see `plan.beyond`; `window`: under which images were shown, see `plan.shown`.
     """
     clean = next(summary for summary in summaries if summary.is_clean)
     fields = {
@@ -40,6 +41,7 @@ def result_file(
         "bundle": {"name": clean.bundle, "sha256": clean.bundle_sha256},
         "data": {"name": data, "split": split, "films": clean.images},
         "protocol": protocol,
+        "window": window,
         "labels": list(clean.structures),
         "parameters": parameters,
         "beyond": list(beyond),
@@ -86,7 +88,7 @@ def markdown_table(content: dict[str, Any]) -> str:
             ("· answered Dice", *map(number, row["dice"]["answered"]), *blank),
             ("· worst-case Dice", *map(number, row["dice"]["worst_case"]), *blank),
         ]
-    head = f"{data['name']} {data['split']}, {data['films']} films"
+    head = f"{data['name']} {data['split']}, {data['films']} films, {content['window']}"
     return Table(head, (head, *labels, "abstained", "s/film"), tuple(rows)).markdown()
 
 
@@ -107,10 +109,10 @@ recipe was chosen while looking at them; the published test splits were not touc
 
 *Certified* Dice is the paper's: an abstained foreground pixel is missed, an abstained background pixel is free.
 *Answered* leaves abstained pixels out; *worst-case* counts every abstained pixel as wrong: what it counts as right, no
-attack within R turns round (a changed film may abstain on more). Pictures were shown from their 1st to their 99th
-percentile when these tables were made; [what another window does](evaluation.md#windows). Abstained is the share of pixels
-at which any structure abstains. In brackets: the 95 % bootstrap interval over films. The seconds a film are those of a machine that did
-other work as well.
+attack within R turns round (a changed film may abstain on more). The *window of the files* is the full range of the pictures'
+format; the same films are also scored under the [displayed window](certificate.md#the-displayed-window), as films without a window are
+certified ([what it does](evaluation.md#windows)). Abstained is the share of pixels at which any structure abstains. In brackets: the
+95 % bootstrap interval over films.
 """
 
 _BESIDE_THE_PAPER = """\
@@ -136,9 +138,10 @@ and comes from another generator), and the three JSRT bundles then borrowed a la
 def read_results(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The result files in docs/results, and in its folder reproduce the reproduced tables in the paper's order.
 
-    What people wrote of a table, in `TABLE.md` beside its `TABLE.json`, comes with it as "notes".
+    Those of one data set come together, the files' window first. What people wrote of a table, in `TABLE.md` beside its `TABLE.json`,
+    comes with it as "notes".
     """
-    contents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    contents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"), key=lambda path: path.stem)]
     tables = [folder / "reproduce" / f"{table}.json" for table in TABLES]
     return contents, [_with_notes(path) for path in tables if path.is_file()]
 

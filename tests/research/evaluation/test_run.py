@@ -323,6 +323,7 @@ def test_the_figures_of_the_docs_come_from_the_run(drawn: Path, bundle: Bundle, 
     expected = f"| {np.mean([row.dice_certified for row in lungs]):.3f} |"
     content = json.loads(result.read_text())
     page = results_page([content])
+    assert "| drawn val, 3 films, window of the files |" in page
     certified = next(line for line in page.splitlines() if line.startswith("| certified Dice, sigma 0.3 "))
     assert expected in certified
     assert f"{np.mean([row.abstain_image for row in lungs]):.1%}" in certified
