@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,28 +26,18 @@ def widened(trained: Trained, description: Mapping[str, Any], *, seed: int = 0) 
     patches. UsageError unless both are U-Nets that differ in nothing but the patch and the widths of levels, none of them narrower.
     """
     network = build_network(description)
+    narrow = trained.network
     old: Mapping[str, Tensor] = {}
-    if isinstance(network, UNet) and isinstance(trained.network, UNet) and network.patch % trained.network.patch == 0:
-        old = _pixels_apart(trained.network.state_dict(), network.patch // trained.network.patch)
-    if not _fits(old, network.state_dict()):
+    if isinstance(network, UNet) and isinstance(narrow, UNet) and network.mirror == narrow.mirror and network.patch % narrow.patch == 0:
+        old = _pixels_apart(narrow.state_dict(), network.patch // narrow.patch)
+    new = network.state_dict()
+    if not _fits(old, new):
         raise UsageError(
             "--network with --weights must be a U-Net like that of the weights, no level of it narrower: leave --network out to go on with "
             "the same network"
         )
     draws = torch.Generator().manual_seed(seed)
-    joined = {f"up.{level}.0.weight" for level in range(network.depth)}  # these read a skipped level and the risen one, side by side
-    network.load_state_dict(
-        {
-            name: _spread(
-                old[name],
-                like,
-                transposed=name.startswith("rise."),
-                pieces=2 if name in joined else 1,
-                draws=draws,
-            )
-            for name, like in network.state_dict().items()
-        }
-    )
+    network.load_state_dict({name: _spread(name, old[name], like, draws) for name, like in new.items()})
     return Trained(network, dict(description), trained.record)
 
 
@@ -61,19 +52,28 @@ def _pixels_apart(state: Mapping[str, Tensor], times: int) -> dict[str, Tensor]:
 
 _FIRST = "down.0.0.weight"
 
+_READS_TWO_LEVELS = re.compile(r"up\.\d+\.0\.weight")
+"""These read the level that was skipped and the one that rises, side by side."""
+
 
 def _fits(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> bool:
-    return old.keys() == new.keys() and all(
-        old[name].ndim == new[name].ndim and all(o <= n for o, n in zip(old[name].shape, new[name].shape, strict=True)) for name in new
+    """Whether weights of the same names take as many planes and give as many structures, and no more channels in between."""
+    return (
+        old.keys() == new.keys()
+        and old[_FIRST].shape[1] == new[_FIRST].shape[1]
+        and len(old["head.bias"]) == len(new["head.bias"])
+        and all(before <= after for name, like in new.items() for before, after in zip(old[name].shape, like.shape, strict=True))
     )
 
 
-def _spread(old: Tensor, like: Tensor, *, transposed: bool, pieces: int, draws: torch.Generator) -> Tensor:
-    """`old`, a weight, bias or statistic, with the channels of `like`: (out, in, …), or (in, out, …) when `transposed`."""
+def _spread(name: str, old: Tensor, like: Tensor, draws: torch.Generator) -> Tensor:
+    """`old`, a weight, bias or statistic of a UNet, with the channels of `like`."""
     if not old.ndim:
         return old
     if old.ndim == 1:
         return old[_copies(len(old), len(like))]
+    transposed = name.startswith("rise.")  # (in, out, …) instead of (out, in, …)
+    pieces = 2 if _READS_TWO_LEVELS.fullmatch(name) else 1
     turned, wanted = (x.transpose(0, 1) if transposed else x for x in (old, like))
     read = _copies(turned.shape[1], wanted.shape[1], pieces=pieces)
     parts = _LEAST_SHARE + (_MOST_SHARE - _LEAST_SHARE) * torch.rand(wanted.shape[:2], generator=draws)
