@@ -23,8 +23,8 @@ LEVELS = (0.072, 0.144, 0.289, 0.5)
 """Noise levels on the networks' grid."""
 
 CANDIDATES = (0.0, -0.25, -0.5, -0.75, -1.0, -1.5, -2.0, -2.5, -3.0, -3.5, -4.0)
-TOLERATED_LOSS = 0.02
-"""By how much a structure's worst-case Dice may fall below that at threshold 0, times sigma: more noise, more to win by it."""
+TOLERATED_LOSS = 0.003
+"""By how much a structure's worst-case Dice may fall below that at threshold 0."""
 
 
 def calibrate_thresholds(
@@ -37,7 +37,7 @@ def calibrate_thresholds(
         segmenter = backend.base_segmenter(bundle, sigma=sigma)
         parameters = SmoothingParameters(sigma=sigma)
         scores = np.nanmean([_scores(segmenter, films, index, parameters, batch=batch) for index in range(len(films))], axis=0)
-        chosen.append((sigma, [_best(certified, worst_case, tolerated=TOLERATED_LOSS * sigma) for certified, worst_case in scores]))
+        chosen.append((sigma, [_best(certified, worst_case, tolerated=TOLERATED_LOSS) for certified, worst_case in scores]))
     return chosen
 
 

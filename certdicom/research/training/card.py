@@ -158,7 +158,7 @@ def _thresholds(bundle: Bundle, images: int) -> Iterator[str]:
     yield (
         f"**Thresholds.** Smoothing certifies an eroded structure, the more the stronger the noise. On {images} training images a logit "
         "threshold was therefore chosen for each structure and noise level: the one with the best certified Dice that does not lower the "
-        f"worst-case Dice by more than {TOLERATED_LOSS:g} sigma. Between noise levels they are interpolated."
+        f"worst-case Dice by more than {TOLERATED_LOSS:g}. Between noise levels they are interpolated."
     )
     yield ""
     labels = [structure.label for structure in bundle.structures]
