@@ -203,8 +203,8 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
 
     segments = arguments.what == "segmenter"
     start = load_network(arguments.weights) if arguments.weights else None
-    if start and arguments.network:
-        start = widened(start, _described(arguments.network, start.description), seed=arguments.seed)
+    if start and arguments.network and (wanted := _described(arguments.network, start.description)) != start.description:
+        start = widened(start, wanted, seed=arguments.seed)
     begun = start.record if start else {}
     structures = (arguments.structures or begun.get("structures") or STRUCTURES) if segments else ()
     trained = start or _new_network(arguments.network, _default(arguments, structures=len(structures)))

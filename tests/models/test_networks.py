@@ -14,6 +14,15 @@ from certdicom.models.networks.unet import UNet
 
 SMALL = {
     "UNet": {"architecture": "UNet", "channels": 1, "structures": 2, "width": 8, "depth": 2, "norm": "batch", "dropout": 0.0},
+    "UNet on patches": {
+        "architecture": "UNet",
+        "channels": 1,
+        "structures": 2,
+        "widths": [8, 12, 20],
+        "patch": 2,
+        "norm": "batch",
+        "dropout": 0.0,
+    },
     "ResUNet++": {"architecture": "ResUNet++", "channels": 1, "structures": 2, "width": 8},
     "DeepLabV2": {"architecture": "DeepLabV2", "channels": 1, "structures": 2, "width": 8, "blocks": [1, 1, 2, 1]},
 }
@@ -212,7 +221,10 @@ def test_deeplab_v2_may_enlarge_small_images_first() -> None:
 
 
 def test_a_mean_is_the_mean_of_its_members_logits_each_on_its_own_grid() -> None:
-    members = [{name: value for name, value in SMALL[kind].items() if name not in ("channels", "structures")} for kind in SMALL]
+    members = [
+        {name: value for name, value in SMALL[kind].items() if name not in ("channels", "structures")}
+        for kind in ("UNet", "ResUNet++", "DeepLabV2")
+    ]
     members[1]["factor"] = 2
     network = build_network({"architecture": "Mean", "channels": 1, "structures": 2, "members": members}).eval()
     image = torch.rand(2, 1, 64, 48)
