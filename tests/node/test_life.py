@@ -91,17 +91,17 @@ def test_a_film_that_makes_the_certifier_raise_is_set_aside_and_holds_up_nobody(
 
 
 def test_retries_sleep_outside_the_slot(make_cluster, make_film):
-    """The bad film is tried with pauses of seconds; the healthy ones behind it wait no longer than their turn."""
+    """The bad film is tried with long pauses; the healthy ones behind it wait no longer than their turn."""
     bad, *good = [make_film(number) for number in range(5)]
     cluster = make_cluster(max_attempts=4)
     text = cluster.folder.joinpath("node.toml").read_text(encoding="utf-8")
-    cluster.folder.joinpath("node.toml").write_text(text.replace("first_wait_s = 0.1", "first_wait_s = 4.0"), encoding="utf-8")
+    cluster.folder.joinpath("node.toml").write_text(text.replace("first_wait_s = 0.1", "first_wait_s = 30.0"), encoding="utf-8")
     cluster.folder.joinpath(f"defect-{uid_of(bad)}").touch()
     cluster.start("node")
     assert cluster.send(bad, *good) == [True] * 5
     started = time.monotonic()
     wait_until(lambda: each_film_once(cluster, good), 60, "the healthy films")
-    assert time.monotonic() - started < 4, "they waited through a pause of the bad one"
+    assert time.monotonic() - started < 30, "they waited through a pause of the bad one"
     assert cluster.jobs("queued"), "which is still to be tried"
 
 
@@ -110,8 +110,8 @@ def test_two_results_that_an_archive_has_no_room_for_hold_up_none_of_the_others(
     cluster = start_cluster(archive=refusing(*map(uid_of, films[:2])))
     assert cluster.send(*films) == [True] * 10
     wait_until(lambda: each_film_once(cluster, films[2:]), 60, "the eight others")
-    assert {job.code for job in cluster.jobs("delivering")} == {""}
-    assert len(cluster.jobs("delivering")) == 2
+    wait_until(lambda: len(cluster.jobs("done")) == 8, 30, "the node's record of them: the archive knows first")
+    assert [job.code for job in cluster.jobs("delivering")] == ["", ""]
 
 
 def test_an_archive_that_never_reports_commitment_holds_up_no_delivery(start_cluster, make_film):
