@@ -6,8 +6,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,11 @@ from certdicom.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor, nn
 
+    from certdicom.research.training.data import FilmSet
     from certdicom.research.training.loop import Recipe
+    from certdicom.research.training.segmenter import Denoising
     from certdicom.research.training.weights import Trained
 
 
@@ -154,7 +157,7 @@ def _train(arguments: argparse.Namespace) -> int:
     first = os.environ.get("RANK", "0") == "0"
     display = TrainingDisplay(f"train {arguments.what} on {device}", steps=arguments.steps, quiet=not first)
     with display.reading():
-        recipe, record, began_with = _recipe(arguments, device=device)
+        stage = _stage(arguments, device=device)
     plan = Plan(
         out=arguments.out,
         steps=arguments.steps,
@@ -164,14 +167,14 @@ def _train(arguments: argparse.Namespace) -> int:
         validate_every=arguments.validate_every,
         resume=arguments.resume,
         save_minutes=arguments.save_minutes,
-        record=record,
-        began_with=began_with,
+        record=stage.record,
+        began_with=stage.began_with,
     )
-    display.say(f"{sum(sizes['train'] for sizes in record['data'].values())} images to train on, {_size(recipe)} weights")
+    display.say(f"{sum(sizes['train'] for sizes in stage.record['data'].values())} images to train on, {_size(stage.recipe)} weights")
     with display:
-        train(recipe, plan, show=display.show)
+        train(stage.recipe, plan, show=display.show)
     if first:
-        print("\n".join(str(arguments.out / f"{role}.safetensors") for role in recipe.networks))
+        print("\n".join(str(arguments.out / f"{role}.safetensors") for role in stage.recipe.networks))
         _draw_curves(arguments.out)
     return 0
 
@@ -192,19 +195,23 @@ def _draw_curves(folder: Path) -> None:
     print("\n".join(str(path) for path in save_figure(figure, folder / "learning")))
 
 
-def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Recipe, dict[str, Any], dict[str, dict[str, Any]]]:
-    """What is trained, what its weight files will say of how, and by role what those that it begins with say."""
+@dataclass(frozen=True)
+class _Stage:
+    """What is trained, what its weight files will say of how, and by role what the files that it begins with say."""
+
+    recipe: Recipe
+    record: dict[str, Any]
+    began_with: dict[str, dict[str, Any]]
+
+
+def _stage(arguments: argparse.Namespace, *, device: torch.device) -> _Stage:
     from certdicom.certification.window import Moments
     from certdicom.research.training.data import STRUCTURES, join
-    from certdicom.research.training.denoiser import MOST_SIGMA, SIGMA_RANGE, DenoiserRecipe, DirectDenoiserRecipe
-    from certdicom.research.training.segmenter import Denoising, SegmenterRecipe, drawn_by_shares
+    from certdicom.research.training.segmenter import SegmenterRecipe
     from certdicom.research.training.weights import load_network
-    from certdicom.research.training.widening import widened
 
     segments = arguments.what == "segmenter"
-    start = load_network(arguments.weights) if arguments.weights else None
-    if start and arguments.network and (wanted := _described(arguments.network, start.description)) != start.description:
-        start = widened(start, wanted, seed=arguments.seed)
+    start = _start(arguments)
     begun = start.record if start else {}
     structures = (arguments.structures or begun.get("structures") or STRUCTURES) if segments else ()
     trained = start or _new_network(arguments.network, _default(arguments, structures=len(structures)))
@@ -212,12 +219,13 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
     grid = arguments.grid or tuple(begun.get("grid", (256, 256)))
     films = films_of(arguments, "train", grid=grid, structures=structures, channels=channels)
     val = films_of(arguments, "val", grid=grid, structures=structures, channels=channels)
-    preference = None
-    if arguments.shares is not None:
-        if len(arguments.shares) != len(arguments.data) or min(arguments.shares) <= 0:
-            raise UsageError(f"--shares wants a number above 0 for each of the {len(arguments.data)} --data folders")
-        preference = drawn_by_shares(list(films.values()), arguments.shares)
     moments = Moments() if arguments.windows == "all" and channels == 1 else None
+    shown: dict[str, Any] = {
+        "train": join(list(films.values())),
+        "batch": arguments.batch_size,
+        "moments": moments,
+        "preference": _preference(arguments, films),
+    }
     record = {
         "what": arguments.what,
         "data": {name: {"train": len(films[name]), "val": len(val[name]) if name in val else 0} for name in films},
@@ -234,40 +242,62 @@ def _recipe(arguments: argparse.Namespace, *, device: torch.device) -> tuple[Rec
     began_with = {arguments.what: begun}
     network = trained.network.to(device)
     if not segments:
-        learning: Callable[..., Recipe] = partial(DenoiserRecipe, network, trained.description)
-        if arguments.sigma is not None:
-            record["sigma"] = arguments.sigma
-            learning = partial(DirectDenoiserRecipe, network, trained.description, sigma=arguments.sigma)
-        together = {"train": join(list(films.values())), "val": join(list(val.values()))}
-        shown: dict[str, Any] = {"moments": moments, "preference": preference}
-        return learning(**together, **shown, batch=arguments.batch_size, strength=arguments.strength[0]), record, began_with
+        shown |= {"val": join(list(val.values())), "strength": arguments.strength[0]}
+        recipe = _denoiser_recipe(network, trained.description, sigma=arguments.sigma, shown=shown)
+        return _Stage(recipe, record if arguments.sigma is None else {**record, "sigma": arguments.sigma}, began_with)
     denoising = None
     if arguments.denoiser is not None:
         denoiser = load_network(arguments.denoiser)
-        most_sigma = MOST_SIGMA if arguments.most_sigma is None else arguments.most_sigma
-        if not SIGMA_RANGE[0] < most_sigma <= SIGMA_RANGE[1]:
-            raise UsageError(f"--most-sigma must be above {SIGMA_RANGE[0]:g} and at most {SIGMA_RANGE[1]:g}, not {most_sigma:g}")
-        denoising = Denoising(denoiser.network.to(device), denoiser.description, every=arguments.denoiser_every, most_sigma=most_sigma)
         began_with["denoiser"] = denoiser.record
-        record |= {"denoiser": True, "denoiser_every": arguments.denoiser_every, "most_sigma": most_sigma}
-    factor = arguments.factor or begun.get("factor", 1)
-    record |= {"noise": arguments.noise, "factor": factor, "recount": arguments.recount, "consistency": arguments.consistency}
-    recipe = SegmenterRecipe(
-        network,
-        trained.description,
-        train=join(list(films.values())),
-        val=val,
-        batch=arguments.batch_size,
-        strength=tuple(arguments.strength),
-        noise=arguments.noise,
-        denoising=denoising,
-        factor=factor,
-        recount=arguments.recount,
-        consistency=arguments.consistency,
-        moments=moments,
-        preference=preference,
-    )
-    return recipe, record, began_with
+        denoising = _denoising(arguments, denoiser, device=device)
+        record |= {"denoiser": True, "denoiser_every": denoising.every, "most_sigma": denoising.most_sigma}
+    terms = {name: getattr(arguments, name) for name in ("noise", "recount", "consistency")}
+    terms["factor"] = arguments.factor or begun.get("factor", 1)
+    shown |= {"val": val, "strength": tuple(arguments.strength), "denoising": denoising}
+    return _Stage(SegmenterRecipe(network, trained.description, **shown, **terms), record | terms, began_with)
+
+
+def _start(arguments: argparse.Namespace) -> Trained | None:
+    """The network of --weights, widened to --network where that differs."""
+    from certdicom.research.training.weights import load_network
+    from certdicom.research.training.widening import widened
+
+    if not arguments.weights:
+        return None
+    start = load_network(arguments.weights)
+    wanted = _described(arguments.network, start.description) if arguments.network else start.description
+    return start if wanted == start.description else widened(start, wanted, seed=arguments.seed)
+
+
+def _preference(arguments: argparse.Namespace, films: Mapping[str, FilmSet]) -> Tensor | None:
+    """How often each film is drawn, by --shares; None leaves it to the recipe."""
+    from certdicom.research.training.segmenter import drawn_by_shares
+
+    if arguments.shares is None:
+        return None
+    if len(arguments.shares) != len(arguments.data) or min(arguments.shares) <= 0:
+        raise UsageError(f"--shares wants a number above 0 for each of the {len(arguments.data)} --data folders")
+    return drawn_by_shares(list(films.values()), arguments.shares)
+
+
+def _denoiser_recipe(network: nn.Module, description: Mapping[str, Any], *, sigma: float | None, shown: Mapping[str, Any]) -> Recipe:
+    """A diffusion model, or a network for the one noise level `sigma`."""
+    from certdicom.research.training.denoiser import DenoiserRecipe, DirectDenoiserRecipe
+
+    if sigma is None:
+        return DenoiserRecipe(network, description, **shown)
+    return DirectDenoiserRecipe(network, description, sigma=sigma, **shown)
+
+
+def _denoising(arguments: argparse.Namespace, denoiser: Trained, *, device: torch.device) -> Denoising:
+    """What --denoiser, --denoiser-every and --most-sigma ask for."""
+    from certdicom.research.training.denoiser import MOST_SIGMA, SIGMA_RANGE
+    from certdicom.research.training.segmenter import Denoising
+
+    most_sigma = MOST_SIGMA if arguments.most_sigma is None else arguments.most_sigma
+    if not SIGMA_RANGE[0] < most_sigma <= SIGMA_RANGE[1]:
+        raise UsageError(f"--most-sigma must be above {SIGMA_RANGE[0]:g} and at most {SIGMA_RANGE[1]:g}, not {most_sigma:g}")
+    return Denoising(denoiser.network.to(device), denoiser.description, every=arguments.denoiser_every, most_sigma=most_sigma)
 
 
 def _default(arguments: argparse.Namespace, *, structures: int) -> dict[str, Any]:
