@@ -126,8 +126,9 @@ def draws(worker: str) -> dict[str, Any]:
     """Draws of the default bundle through the sampler, with what share of the time is spent outside the networks."""
     import numpy as np
 
+    from certdicom.certification.base_segmenter import BaseSegmenter
     from certdicom.certification.parameters import SmoothingParameters
-    from certdicom.certification.sampling import BaseSegmenter, certify_grids
+    from certdicom.certification.sampling import certify_grids
     from certdicom.models.backends.choice import choose_backend
     from certdicom.models.bundle import load_bundle
 

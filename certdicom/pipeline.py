@@ -39,8 +39,8 @@ from certdicom.suitability import judge_picture, notes_for, require_suitable
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+    from certdicom.certification.base_segmenter import BaseSegmenter
     from certdicom.certification.certificate import SeedKind
-    from certdicom.certification.sampling import BaseSegmenter
     from certdicom.imaging.image import SourceImage
     from certdicom.outputs.result import Result, Stopwatch
     from certdicom.outputs.segments import AbstainSegments

@@ -26,10 +26,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from certdicom.certification.batches import Batch, Part
 from certdicom.certification.certificate import ABSTAIN
 from certdicom.certification.noise import noisy_image
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.certification.sampling import Batch, GridResult, Part, certify_grids
+from certdicom.certification.sampling import GridResult, certify_grids
 from certdicom.models.backends.draws import noisy_batch, noisy_images
 from certdicom.models.backends.torch import PRECISIONS, TorchBackend, load_network
 from certdicom.models.backends.ways import LARGE_GPU, SMALL_GPU, Way, way_of

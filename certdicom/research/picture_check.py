@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from certdicom.certification.base_segmenter import BaseSegmenter
 from certdicom.certification.noise import derive_seed
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.certification.sampling import BaseSegmenter, select_grid
+from certdicom.certification.sampling import select_grid
 from certdicom.certification.window import WindowRule
 from certdicom.errors import CertdicomError, ImageRefusedError, NoImageError, UsageError, one_line
 from certdicom.imaging.resampling import box_average

@@ -11,10 +11,11 @@ import torch
 from scipy.stats import binom, norm
 
 from certdicom.certification import SmoothingParameters, certify_grid, holm_reject
+from certdicom.certification.base_segmenter import BaseSegmenter
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT
 from certdicom.certification.hypotheses import Hypotheses, decide
 from certdicom.certification.noise import noisy_image
-from certdicom.certification.sampling import BaseSegmenter, certify_grids
+from certdicom.certification.sampling import certify_grids
 from certdicom.errors import BundleError, UsageError
 
 SEED = b"a seed for tests, thirty-two byt"

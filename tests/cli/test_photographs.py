@@ -127,7 +127,7 @@ def test_a_gray_film_in_a_chest_bundle_of_three_channels_is_repeated_and_its_rad
 
 def test_each_channel_has_noise_of_its_own(skin, make_photograph, monkeypatch):
     from certdicom import SmoothingParameters, certify, read_image
-    from certdicom.certification.sampling import BaseSegmenter
+    from certdicom.certification.base_segmenter import BaseSegmenter
 
     seen = []
     count = BaseSegmenter.count

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from certdicom.certification.batches import Batch, Part
 from certdicom.certification.noise import key_words, noisy_image
-from certdicom.certification.sampling import Batch, Part
 from certdicom.models.backends.draws import _philox, _product, noisy_batch, noisy_images, round_keys
 
 CPU = torch.device("cpu")

@@ -8,8 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from certdicom.certification.base_segmenter import BaseSegmenter
+from certdicom.certification.batches import Batch, Part
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.certification.sampling import BaseSegmenter, Batch, Part, certify_grids
+from certdicom.certification.sampling import certify_grids
 from certdicom.errors import BundleError, UsageError
 from certdicom.imaging.synthetic import film_bytes, synthetic_film
 from certdicom.models.backends.base import Backend

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from certdicom.certification.base_segmenter import BaseSegmenter
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.certification.sampling import BaseSegmenter, certify_grids
+from certdicom.certification.sampling import certify_grids
 from certdicom.models.backends.torch import TorchBackend, load_denoiser, load_network
 from certdicom.models.backends.ways import LARGE_GPU, PROCESSOR, SMALL_GPU, Way, way_of
 from certdicom.models.bundle import Bundle, load_bundle

@@ -1,4 +1,4 @@
-"""What runs a bundle's networks, behind the sampler's port (`certification.sampling.BaseSegmenter`).
+"""What runs a bundle's networks, behind the sampler's port (`certification.base_segmenter.BaseSegmenter`).
 
 `import openvino` posts to a web analytics service and writes an identifier into the user's home, unless its telemetry package cannot be
 imported: then it uses a stub of its own. Nothing of ours may reach out, so whoever imports a backend blocks that package first.

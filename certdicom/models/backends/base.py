@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from certdicom.certification.sampling import BaseSegmenter
+    from certdicom.certification.base_segmenter import BaseSegmenter
     from certdicom.models.bundle import Bundle
 
 _log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from certdicom.certification.batches import Batch
 from certdicom.certification.noise import STEPS_PER_UNIT, UNIFORM, key_words
-from certdicom.certification.sampling import Batch
 
 DrawFunction = Callable[[Tensor, Tensor, float], Tensor]
 """`noisy_images`, or what a compiler made of it."""

@@ -16,7 +16,7 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from certdicom.certification.sampling import BaseSegmenter
+from certdicom.certification.base_segmenter import BaseSegmenter
 from certdicom.errors import BundleError, UsageError, one_line
 from certdicom.models.backends.base import ImageAdapter, StagedBackend
 from certdicom.models.backends.cores import cores

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from certdicom.certification.sampling import BaseSegmenter, Batch, Part
+from certdicom.certification.base_segmenter import BaseSegmenter
+from certdicom.certification.batches import Batch, Part
 from certdicom.errors import UsageError
 from certdicom.models.backends.base import Backend, ImageAdapter
 

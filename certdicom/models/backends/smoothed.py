@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from certdicom.certification.base_segmenter import BaseSegmenter
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.certification.sampling import BaseSegmenter, GridResult, Progress, certify_grids
+from certdicom.certification.sampling import GridResult, Progress, certify_grids
 from certdicom.certification.schedule import Schedule
 from certdicom.errors import UsageError
 from certdicom.models.backends.calls import fixed_calls

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast, get_args
 
-from certdicom.certification.sampling import BaseSegmenter
+from certdicom.certification.base_segmenter import BaseSegmenter
 from certdicom.errors import UsageError
 from certdicom.models.bundle import Bundle
 from certdicom.models.description import Method

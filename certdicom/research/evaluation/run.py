@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from certdicom.certification.base_segmenter import BaseSegmenter
 from certdicom.certification.certificate import ABSTAIN
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.certification.sampling import BaseSegmenter, Progress, certify_grids
+from certdicom.certification.sampling import Progress, certify_grids
 from certdicom.errors import OutputError, UnreadableError, UsageError
 from certdicom.files import write_atomically
 from certdicom.models.backends.base import Backend

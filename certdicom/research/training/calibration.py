@@ -12,8 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from certdicom.certification.base_segmenter import BaseSegmenter
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.certification.sampling import BaseSegmenter, certify_grids
+from certdicom.certification.sampling import certify_grids
 from certdicom.certification.scores import score
 from certdicom.models.backends.choice import choose_backend
 from certdicom.models.bundle import Bundle

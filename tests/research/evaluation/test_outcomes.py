@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from certdicom.certification.base_segmenter import BaseSegmenter
 from certdicom.certification.certificate import ABSENT, ABSTAIN, PRESENT
 from certdicom.certification.parameters import SmoothingParameters
-from certdicom.certification.sampling import BaseSegmenter, certify_grids
+from certdicom.certification.sampling import certify_grids
 from certdicom.certification.scores import score
 from certdicom.errors import UsageError
 from certdicom.research.evaluation.outcome import RADII_PER_SIGMA, Outcome, outcome_of
