@@ -94,18 +94,18 @@ def certify_grids(
         raise UsageError("base segmenters that share their draws must be asked for the same parameters, unions apart")
     checked = [_checked_image(u) for u in images]
     families = [[_Family(segmenter, own, u.shape) for segmenter, own in zip(segmenters, parameters, strict=True)] for u in checked]
-    row = DrawingOrder([Part(index, u, seed, range(0)) for index, (u, seed) in enumerate(zip(checked, seeds, strict=True))], shared)
+    order = DrawingOrder([Part(index, u, seed, range(0)) for index, (u, seed) in enumerate(zip(checked, seeds, strict=True))], shared)
     call = math.lcm(*(segmenter.images_a_call for segmenter in segmenters))
     done = 0
-    for stage, end in enumerate(row.ends):
+    for stage, end in enumerate(order.ends):
         going = [any(family.goes_on for family in of_image) for of_image in families]
-        batches = in_batches(row.wanted(stage, going, call=call), sigma=shared.sigma, size=-(-batch_size // call) * call)
+        batches = in_batches(order.wanted(stage, going, call=call), sigma=shared.sigma, size=-(-batch_size // call) * call)
         for batch in _with_noise(batches, segmenters):
             for segmenter, asked in zip(segmenters, zip(*(families[part.image] for part in batch.parts), strict=True), strict=True):
                 _count(batch, segmenter, asked)
             done += len(batch.draws)
             if progress is not None:
-                progress(done, len(images) * row.ends[-1])
+                progress(done, len(images) * order.ends[-1])
         for family in (family for of_image in families for family in of_image if family.goes_on):
             if stage == 0:
                 family.select(after_selection)
