@@ -14,9 +14,6 @@ from certdicom.certification.hypotheses import Hypotheses, decide
 from certdicom.certification.statistics import Array
 from certdicom.errors import BundleError
 
-NOT_FINITE = -(2**20)
-"""Votes of a part with logits that are not finite, where a device does not wait to be asked: however many are added, they stay negative."""
-
 
 class VoteCounter(Protocol):
     """A base segmenter as the loop asks it: how often each structure and union was present in each part of a batch."""

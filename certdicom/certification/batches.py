@@ -71,6 +71,10 @@ class Batch:
             raise BundleError(not_finite(f"draw {draw}"))
 
 
+NOT_FINITE = -(2**20)
+"""Votes of a part with logits that are not finite, where a device does not wait to be asked: however many are added, they stay negative."""
+
+
 def not_finite(where: str) -> str:
     """What is said of logits that are not finite."""
     return (

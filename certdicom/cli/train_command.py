@@ -17,7 +17,7 @@ from certdicom.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from certdicom.research.training.data import FilmSet
     from certdicom.research.training.loop import Recipe
@@ -207,6 +207,7 @@ class _Stage:
 def _stage(arguments: argparse.Namespace, *, device: torch.device) -> _Stage:
     from certdicom.certification.window import Moments
     from certdicom.research.training.data import STRUCTURES, join
+    from certdicom.research.training.denoiser import DenoiserRecipe, DirectDenoiserRecipe
     from certdicom.research.training.segmenter import SegmenterRecipe
     from certdicom.research.training.weights import load_network
 
@@ -243,8 +244,10 @@ def _stage(arguments: argparse.Namespace, *, device: torch.device) -> _Stage:
     network = trained.network.to(device)
     if not segments:
         shown |= {"val": join(list(val.values())), "strength": arguments.strength[0]}
-        recipe = _denoiser_recipe(network, trained.description, sigma=arguments.sigma, shown=shown)
-        return _Stage(recipe, record if arguments.sigma is None else {**record, "sigma": arguments.sigma}, began_with)
+        if arguments.sigma is None:
+            return _Stage(DenoiserRecipe(network, trained.description, **shown), record, began_with)
+        recipe = DirectDenoiserRecipe(network, trained.description, sigma=arguments.sigma, **shown)
+        return _Stage(recipe, record | {"sigma": arguments.sigma}, began_with)
     denoising = None
     if arguments.denoiser is not None:
         denoiser = load_network(arguments.denoiser)
@@ -278,15 +281,6 @@ def _preference(arguments: argparse.Namespace, films: Mapping[str, FilmSet]) -> 
     if len(arguments.shares) != len(arguments.data) or min(arguments.shares) <= 0:
         raise UsageError(f"--shares wants a number above 0 for each of the {len(arguments.data)} --data folders")
     return drawn_by_shares(list(films.values()), arguments.shares)
-
-
-def _denoiser_recipe(network: nn.Module, description: Mapping[str, Any], *, sigma: float | None, shown: Mapping[str, Any]) -> Recipe:
-    """A diffusion model, or a network for the one noise level `sigma`."""
-    from certdicom.research.training.denoiser import DenoiserRecipe, DirectDenoiserRecipe
-
-    if sigma is None:
-        return DenoiserRecipe(network, description, **shown)
-    return DirectDenoiserRecipe(network, description, sigma=sigma, **shown)
 
 
 def _denoising(arguments: argparse.Namespace, denoiser: Trained, *, device: torch.device) -> Denoising:

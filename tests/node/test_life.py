@@ -92,16 +92,17 @@ def test_a_film_that_makes_the_certifier_raise_is_set_aside_and_holds_up_nobody(
 
 def test_retries_sleep_outside_the_slot(make_cluster, make_film):
     """The bad film is tried with long pauses; the healthy ones behind it wait no longer than their turn."""
+    pause_s = 30.0
     bad, *good = [make_film(number) for number in range(5)]
     cluster = make_cluster(max_attempts=4)
     text = cluster.folder.joinpath("node.toml").read_text(encoding="utf-8")
-    cluster.folder.joinpath("node.toml").write_text(text.replace("first_wait_s = 0.1", "first_wait_s = 30.0"), encoding="utf-8")
+    cluster.folder.joinpath("node.toml").write_text(text.replace("first_wait_s = 0.1", f"first_wait_s = {pause_s}"), encoding="utf-8")
     cluster.folder.joinpath(f"defect-{uid_of(bad)}").touch()
     cluster.start("node")
     assert cluster.send(bad, *good) == [True] * 5
     started = time.monotonic()
     wait_until(lambda: each_film_once(cluster, good), 60, "the healthy films")
-    assert time.monotonic() - started < 30, "they waited through a pause of the bad one"
+    assert time.monotonic() - started < pause_s, "they waited through a pause of the bad one"
     assert cluster.jobs("queued"), "which is still to be tried"
 
 

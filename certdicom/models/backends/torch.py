@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from certdicom.certification.base_segmenter import NOT_FINITE, BaseSegmenter
-from certdicom.certification.batches import Batch
+from certdicom.certification.base_segmenter import BaseSegmenter
+from certdicom.certification.batches import NOT_FINITE, Batch
 from certdicom.errors import BundleError, UsageError
 from certdicom.models.backends.base import ImageAdapter, StagedBackend
 from certdicom.models.backends.calls import BatchFunction, fixed_calls
